@@ -1,0 +1,33 @@
+"""Name the type of a cell from its RNA counts, in scikit-learn's manner."""
+
+from importlib import import_module
+
+from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
+from sklearn_cells.pipeline import make_cell_pipeline
+from sklearn_cells.preprocessing import LogNormalizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "JSDivergenceSelector",
+    "KerasCellClassifier",
+    "LogNormalizer",
+    "__version__",
+    "js_divergence",
+    "make_cell_pipeline",
+    "read_cells",
+]
+
+
+# Imported on demand: TensorFlow and anndata take longer to import than all the rest.
+_ON_DEMAND = {"KerasCellClassifier": "neural_network", "read_cells": "io"}
+
+
+def __getattr__(name):
+    if name in _ON_DEMAND:
+        return getattr(import_module(f"sklearn_cells.{_ON_DEMAND[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,169 @@
+"""Checks of cells and labels that every estimator shares, and the one place of private scikit-learn names."""
+
+import numbers
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_params
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from sklearn.utils.validation import validate_data
+
+__all__ = [
+    "Interval",
+    "RealNotInt",
+    "StrOptions",
+    "check_cells",
+    "check_labels",
+    "check_sample_weight",
+    "fit_context",
+    "is_anndata",
+    "validate_params",
+]
+
+# float32 and float64 are kept as they come, so that nothing is copied.
+COUNT_DTYPES = (np.float64, np.float32, np.int64, np.int32)
+FLOAT_DTYPES = (np.float64, np.float32)
+
+
+def is_anndata(X) -> bool:
+    """Tell an AnnData object without importing anndata."""
+    return any(base.__name__ == "AnnData" and base.__module__.startswith("anndata.") for base in type(X).__mro__)
+
+
+def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=False):
+    """Validate a cells x genes matrix and return it as an array or as CSR or CSC.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix or array, DataFrame or AnnData of shape (n_cells, n_genes)
+        Of an AnnData object `X.X` is used, with `X.var_names` as the feature names.
+
+    estimator : estimator, default=None
+        Where `n_features_in_` and `feature_names_in_` are set or compared.
+
+    reset : bool, default=True
+        Whether to set these attributes (in `fit`) or to compare with them.
+
+    dtype : dtype or sequence of dtypes, default=(float64, float32, int64, int32)
+        As in :func:`sklearn.utils.check_array`.
+
+    counts : bool, default=False
+        Whether values below zero are refused.
+
+    Returns
+    -------
+    X : ndarray, CSR or CSC of shape (n_cells, n_genes)
+        The input itself where it needs no conversion.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite or, with `counts`, below zero. The message names the cell and
+        the gene of the first such value.
+    """
+    # Finiteness is checked below, where the message can name the cell and the gene.
+    options = {"accept_sparse": ("csr", "csc"), "dtype": dtype, "ensure_all_finite": False}
+    gene_names = getattr(X, "var_names", getattr(X, "columns", None))
+    if is_anndata(X):
+        if estimator is not None:
+            # A frame without rows carries the names to scikit-learn's own bookkeeping.
+            names_only = pd.DataFrame(columns=gene_names)
+            validate_data(estimator, names_only, reset=reset, skip_check_array=True)
+        X = X.to_memory().X if X.isbacked else X.X
+        X = check_array(X, estimator=estimator, input_name="X", **options)
+    elif estimator is not None:
+        X = validate_data(estimator, X, reset=reset, **options)
+    else:
+        X = check_array(X, input_name="X", **options)
+    _check_values(X, gene_names, counts)
+    return X
+
+
+def _check_values(X, gene_names, counts):
+    """Raise for the first value that is not finite or, with `counts`, below zero."""
+    values = X.data if sp.issparse(X) else X
+    if values.size == 0:
+        return
+    # The extremes are NaN where a NaN is, so two passes without temporaries settle both questions.
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        cell, gene, value = _first_entry(X, ~np.isfinite(values))
+        found = "NaN" if np.isnan(value) else f"infinity ({value})"
+        where = _place(cell, gene, gene_names)
+        raise ValueError(
+            f"Input X contains {found} at {where}; expected finite values (a value too large for "
+            f"{X.dtype} counts as infinite): remove or impute it first."
+        )
+    if counts and low < 0:
+        cell, gene, value = _first_entry(X, values < 0)
+        where = _place(cell, gene, gene_names)
+        raise ValueError(
+            f"Negative values in data: expected counts >= 0, got {value} at {where}; pass raw or "
+            "log1p counts, not centred or scaled values."
+        )
+
+
+def _first_entry(X, mask):
+    """Give the row, the column and the value of the first stored entry of `X` where `mask` is true."""
+    if not sp.issparse(X):
+        row, column = np.argwhere(mask)[0]
+        return row, column, X[row, column]
+    entry = np.flatnonzero(mask)[0]
+    major = np.searchsorted(X.indptr, entry, side="right") - 1
+    minor = X.indices[entry]
+    return *((major, minor) if X.format == "csr" else (minor, major)), X.data[entry]
+
+
+def _place(cell, gene, gene_names):
+    name = f" {gene_names[gene]!r}" if gene_names is not None else f" {gene}"
+    return f"cell {cell}, gene{name}"
+
+
+def check_labels(y, n_cells):
+    """Validate class labels and encode them.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_cells,)
+        Strings, integers or booleans; a categorical Series too.
+
+    n_cells : int
+        The number of cells that the labels are for.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        The sorted distinct labels.
+
+    codes : ndarray of shape (n_cells,), dtype int64
+        The index into `classes` of each label.
+
+    Raises
+    ------
+    ValueError
+        If labels are missing, too few or too many, continuous, or all of one class.
+    """
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None: pass one label per cell.")
+    y = column_or_1d(y, warn=True)
+    if len(y) != n_cells:
+        raise ValueError(f"X has {n_cells} cells but y has {len(y)} labels; pass one label per cell.")
+    missing = pd.isna(y)
+    if missing.any():
+        raise ValueError(
+            f"Input y contains NaN: {missing.sum()} of {len(y)} labels are missing, the first at cell "
+            f"{missing.argmax()}; leave those cells out."
+        )
+    check_classification_targets(y)
+    if y.dtype == object and not all(isinstance(label, (str, numbers.Number, np.bool_)) for label in y):
+        raise ValueError("Unknown label type: expected strings, integers or booleans in y.")
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y has 1 class, but at least 2 are needed to tell them apart: all labels are {classes.tolist()[0]!r}."
+        )
+    return classes, codes

@@ -1,0 +1,73 @@
+"""From a count table to divergences in nats."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import rel_entr
+
+from sklearn_cells.feature_selection._count_table import CountTable
+
+
+def class_weights(class_sizes: NDArray[np.int64], weights: str) -> NDArray[np.float64]:
+    """Give the weight of each class: the same for all ("uniform") or its share of the cells ("prior")."""
+    unscaled = class_sizes > 0 if weights == "uniform" else class_sizes
+    return unscaled / unscaled.sum()
+
+
+def class_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give what each class adds to the Jensen-Shannon divergence of each gene.
+
+    With p_k the distribution of a gene's count in class k and m = sum_k w_k p_k, class k adds
+    w_k KL(p_k || m); the sum over k is the divergence.
+
+    Parameters
+    ----------
+    table : CountTable
+        The counts of `n_genes` genes in `n_classes` classes.
+
+    weights : ndarray of shape (n_classes,)
+        The weights w_k, summing to one; zero for an empty class.
+
+    Returns
+    -------
+    contributions : ndarray of shape (n_genes, n_classes), in nats
+        Zero for an empty class. The sum over classes is zero for a gene that is constant.
+    """
+    shape = (table.n_genes, len(weights))
+    sizes = np.maximum(table.class_sizes, 1)
+    gene_and_class = table.gene * len(weights) + table.class_code
+
+    share = table.n_cells / sizes[table.class_code]
+    first = (np.diff(table.gene, prepend=-1) != 0) | (np.diff(table.count, prepend=-1) != 0)
+    gene_and_count = np.cumsum(first) - 1
+    mixture = np.bincount(gene_and_count, weights=weights[table.class_code] * share)
+    terms = rel_entr(share, mixture[gene_and_count])
+    contributions = np.bincount(gene_and_class, weights=terms, minlength=np.prod(shape)).reshape(shape)
+
+    n_nonzero = np.bincount(gene_and_class, weights=table.n_cells, minlength=np.prod(shape)).reshape(shape)
+    share_of_zeros = (table.class_sizes - n_nonzero) / sizes
+    contributions += rel_entr(share_of_zeros, (share_of_zeros @ weights)[:, np.newaxis])
+    contributions *= weights
+    return contributions
+
+
+def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:
+    """Give the Jensen-Shannon divergence of each gene across the classes.
+
+    Parameters
+    ----------
+    table : CountTable
+        The counts of `n_genes` genes by class.
+
+    weights : {"uniform", "prior"}
+        Whether each class weighs the same or as its share of the cells.
+
+    Returns
+    -------
+    divergences : ndarray of shape (n_genes,), in nats
+        Between 0 and the entropy of the class weights.
+    """
+    contributions = class_contributions(table, class_weights(table.class_sizes, weights))
+    # Rounding leaves a constant gene at some 1e-17 on either side of zero.
+    return np.maximum(contributions.sum(axis=1), 0.0)

@@ -1,0 +1,240 @@
+"""Hyperparameters in, Keras model out: the networks of the classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+PerLayer = float | Sequence[float]
+
+
+def build_mlp(
+    n_genes: int,
+    n_classes: int,
+    *,
+    hidden_layer_sizes: Sequence[int] = (512,),
+    activation: str = "relu",
+    dropout: PerLayer = 0.0,
+    kernel_l2: PerLayer = 0.0,
+    bias_l2: PerLayer = 0.0,
+    seed: int | None = None,
+) -> keras.Model:
+    """Build a multi-layer perceptron that ends in a softmax.
+
+    Parameters
+    ----------
+    n_genes : int
+        The length of the input vector.
+
+    n_classes : int
+        The number of classes.
+
+    hidden_layer_sizes : sequence of int, default=(512,)
+        The width of each hidden layer; empty for a linear model.
+
+    activation : str, default="relu"
+        A Keras activation, for all hidden layers.
+
+    dropout : float or sequence of float, default=0.0
+        The fraction of units dropped after each hidden layer, or one for each of them. A layer
+        with 0 gets no Dropout layer.
+
+    kernel_l2, bias_l2 : float or sequence of float, default=0.0
+        The factor of the sum of squares that is added to the loss: for all dense layers, the
+        output layer included, or one for each of them, the output layer last.
+
+    seed : int, default=None
+        Determines the initial weights and the dropped units.
+
+    Returns
+    -------
+    model : keras.Model
+        Not compiled. Input of shape (n_genes,), output of shape (n_classes,).
+
+    Raises
+    ------
+    ValueError
+        If a sequence has the wrong length, or Keras does not know the activation.
+
+    Examples
+    --------
+    The network of 2019:
+
+    >>> from sklearn_cells.neural_network import build_mlp
+    >>> model = build_mlp(1000, 10, hidden_layer_sizes=(2048, 512), dropout=(0, 0.8))
+    >>> model.count_params()
+    3104266
+    """
+    seeds = _seeds(seed)
+    dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seeds)
+    return keras.Sequential([keras.Input((n_genes,)), *dense])
+
+
+def build_cnn(
+    n_genes: int,
+    n_classes: int,
+    *,
+    filters: Sequence[int] = (16, 32, 64, 128),
+    kernel_size: int | Sequence[int] = (10, 10, 2, 5),
+    padding: str | Sequence[str] = ("same", "same", "valid", "same"),
+    pooling: str = "max",
+    pool_size: int | Sequence[int] = (4, 4, 4, 3),
+    conv_dropout: PerLayer = 0.0,
+    conv_l2: PerLayer = 0.0,
+    hidden_layer_sizes: Sequence[int] = (512,),
+    activation: str = "relu",
+    dropout: PerLayer = 0.0,
+    kernel_l2: PerLayer = 0.0,
+    bias_l2: PerLayer = 0.0,
+    seed: int | None = None,
+) -> keras.Model:
+    """Build a convolutional network along the genes that ends in a softmax.
+
+    Parameters
+    ----------
+    n_genes : int
+        The length of the input vector.
+
+    n_classes : int
+        The number of classes.
+
+    filters : sequence of int, default=(16, 32, 64, 128)
+        The channels of each convolution.
+
+    kernel_size : int or sequence of int, default=(10, 10, 2, 5)
+        The genes that a kernel spans: for all convolutions, or one for each of them.
+
+    padding : {"same", "valid"} or sequence of these, default=("same", "same", "valid", "same")
+        Whether a convolution keeps the length.
+
+    pooling : {"max", "average"}, default="max"
+        What the pooling after each convolution takes.
+
+    pool_size : int or sequence of int, default=(4, 4, 4, 3)
+        The factor by which each pooling shortens; 1 adds no pooling layer.
+
+    conv_dropout : float or sequence of float, default=0.0
+        The fraction of values dropped after each pooling, or one for each of them.
+
+    conv_l2 : float or sequence of float, default=0.0
+        The factor of the sum of squares of the convolution kernels in the loss.
+
+    hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seed
+        As in :func:`build_mlp`, for the dense layers; `activation` is that of the convolutions too.
+
+    Returns
+    -------
+    model : keras.Model
+        Not compiled. Input of shape (n_genes, 1, 1), output of shape (n_classes,).
+
+    Raises
+    ------
+    ValueError
+        If a sequence has the wrong length, a kernel or pool is larger than what is left of the
+        genes, or Keras does not know the activation.
+
+    Examples
+    --------
+    The network of 2019:
+
+    >>> from sklearn_cells.neural_network import build_cnn
+    >>> build_cnn(19232, 10, dropout=0.5).count_params()
+    6609818
+    """
+    n_conv = len(filters)
+    kernels = _per_layer("kernel_size", kernel_size, n_conv)
+    paddings = _per_layer("padding", padding, n_conv)
+    pools = _per_layer("pool_size", pool_size, n_conv)
+    dropouts = _per_layer("conv_dropout", conv_dropout, n_conv)
+    l2s = _per_layer("conv_l2", conv_l2, n_conv)
+    pool_layer = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}[pooling]
+    _check_lengths(n_genes, kernels, paddings, pools)
+
+    seeds = _seeds(seed)
+    stack: list[Any] = [keras.Input((n_genes, 1, 1))]
+    for channels, kernel, pad, pool, rate, l2 in zip(filters, kernels, paddings, pools, dropouts, l2s, strict=True):
+        stack.append(
+            layers.Conv2D(
+                channels,
+                (kernel, 1),
+                padding=pad,
+                activation=activation,
+                kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
+                kernel_regularizer=_l2(l2),
+                ,
+            )
+        )
+        if pool > 1:
+            stack.append(pool_layer((pool, 1)))
+        if rate > 0:
+            stack.append(layers.Dropout(rate, seed=next(seeds)))
+    stack.append(layers.Flatten())
+    dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seeds)
+    return keras.Sequential([*stack, *dense])
+
+
+def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seeds) -> list:
+    n_hidden = len(hidden_layer_sizes)
+    dropouts = [*_per_layer("dropout", dropout, n_hidden), 0]
+    kernel_l2s = _per_layer("kernel_l2", kernel_l2, n_hidden + 1, "dense layers, the output layer last")
+    bias_l2s = _per_layer("bias_l2", bias_l2, n_hidden + 1, "dense layers, the output layer last")
+    units = [*hidden_layer_sizes, n_classes]
+    activations = [activation] * n_hidden + ["softmax"]
+    stack: list[Any] = []
+    for i, n_units in enumerate(units):
+        stack.append(
+            layers.Dense(
+                n_units,
+                activation=activations[i],
+                kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
+                kernel_regularizer=_l2(kernel_l2s[i]),
+                bias_regularizer=_l2(bias_l2s[i]),
+                ,
+            )
+        )
+        if dropouts[i] > 0:
+            stack.append(layers.Dropout(dropouts[i], seed=next(seeds)))
+    return stack
+
+
+def _seeds(seed: int | None) -> Iterator[int]:
+    """Yield a seed for each layer, so that no global random state is read or changed."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield int(rng.integers(2**31))
+
+
+def _per_layer(name: str, value: Any, n_layers: int, what: str = "layers") -> list:
+    """Repeat one value for all layers, or check that there is one for each."""
+    if isinstance(value, str) or np.isscalar(value):
+        return [value] * n_layers
+    if len(value) != n_layers:
+        raise ValueError(f"{name} has {len(value)} values {tuple(value)} for {n_layers} {what}: pass one, or {n_layers}.")
+    return list(value)
+
+
+def _l2(factor: float) -> keras.Regularizer | None:
+    return keras.regularizers.L2(factor) if factor > 0 else None
+
+
+def _check_lengths(n_genes: int, kernels: list, paddings: list, pools: list) -> None:
+    length = n_genes
+    for i, (kernel, padding, pool) in enumerate(zip(kernels, paddings, pools, strict=True), start=1):
+        if padding == "valid":
+            if kernel > length:
+                raise ValueError(_too_large("kernel_size", kernel, i, length, n_genes))
+            length -= kernel - 1
+        if pool > length:
+            raise ValueError(_too_large("pool_size", pool, i, length, n_genes))
+        length //= pool
+
+
+def _too_large(name: str, size: int, layer: int, length: int, n_genes: int) -> str:
+    return (
+        f"{name}={size} of convolution {layer} is larger than the {length} positions that are left there of "
+        f"{n_genes} genes: pass more genes, fewer convolutions, or smaller kernel_size and pool_size."
+    )

@@ -1,0 +1,51 @@
+"""Import TensorFlow without the log that its C++ side writes to standard error.
+
+TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet once it runs. While it loads, 2.19 and later log before
+they read it (https://github.com/tensorflow/tensorflow/issues/100442), so what arrives at the file
+descriptor meanwhile is held back, and passed on but for lines of that log. A user who sets
+TF_CPP_MIN_LOG_LEVEL gets what TensorFlow makes of it.
+"""
+
+import importlib
+import os
+import re
+import sys
+import tempfile
+from contextlib import contextmanager
+
+NATIVE_LOG_LINE = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog"
+    rb"|[IWE]\d{4} \d\d:\d\d:"  # absl: severity, month and day, time
+    rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] "
+    rb"|To enable the following instructions"
+)
+
+
+@contextmanager
+def native_log_held_back():
+    """Keep lines of the native log out of standard error; all others are written when the block ends."""
+    try:
+        sys.stderr.flush()
+        terminal = os.dup(2)
+    except (AttributeError, OSError):  # no standard error to keep clean
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            for line in held:
+                if not NATIVE_LOG_LINE.match(line):
+                    os.write(2, line)
+
+
+if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if "tensorflow" not in sys.modules:
+        with native_log_held_back():
+            importlib.import_module("tensorflow")
