@@ -6,8 +6,6 @@ import csv
 import gzip
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain, islice
@@ -24,14 +22,8 @@ from anndata import AnnData
 
 __all__ = ["read_cells"]
 
-# Values that are dense at one time: 32 MB as float64, 128 MB with all copies.
-_BLOCK_VALUES = 2**22
-
-# What h5py, anndata, gzip, zipfile, numpy, pandas and scipy raise over damaged bytes.
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError),
-    *(RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error),
-)
+# Values that are dense at one time: 16 MB as float64, about 100 MB with all copies and the text of a .csv.
+_BLOCK_VALUES = 2**21
 
 _BARCODE = re.compile(r"^[ACGTN]{10,}(-\d+)?$")
 _ENSEMBL_ID = re.compile(r"^ENS[A-Z]*G\d{6,}")
@@ -39,6 +31,10 @@ _ENSEMBL_ID = re.compile(r"^ENS[A-Z]*G\d{6,}")
 
 class _Refusal(Exception):
     """What is wrong with a file; `read_cells` puts the path in front of it."""
+
+
+# HDF5 raises BlockingIOError for a file that is being written.
+_NO_DAMAGE = (_Refusal, FileNotFoundError, PermissionError, BlockingIOError, MemoryError, Warning)
 
 
 def read_cells(path: str | os.PathLike[str]) -> AnnData:
@@ -65,7 +61,7 @@ def read_cells(path: str | os.PathLike[str]) -> AnnData:
 
     Returns
     -------
-    adata : AnnData of shape (n_cells, n_genes)
+    AnnData of shape (n_cells, n_genes)
         Except for ``.h5ad``, `X` is a CSR matrix, of float32 if that holds every value
         exactly, else of float64. `obs["cell_type"]` holds the labels of a ``.mat``
         file minus 1, so 0 to K - 1, or those of an ``.npz`` file as they are.
@@ -86,9 +82,9 @@ def read_cells(path: str | os.PathLike[str]) -> AnnData:
     way of `AnnData.var_names_make_unique` ("TBCE", "TBCE-1"). Genes and cells without
     a name are numbered "0", "1", ....
 
-    Dense MATLAB data and text are read in blocks of at most 2**22 values (or one row
-    of the file), which take up to 128 MB besides the sparse result. A dense array in
-    an ``.npz`` file is read as a whole.
+    Dense MATLAB data and text are read in blocks of at most 2**21 values (or one row of
+    the file). A block takes about 100 MB with its copies, and joining the blocks takes
+    the sparse result twice. A dense array in an ``.npz`` file is read as a whole.
 
     Examples
     --------
@@ -127,9 +123,9 @@ def _reader_of(path: Path) -> Callable[[Path], AnnData]:
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     try:
         return reader(path)
-    except (_Refusal, FileNotFoundError, PermissionError, BlockingIOError):
-        raise  # not damaged; HDF5 raises the last for a file that is being written
-    except _DAMAGE as error:
+    except _NO_DAMAGE:
+        raise
+    except Exception as error:  # over damaged bytes every library raises what it likes
         found = f"{path.stat().st_size} bytes"
         if path.is_file():
             with path.open("rb") as file:
@@ -138,6 +134,10 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
             f"{path.name} is damaged, truncated, or not what its name says "
             f"(found {found}); fetch or write it again. {type(error).__name__}: {error}"
         ) from error
+
+
+def _open(path: Path, mode: str, **options: Any) -> Any:
+    return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode, **options)
 
 
 def _cells(X: sp.csr_matrix, cells: Any = None, genes: Any = None) -> AnnData:
@@ -169,7 +169,13 @@ def _check_members(found: Any, expected: Sequence[str]) -> None:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(map(repr, sorted(names))) or "nothing"
+    return ", ".join(map(repr, sorted(map(str, names)))) or "nothing"
+
+
+def _read_h5ad(path: Path) -> AnnData:
+    with h5py.File(path) as file:
+        _check_members(file, ["obs", "var"])
+    return anndata.read_h5ad(path)
 
 
 # 10x Genomics: genes x cells by columns, which is cells x genes by rows.
@@ -212,7 +218,7 @@ def _read_10x_folder(folder: Path) -> AnnData:
     features = _read(_folder_member(folder, "features.tsv", "genes.tsv"), _read_columns)
     if len(features) < 2:
         raise _Refusal("expected ID and symbol of the genes, separated by a tab")
-    X = sp.csr_matrix(_read(matrix, scipy.io.mmread).T)
+    X = sp.csr_matrix(_read(matrix, _read_mtx).T)
     X.data = _as_float(X.data)
     return _10x_cells(X, barcodes[0], *features[:3])
 
@@ -226,6 +232,11 @@ def _folder_member(folder: Path, *names: str) -> Path:
         f"{folder} lacks {' or '.join(names)} (or .gz), expected in a 10x matrix "
         f"folder; found {_listed(entry.name for entry in folder.iterdir())}"
     )
+
+
+def _read_mtx(path: Path) -> Any:
+    with _open(path, "rb") as file:  # mmread(path) leaves a damaged file open (scipy 1.17)
+        return scipy.io.mmread(file)
 
 
 def _read_columns(path: Path) -> list[np.ndarray]:
@@ -318,12 +329,10 @@ def _mat_dense(data: h5py.Dataset) -> sp.csr_matrix:
 
 
 def _read_text(path: Path) -> AnnData:
-    name = path.name.lower()
-    separator = "," if name.endswith((".csv", ".csv.gz")) else "\t"
-    opened = gzip.open if name.endswith(".gz") else open
+    separator = "," if path.name.lower().endswith((".csv", ".csv.gz")) else "\t"
     cells: list[str] = []
     blocks = []
-    with opened(path, "rt", encoding="utf-8-sig") as file:
+    with _open(path, "rt", encoding="utf-8-sig") as file:
         header = _header(file.readline(), separator)
         rows = filter(str.strip, file)
         first = next(rows, None)
@@ -421,7 +430,7 @@ def _npz_vector(arrays: Any, name: str, length: int) -> np.ndarray | None:
 
 
 _READERS: dict[str, Callable[[Path], AnnData]] = {
-    ".h5ad": anndata.read_h5ad,
+    ".h5ad": _read_h5ad,
     ".h5": _read_10x_h5,
     ".mat": _read_mat,
     ".npz": _read_npz,

@@ -165,7 +165,6 @@ def build_cnn(
                 activation=activation,
                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
                 kernel_regularizer=_l2(l2),
-                ,
             )
         )
         if pool > 1:
@@ -193,7 +192,6 @@ def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, 
                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
                 kernel_regularizer=_l2(kernel_l2s[i]),
                 bias_regularizer=_l2(bias_l2s[i]),
-                ,
             )
         )
         if dropouts[i] > 0:
@@ -213,7 +211,9 @@ def _per_layer(name: str, value: Any, n_layers: int, what: str = "layers") -> li
     if isinstance(value, str) or np.isscalar(value):
         return [value] * n_layers
     if len(value) != n_layers:
-        raise ValueError(f"{name} has {len(value)} values {tuple(value)} for {n_layers} {what}: pass one, or {n_layers}.")
+        raise ValueError(
+            f"{name} has {len(value)} values {tuple(value)} for {n_layers} {what}: pass one, or {n_layers}."
+        )
     return list(value)
 
 

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -428,7 +428,9 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         """
         if not isinstance(model, keras.Model):
             model = load_keras_model(model)
-        classes = np.asarray(classes)
+        classes = column_or_1d(classes)
+        if len(np.unique(classes)) < len(classes):
+            raise ValueError(f"classes must differ, one for each output of the model, got {classes.tolist()}.")
         n_genes = check_classifier_model(model, n_classes=len(classes))
         classifier = cls()
         genes = np.empty((0, n_genes)) if feature_names is None else pd.DataFrame(columns=list(feature_names))

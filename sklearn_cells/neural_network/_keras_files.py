@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
+import warnings
 from pathlib import Path
 
 import h5py
@@ -26,9 +29,37 @@ def load_keras_model(path: str | os.PathLike) -> keras.Model:
     if not path.exists():
         raise FileNotFoundError(f"There is no Keras model at {path}.")
     try:
-        return keras.models.load_model(path, compile=False)
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+            # Layers of Keras 2 know their input shape, which Keras 3 would rather have elsewhere.
+            warnings.filterwarnings("ignore", "Do not pass an `input_shape`")
+            return keras.models.load_model(_with_input_layer(path, Path(folder)), compile=False)
     except Exception as error:
         raise ValueError(f"{path} cannot be loaded as a Keras model (.keras or .h5): {error}") from error
+
+
+def _with_input_layer(path: Path, folder: Path) -> Path:
+    """Give a file that Keras 3 understands: a copy in `folder` where Keras 2 wrote a Sequential.
+
+    There the first layer knows the shape of the input, which Keras 3 takes for that of one cell, and
+    up to Keras 2.2.2 the configuration is the bare list of layers.
+    """
+    if not h5py.is_hdf5(path):
+        return path
+    with h5py.File(path) as file:
+        config = json.loads(file.attrs.get("model_config", "{}"))
+    if config.get("class_name") != "Sequential":
+        return path
+    if isinstance(config["config"], list):
+        config["config"] = {"name": "sequential", "layers": config["config"]}
+    layers = config["config"]["layers"]
+    if layers[0]["class_name"] != "InputLayer" and "batch_input_shape" in layers[0]["config"]:
+        shape = layers[0]["config"].pop("batch_input_shape")
+        layers.insert(0, {"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "input"}})
+    copy = folder / path.name
+    shutil.copyfile(path, copy)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    return copy
 
 
 def check_classifier_model(model: keras.Model, n_classes: int) -> int:

@@ -1,0 +1,32 @@
+"""What several test modules share."""
+
+from pathlib import Path
+
+import anndata
+import pytest
+
+from sklearn_cells.datasets import make_cells
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """240 simulated cells of 3 types, 60 genes, 30 of them markers."""
+    return make_cells(240, 60, n_classes=3, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def zheng_sorted():
+    path = SHARED / "data" / "zheng_sorted.h5ad"
+    if not path.exists():
+        pytest.skip("needs the shared data set zheng_sorted")
+    return anndata.read_h5ad(path)
+
+
+@pytest.fixture(scope="session")
+def seed_folder():
+    folder = SHARED / "seed"
+    if not folder.exists():
+        pytest.skip("needs the shared tables of 2019")
+    return folder

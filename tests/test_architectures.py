@@ -1,0 +1,128 @@
+"""The networks: the layers of 2019, every hyperparameter, and what does not fit."""
+
+import keras
+import numpy as np
+import pytest
+
+from sklearn_cells.neural_network import build_cnn, build_mlp
+
+
+def summary(model):
+    """[(layer, output shape, parameters)]"""
+    return [(type(layer).__name__, layer.output.shape[1:], layer.count_params()) for layer in model.layers]
+
+
+def test_mlp_of_2019_layer_by_layer():
+    model = build_mlp(1000, 10, hidden_layer_sizes=(2048, 512), dropout=(0, 0.8))
+    assert summary(model) == [
+        ("Dense", (2048,), 2_050_048),
+        ("Dense", (512,), 1_049_088),
+        ("Dropout", (512,), 0),
+        ("Dense", (10,), 5_130),
+    ]
+    assert model.count_params() == 3_104_266
+
+
+def test_cnn_of_2019_layer_by_layer():
+    model = build_cnn(19_232, 10, dropout=0.5)
+    assert summary(model) == [
+        ("Conv2D", (19_232, 1, 16), 176),
+        ("MaxPooling2D", (4_808, 1, 16), 0),
+        ("Conv2D", (4_808, 1, 32), 5_152),
+        ("MaxPooling2D", (1_202, 1, 32), 0),
+        ("Conv2D", (1_201, 1, 64), 4_160),
+        ("MaxPooling2D", (300, 1, 64), 0),
+        ("Conv2D", (300, 1, 128), 41_088),
+        ("MaxPooling2D", (100, 1, 128), 0),
+        ("Flatten", (12_800,), 0),
+        ("Dense", (512,), 6_554_112),
+        ("Dropout", (512,), 0),
+        ("Dense", (10,), 5_130),
+    ]
+    assert model.count_params() == 6_609_818
+
+
+def test_l2_per_layer():
+    model = build_mlp(5, 3, hidden_layer_sizes=(4, 2), kernel_l2=(0.1, 0.2, 0), bias_l2=(0.3, 0, 0))
+    kernels = [layer.kernel_regularizer and float(layer.kernel_regularizer.l2) for layer in model.layers]
+    biases = [layer.bias_regularizer and float(layer.bias_regularizer.l2) for layer in model.layers]
+    assert kernels == [pytest.approx(0.1), pytest.approx(0.2), None]
+    assert biases == [pytest.approx(0.3), None, None]
+
+
+def test_one_l2_for_all_dense_layers():
+    model = build_mlp(5, 3, hidden_layer_sizes=(4,), kernel_l2=0.1)
+    model.layers[0].kernel.assign(np.full((5, 4), 2.0))
+    model.layers[1].kernel.assign(np.full((4, 3), 3.0))
+    assert float(sum(model.losses)) == pytest.approx(0.1 * (20 * 4 + 12 * 9))
+
+
+def test_every_hyperparameter_of_the_cnn_arrives():
+    model = build_cnn(
+        40,
+        3,
+        filters=(2, 3),
+        kernel_size=(3, 5),
+        padding=("valid", "same"),
+        pooling="average",
+        pool_size=(2, 1),
+        conv_dropout=(0, 0.25),
+        conv_l2=0.1,
+        hidden_layer_sizes=(7, 6),
+        activation="tanh",
+        dropout=(0.5, 0),
+    )
+    assert summary(model) == [
+        ("Conv2D", (38, 1, 2), 3 * 2 + 2),
+        ("AveragePooling2D", (19, 1, 2), 0),
+        ("Conv2D", (19, 1, 3), 5 * 2 * 3 + 3),
+        ("Dropout", (19, 1, 3), 0),
+        ("Flatten", (57,), 0),
+        ("Dense", (7,), 57 * 7 + 7),
+        ("Dropout", (7,), 0),
+        ("Dense", (6,), 7 * 6 + 6),
+        ("Dense", (3,), 6 * 3 + 3),
+    ]
+    hidden = [layer for layer in model.layers if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
+    assert [layer.activation.__name__ for layer in hidden] == ["tanh"] * 4 + ["softmax"]
+    assert float(model.layers[0].kernel_regularizer.l2) == pytest.approx(0.1)
+
+
+def test_no_hidden_layer_is_a_linear_model():
+    assert summary(build_mlp(5, 3, hidden_layer_sizes=())) == [("Dense", (3,), 18)]
+
+
+@pytest.mark.parametrize("build", [build_mlp, build_cnn])
+def test_same_seed_same_weights(build):
+    one, same, other = (build(400, 3, seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_layers_of_one_seed_differ():
+    model = build_mlp(8, 8, hidden_layer_sizes=(8,), seed=0)
+    assert not np.array_equal(model.layers[0].kernel, model.layers[1].kernel)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"dropout": (0.1, 0.2, 0.3)}, r"dropout has 3 values \(0.1, 0.2, 0.3\) for 2 layers: pass one, or 2"),
+        ({"kernel_l2": (0.1, 0.2)}, "kernel_l2 has 2 values .* for 3 dense layers, the output layer last"),
+    ],
+)
+def test_wrong_number_of_values_is_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        build_mlp(5, 3, hidden_layer_sizes=(4, 4), **params)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"pool_size": (4, 4, 4, 3)}, "pool_size=4 of convolution 3 is larger than the 1 positions .* of 32 genes"),
+        ({"kernel_size": (10, 10, 3, 5)}, "kernel_size=3 of convolution 3 is larger than the 2 positions"),
+    ],
+)
+def test_cnn_that_does_not_fit_names_the_layer(params, message):
+    with pytest.raises(ValueError, match=message):
+        build_cnn(32, 3, **params)

@@ -1,0 +1,41 @@
+"""scikit-learn's own checks on every public estimator."""
+
+import pytest
+from sklearn.base import is_classifier
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_cells import JSDivergenceSelector, KerasCellClassifier, LogNormalizer
+
+FLOAT32_REASON = (
+    "the network computes in float32, where adding a cell twice and adding it with weight two differ by some 1e-6; "
+    "the check allows 1e-7. test_weight_two_equals_the_cell_twice has the bound of float32"
+)
+CLASSIFIERS = [
+    KerasCellClassifier(hidden_layer_sizes=(32,), epochs=15, learning_rate=0.01),
+    KerasCellClassifier("cnn", filters=(4,), kernel_size=2, padding="same", pool_size=1, epochs=15, learning_rate=0.01),
+]
+
+
+def expected_failures(estimator):
+    if not is_classifier(estimator):
+        return {}
+    return {
+        "check_sample_weight_equivalence_on_dense_data": FLOAT32_REASON,
+        "check_sample_weight_equivalence_on_sparse_data": FLOAT32_REASON,
+    }
+
+
+@parametrize_with_checks(
+    [
+        JSDivergenceSelector(1),
+        JSDivergenceSelector(0.5, weights="prior"),
+        LogNormalizer(),
+        LogNormalizer(target_sum=100),
+        LogNormalizer(target_sum="median"),
+        *CLASSIFIERS,
+    ],
+    expected_failed_checks=expected_failures,
+)
+@pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p:UserWarning")  # the checks pass continuous values
+def test_estimator_checks(estimator, check):
+    check(estimator)

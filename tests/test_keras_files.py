@@ -1,0 +1,158 @@
+"""KerasCellClassifier.from_keras: models of Keras 2 and 3, and files and models that do not fit."""
+
+import json
+
+import h5py
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_cells import KerasCellClassifier
+from sklearn_cells.neural_network import build_cnn, build_mlp
+
+GENES = ["CD3E", "CD79A", "LYZ", "NKG7"]
+X = np.random.default_rng(0).gamma(1, size=(20, 4)).astype(np.float32)
+
+
+def keras_2_mlp():
+    """A small network as the 2019 project built its perceptron, compiled, with the tf_keras of Keras 2."""
+    tf_keras = pytest.importorskip("tf_keras")
+    layers, l2 = tf_keras.layers, tf_keras.regularizers.l2(0.01)
+    model = tf_keras.Sequential(
+        [
+            layers.Dense(6, activation="relu", input_shape=(4,), kernel_regularizer=l2, bias_regularizer=l2),
+            layers.Dense(5, activation="relu", kernel_regularizer=l2, bias_regularizer=l2),
+            layers.Dropout(0.8),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def keras_2_cnn():
+    tf_keras = pytest.importorskip("tf_keras")
+    layers = tf_keras.layers
+    return tf_keras.Sequential(
+        [
+            layers.Conv2D(2, (2, 1), padding="same", activation="relu", input_shape=(4, 1, 1)),
+            layers.MaxPooling2D((2, 1)),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def as_written_in_2019(path):
+    """Rewrite the configuration to what Keras 2.2.2 and earlier wrote: a bare list of layers, no newer keys."""
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        assert config["class_name"] == "Sequential"
+        layers = [layer for layer in config["config"]["layers"] if layer["class_name"] != "InputLayer"]
+        for layer in layers:
+            for key in ("module", "registered_name", "build_config"):
+                layer.pop(key, None)
+            for key in ("groups", "seed", "noise_shape"):
+                layer["config"].pop(key, None)
+            layer["config"]["dtype"] = "float32"
+            for key, value in layer["config"].items():
+                if isinstance(value, dict) and "registered_name" in value:
+                    layer["config"][key] = {"class_name": value["class_name"], "config": value["config"]}
+        layers[0]["config"].setdefault("batch_input_shape", [None, 4])
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": layers}).encode()
+        file.attrs["keras_version"] = b"2.2.2"
+
+
+@pytest.mark.parametrize("make", [keras_2_mlp, keras_2_cnn])
+@pytest.mark.parametrize("rewrite", [None, as_written_in_2019], ids=["today's tf_keras", "2019"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+def test_h5_of_keras_2_predicts_and_scores(make, rewrite, tmp_path):
+    model = make()
+    model.save(tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5") as file:
+        assert "batch_input_shape" in file.attrs["model_config"]
+    if rewrite:
+        rewrite(tmp_path / "model.h5")
+    classifier = KerasCellClassifier.from_keras(tmp_path / "model.h5", classes=["B", "NK", "T"])
+    expected = model.predict(X.reshape(-1, *model.input_shape[1:]), verbose=0)
+    np.testing.assert_allclose(classifier.predict_proba(X), expected, rtol=1e-5)
+    labels = np.array(["B", "NK", "T"])[expected.argmax(axis=1)]
+    assert classifier.score(X, labels) == 1
+    assert classifier.score(X, np.roll(labels, 1)) < 1 or len(set(labels)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_files_of_keras_3(suffix, tmp_path):
+    model = build_mlp(4, 3, hidden_layer_sizes=(6,), seed=0)
+    model.save(tmp_path / f"model{suffix}")
+    classifier = KerasCellClassifier.from_keras(tmp_path / f"model{suffix}", classes=[0, 1, 2])
+    np.testing.assert_allclose(classifier.predict_proba(X), model.predict(X, verbose=0), rtol=1e-6)
+
+
+def test_classes_are_sorted_with_their_probabilities():
+    model = build_mlp(4, 3, hidden_layer_sizes=(6,), seed=0)
+    classifier = KerasCellClassifier.from_keras(model, classes=["T", "B", "NK"])
+    assert classifier.classes_.tolist() == ["B", "NK", "T"]
+    outputs = model.predict(X, verbose=0)
+    np.testing.assert_allclose(classifier.predict_proba(X), outputs[:, [1, 2, 0]], rtol=1e-6)
+    assert classifier.predict(X).tolist() == np.array(["T", "B", "NK"])[outputs.argmax(axis=1)].tolist()
+
+
+def test_gene_names_are_compared():
+    model = build_mlp(4, 3, seed=0)
+    classifier = KerasCellClassifier.from_keras(model, classes=["B", "NK", "T"], feature_names=GENES)
+    assert classifier.n_features_in_ == 4
+    assert classifier.predict(pd.DataFrame(X, columns=GENES)).shape == (20,)
+    with pytest.raises(ValueError, match="feature names should match"):
+        classifier.predict(pd.DataFrame(X, columns=GENES[::-1]))
+    with pytest.raises(ValueError, match="feature_names has 3 names, but the model takes 4 genes"):
+        KerasCellClassifier.from_keras(model, classes=["B", "NK", "T"], feature_names=GENES[:3])
+
+
+def test_cnn_takes_rows_of_genes():
+    model = build_cnn(8, 2, filters=(2,), kernel_size=3, padding="same", pool_size=2, seed=0)
+    classifier = KerasCellClassifier.from_keras(model, classes=["B", "T"])
+    assert classifier.n_features_in_ == 8
+    assert classifier.predict_proba(np.ones((3, 8))).shape == (3, 2)
+
+
+def test_wrong_number_of_classes_is_refused():
+    with pytest.raises(ValueError, match=r"classes has 2 labels, but the output shape of the model is \(None, 3\)"):
+        KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["B", "T"])
+
+
+def test_repeated_class_is_refused():
+    with pytest.raises(ValueError, match="classes must differ.*'B'"):
+        KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["B", "T", "B"])
+
+
+def test_model_without_softmax_is_refused():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, bias_initializer="ones")])
+    with pytest.raises(ValueError, match="ends in a softmax.* sum to 3 instead of 1"):
+        KerasCellClassifier.from_keras(model, classes=["B", "NK", "T"])
+
+
+def test_model_of_any_length_is_refused():
+    model = keras.Sequential(
+        [keras.Input((None, 1)), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(3, activation="softmax")]
+    )
+    with pytest.raises(ValueError, match="fixed number of genes"):
+        KerasCellClassifier.from_keras(model, classes=["B", "NK", "T"])
+
+
+def test_files_that_are_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no Keras model at .*nothing.h5"):
+        KerasCellClassifier.from_keras(tmp_path / "nothing.h5", classes=["B", "T"])
+    for name in ("broken.h5", "broken.keras", "model.onnx"):
+        (tmp_path / name).write_bytes(b"not a model")
+        with pytest.raises(ValueError, match=f"{name} cannot be loaded as a Keras model"):
+            KerasCellClassifier.from_keras(tmp_path / name, classes=["B", "T"])
+
+
+def test_refit_trains_a_new_network():
+    classifier = KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["T", "B", "NK"])
+    classifier.set_params(epochs=1).fit(X, np.arange(20) % 2)
+    assert classifier.classes_.tolist() == [0, 1]
+    assert classifier.predict_proba(X).shape == (20, 2)
