@@ -32,3 +32,7 @@ def demo(output):
         run_demo(output, echo=click.echo)
     except ImportError as error:
         raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import anndata
+import matplotlib as mpl
 import pytest
 
 from sklearn_cells.datasets import make_cells
+
+mpl.use("agg")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -88,14 +88,14 @@ def test_prediction_in_blocks_equals_the_whole(data, fitted, monkeypatch):
 @pytest.mark.parametrize("params", [SMALL, {**SMALL, "dropout": 0.3}, {**SMALL_CNN, "conv_dropout": 0.1}])
 def test_same_seed_same_result_another_seed_another(data, params):
     X, y = data
-    rng_state = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002  (that of everybody else)
     one, same, other = (
         KerasCellClassifier(**{**params, "epochs": 3, "random_state": seed}).fit(X, y).predict_proba(X)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 1e-3
-    np.testing.assert_array_equal(np.random.get_state()[1], rng_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 def test_weight_two_equals_the_cell_twice(data):

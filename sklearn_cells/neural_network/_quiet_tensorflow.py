@@ -2,8 +2,8 @@
 
 TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet once it runs. While it loads, 2.19 and later log before
 they read it (https://github.com/tensorflow/tensorflow/issues/100442), so what arrives at the file
-descriptor meanwhile is held back, and passed on but for lines of that log. A user who sets
-TF_CPP_MIN_LOG_LEVEL gets what TensorFlow makes of it.
+descriptor meanwhile is held back, and passed on but for lines of that log. With
+TF_CPP_MIN_LOG_LEVEL=0 in the environment, the log appears.
 """
 
 import importlib
@@ -44,8 +44,6 @@ def native_log_held_back():
                     os.write(2, line)
 
 
-if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    if "tensorflow" not in sys.modules:
-        with native_log_held_back():
-            importlib.import_module("tensorflow")
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
+    with native_log_held_back():
+        importlib.import_module("tensorflow")

@@ -1,0 +1,92 @@
+"""make_cell_pipeline: counts in, classes out, every parameter in reach."""
+
+import anndata as ad
+import joblib
+import numpy as np
+import pytest
+from sklearn.metrics import classification_report
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+
+from sklearn_cells import make_cell_pipeline
+
+SMALL = {
+    "select__n_features_to_select": 20,
+    "classify__hidden_layer_sizes": (16,),
+    "classify__epochs": 10,
+    "classify__learning_rate": 0.01,
+    "classify__random_state": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def fitted(cells):
+    return make_cell_pipeline(**SMALL).fit(cells[:160], cells.obs["cell_type"][:160])
+
+
+def test_names_the_types_of_unseen_cells(cells, fitted):
+    assert fitted.score(cells[160:], cells.obs["cell_type"][160:]) > 0.9
+    report = classification_report(cells.obs["cell_type"][160:], fitted.predict(cells[160:]), output_dict=True)
+    assert report["type 1"]["recall"] > 0.8
+
+
+def test_matrix_and_anndata_give_the_same(cells, fitted):
+    from_matrix = make_cell_pipeline(**SMALL).fit(cells.X[:160], cells.obs["cell_type"][:160])
+    np.testing.assert_array_equal(from_matrix.predict_proba(cells.X[160:]), fitted.predict_proba(cells[160:]))
+    assert fitted["select"].feature_names_in_.tolist() == cells.var_names.tolist()
+
+
+def test_genes_are_ranked_on_counts_before_scaling(cells):
+    pipeline = make_cell_pipeline(**SMALL, normalize__target_sum=1e4).fit(cells, cells.obs["cell_type"])
+    unscaled = make_cell_pipeline(**SMALL).fit(cells, cells.obs["cell_type"])
+    np.testing.assert_array_equal(pipeline["select"].divergences_, unscaled["select"].divergences_)
+    assert pipeline.score(cells, cells.obs["cell_type"]) > 0.9
+
+
+def test_every_parameter_of_every_step_is_reached():
+    pipeline = make_cell_pipeline(verbose=True, select__weights="prior", classify__dropout=0.3)
+    assert isinstance(pipeline, Pipeline)
+    assert pipeline.verbose
+    assert pipeline["select"].weights == "prior"
+    assert pipeline["classify"].dropout == 0.3
+    with pytest.raises(ValueError, match="n_genes"):
+        make_cell_pipeline(select__n_genes=100)
+
+
+def test_grid_search_on_anndata_does_not_depend_on_workers(cells):
+    grid = {"select__n_features_to_select": [3, 30], "classify__hidden_layer_sizes": [(4,)]}
+    one, two = (
+        GridSearchCV(make_cell_pipeline(**SMALL), grid, cv=2, n_jobs=n_jobs).fit(cells, cells.obs["cell_type"])
+        for n_jobs in (1, 2)
+    )
+    np.testing.assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
+    assert one.best_params_ == two.best_params_
+    assert one.best_params_["select__n_features_to_select"] == 30
+
+
+def test_cross_validation_on_backed_anndata(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    scores = cross_val_score(make_cell_pipeline(**SMALL), backed, backed.obs["cell_type"], cv=2)
+    np.testing.assert_array_equal(
+        scores, cross_val_score(make_cell_pipeline(**SMALL), cells, cells.obs["cell_type"], cv=2)
+    )
+    backed.file.close()
+
+
+def test_dumped_pipeline_predicts_the_same(cells, fitted, tmp_path):
+    joblib.dump(fitted, tmp_path / "pipeline.joblib")
+    loaded = joblib.load(tmp_path / "pipeline.joblib")
+    np.testing.assert_array_equal(loaded.predict_proba(cells), fitted.predict_proba(cells))
+
+
+def test_other_genes_at_predict_are_refused(cells, fitted):
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(cells[:, ::-1])
+    with pytest.raises(ValueError, match="feature names should match|expecting 60 features"):
+        fitted.predict(cells[:, :50])
+
+
+def test_predict_before_fit_is_refused(cells):
+    with pytest.raises(ValueError, match="not fitted yet"):
+        make_cell_pipeline().predict(cells)

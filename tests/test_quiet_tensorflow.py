@@ -1,0 +1,60 @@
+"""TensorFlow's import: on demand, without its log, with everything else that is written meanwhile."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sklearn_cells.neural_network._quiet_tensorflow import native_log_held_back
+
+NATIVE_LOG = [
+    b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n",
+    b"I0000 00:00:1795392000.747031    2234 port.cc:153] oneDNN custom operations are on.\n",
+    b"E0000 00:00:1795392142.608496    2797 cuda_platform.cc:52] failed call to cuInit\n",
+    b"2025-09-17 14:44:05.157831: I external/local_xla/cudart_stub.cc:32] Could not find cuda drivers\n",
+    b"To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow\n",
+]
+
+
+def run(code, **environment):
+    env = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"} | environment
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+
+
+def test_package_is_imported_without_tensorflow():
+    code = "import sys, sklearn_cells; print({'tensorflow', 'keras', 'anndata', 'matplotlib'} & set(sys.modules))"
+    assert run(code).stdout == "set()\n"
+
+
+def test_classifier_is_imported_without_log():
+    code = "from sklearn_cells import KerasCellClassifier as K; K(epochs=1).fit([[0.0], [1.0]], [0, 1])"
+    for environment in ({}, {"TF_CPP_MIN_LOG_LEVEL": "3"}):  # the second is what a child process inherits
+        done = run(code, **environment)
+        assert done.stderr == done.stdout == ""
+
+
+def test_log_appears_where_it_is_asked_for():
+    assert run("import sklearn_cells.neural_network", TF_CPP_MIN_LOG_LEVEL="0").stderr != ""
+
+
+def test_other_lines_are_passed_on(capfd):
+    with native_log_held_back():
+        for line in NATIVE_LOG:
+            os.write(2, line)
+        os.write(2, b"a line of somebody else\n")
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "a line of somebody else\n"
+
+
+def test_lines_are_passed_on_when_the_import_fails(capfd):
+    def failing_import():
+        with native_log_held_back():
+            os.write(2, b"why\n")
+            raise ImportError("no such thing")
+
+    with pytest.raises(ImportError, match="no such thing"):
+        failing_import()
+    assert capfd.readouterr().err == "why\n"
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
