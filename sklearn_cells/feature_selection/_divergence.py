@@ -47,9 +47,8 @@ def class_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDAr
 
     n_nonzero = np.bincount(gene_and_class, weights=table.n_cells, minlength=np.prod(shape)).reshape(shape)
     share_of_zeros = (table.class_sizes - n_nonzero) / sizes
-    contributions += rel_entr(share_of_zeros, (share_of_zeros @ weights)[:, np.newaxis])
-    contributions *= weights
-    return contributions
+    of_zeros = rel_entr(share_of_zeros, (share_of_zeros @ weights)[:, np.newaxis])
+    return weights * (contributions + of_zeros)
 
 
 def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:

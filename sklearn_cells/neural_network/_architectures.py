@@ -123,8 +123,20 @@ def build_cnn(
     conv_l2 : float or sequence of float, default=0.0
         The factor of the sum of squares of the convolution kernels in the loss.
 
-    hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seed
-        As in :func:`build_mlp`, for the dense layers; `activation` is that of the convolutions too.
+    hidden_layer_sizes : sequence of int, default=(512,)
+        The width of each hidden dense layer after the convolutions.
+
+    activation : str, default="relu"
+        A Keras activation, for the convolutions and the hidden dense layers.
+
+    dropout : float or sequence of float, default=0.0
+        The fraction of units dropped after each hidden dense layer.
+
+    kernel_l2, bias_l2 : float or sequence of float, default=0.0
+        The factor of the sum of squares of the dense layers in the loss, as in :func:`build_mlp`.
+
+    seed : int, default=None
+        Determines the initial weights and the dropped units.
 
     Returns
     -------
