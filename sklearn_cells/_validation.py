@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_params
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -158,6 +158,8 @@ def check_labels(y, n_cells):
             f"Input y contains NaN: {missing.sum()} of {len(y)} labels are missing, the first at cell "
             f"{missing.argmax()}; leave those cells out."
         )
+    if y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
     check_classification_targets(y)
     if y.dtype == object and not all(isinstance(label, (str, numbers.Number, np.bool_)) for label in y):
         raise ValueError("Unknown label type: expected strings, integers or booleans in y.")
