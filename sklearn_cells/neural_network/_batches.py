@@ -42,6 +42,9 @@ class CellBatches(keras.utils.PyDataset):
     sample_weight : ndarray of shape (n_cells,)
         The weight of each cell.
 
+    rows : ndarray of int
+        The cells to take.
+
     batch_size : int
         Cells in a batch; the last one may have fewer.
 
@@ -49,10 +52,10 @@ class CellBatches(keras.utils.PyDataset):
         What the network takes for one cell.
 
     seed : int, default=None
-        Determines the order of the cells, a new one each epoch. None keeps the order of `X`.
+        Determines the order of the cells, a new one each epoch. None keeps that of `rows`.
     """
 
-    def __init__(self, X, codes, sample_weight, batch_size, input_shape, seed=None):
+    def __init__(self, X, codes, sample_weight, rows, *, batch_size, input_shape, seed=None):
         super().__init__()
         self.X = X
         self.codes = codes
@@ -60,11 +63,11 @@ class CellBatches(keras.utils.PyDataset):
         self.cells_per_batch = batch_size
         self.input_shape = input_shape
         self._rng = None if seed is None else np.random.default_rng(seed)
-        self._order = np.arange(X.shape[0])
+        self._order = rows.copy()
         self.on_epoch_end()
 
     def __len__(self):
-        return -(-self.X.shape[0] // self.cells_per_batch)
+        return -(-len(self._order) // self.cells_per_batch)
 
     def __getitem__(self, index):
         rows = self._order[index * self.cells_per_batch : (index + 1) * self.cells_per_batch]

@@ -32,13 +32,12 @@ CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", 
 class _BatchedKerasClassifier(KerasClassifier):
     """The scikeras classifier, fed with dense minibatches of sparse cells."""
 
-    def _fit_keras_model(self, X, y, sample_weight, warm_start, epochs, initial_epoch, held_out=None):
-        input_shape = self.model_.input_shape[1:]
-        batches = CellBatches(X, y, sample_weight, self.batch_size, input_shape, seed=self.random_state)
-        # The batches hold the labels and the weights, and come in an order of their own.
-        options = {"batch_size": None, "shuffle": False}
-        if held_out is not None:
-            options["validation_data"] = CellBatches(*held_out, self.batch_size, input_shape)
+    def _fit_keras_model(self, X, y, sample_weight, warm_start, epochs, initial_epoch, *, cell_weight, train, held_out):
+        sizes = {"batch_size": self.batch_size, "input_shape": self.model_.input_shape[1:]}
+        batches = CellBatches(X, y, cell_weight, train, **sizes, seed=self.random_state)
+        validation = None if held_out is None else CellBatches(X, y, cell_weight, held_out, **sizes)
+        # The batches hold labels and weights, and shuffle themselves.
+        options = {"batch_size": None, "shuffle": False, "validation_data": validation}
         super()._fit_keras_model(batches, None, None, warm_start, epochs, initial_epoch, **options)
 
 
@@ -296,7 +295,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         )
         # scikeras turns sparse matrices into LIL, and leaves sparse arrays alone.
         X = sp.csr_array(X) if sp.issparse(X) else X
-        network.fit(X[train], codes[train], sample_weight=weights[train], held_out=_take(X, codes, weights, held_out))
+        network.fit(X, codes, cell_weight=weights, train=train, held_out=held_out)
         _check_loss(network.history_["loss"])
 
         self.classes_ = classes
@@ -452,10 +451,6 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _take(X, codes, weights, cells):
-    return None if cells is None else (X[cells], codes[cells], weights[cells])
 
 
 def _check_loss(losses):
