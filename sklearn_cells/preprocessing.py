@@ -107,7 +107,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If a value is negative, NaN or infinite.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "target_sum_")
         X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
         if self.target_sum_ is None:
             return X.log1p() if sp.issparse(X) else np.log1p(X)

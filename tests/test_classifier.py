@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sklearn_cells import KerasCellClassifier, LogNormalizer
@@ -230,12 +231,20 @@ def test_cnn_that_does_not_fit_says_which_layer(data):
         KerasCellClassifier("cnn", epochs=1).fit(*data)
 
 
-def test_diverging_loss_is_an_error_and_leaves_nothing_fitted(data):
+def test_diverging_loss_is_an_error(data):
     X, y = data
     classifier = KerasCellClassifier(epochs=3, optimizer="sgd", learning_rate=1e30, random_state=0)
     with pytest.raises(ValueError, match="Training diverged: the loss is .* in epoch .*lower learning_rate"):
         classifier.fit(X * 1e6, y)
-    assert not hasattr(classifier, "model_")
+
+
+def test_fit_that_fails_leaves_nothing_fitted(data):
+    X, y = data
+    classifier = KerasCellClassifier(**{**SMALL, "epochs": 1}).fit(X, y)
+    with pytest.raises(ValueError, match="1 class"):
+        classifier.fit(X[:, :30], ["B"] * len(y))
+    with pytest.raises(NotFittedError):
+        classifier.predict(X[:, :30])
 
 
 @pytest.mark.parametrize(

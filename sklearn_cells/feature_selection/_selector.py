@@ -215,7 +215,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         return np.argsort(-self.divergences_, kind="stable")
 
     def _get_support_mask(self):
-        check_is_fitted(self)
+        check_is_fitted(self, "divergences_")
         mask = np.zeros(self.n_features_in_, dtype=bool)
         mask[self._ranking()[: self.n_features_]] = True
         return mask
@@ -234,7 +234,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
             The columns of the selected genes, in the order of `X`.
         """
         if is_anndata(X):
-            check_is_fitted(self)
+            check_is_fitted(self, "divergences_")
             return self._transform(check_cells(X, estimator=self, reset=False))
         return super().transform(X)
 
@@ -247,7 +247,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
             Columns `gene` (the name, or x0, x1, ... without names), `divergence` (nats), `rank`
             (from 1) and `selected`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "divergences_")
         order = self._ranking()
         names = getattr(self, "feature_names_in_", None)
         if names is None:

@@ -274,6 +274,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             If `X`, `y` or `sample_weight` cannot be used, a parameter does not fit the number of
             genes, or the loss becomes NaN or infinite.
         """
+        vars(self).pop("model_", None)  # a fit that fails or is interrupted leaves nothing fitted
         X = self._check_cells(X, reset=True)
         classes, codes = check_labels(y, X.shape[0])
         weights = self._cell_weights(X, classes, codes, sample_weight)
@@ -362,7 +363,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         probabilities : ndarray of shape (n_cells, n_classes), dtype float32
             In the order of `classes_`; each row sums to one.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         X = self._check_cells(X, reset=False)
         blocks = dense_blocks(X, self.model_.input_shape[1:])
         probabilities = [keras.ops.convert_to_numpy(self.model_(block, training=False)) for block in blocks]
