@@ -22,6 +22,7 @@ def run_demo(folder, echo=print):
         Takes each line of the report.
     """
     cells = load_pbmc68k()
+    folder.mkdir(parents=True, exist_ok=True)
     labels = cells.obs["cell_type"].to_numpy(dtype=str)
     train, test = train_test_split(np.arange(cells.n_obs), stratify=labels, random_state=0)
     n_types = len(np.unique(labels))
@@ -33,7 +34,6 @@ def run_demo(folder, echo=print):
     echo(f"\nOn the other {len(test)} cells: accuracy {np.mean(predicted == labels[test]):.3f}\n")
     echo(classification_report(labels[test], predicted, digits=3, zero_division=0))
 
-    folder.mkdir(parents=True, exist_ok=True)
     _confusion_figure(labels[test], predicted).savefig(folder / "confusion.png", dpi=150)
     pipeline["select"].gene_table().to_csv(folder / "genes.csv", index=False)
     pipeline["classify"].model_.save(folder / "network.keras")

@@ -17,6 +17,7 @@ __all__ = [
     "RealNotInt",
     "StrOptions",
     "check_cells",
+    "check_genes",
     "check_labels",
     "check_sample_weight",
     "fit_context",
@@ -57,7 +58,7 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
     Returns
     -------
     X : ndarray, CSR or CSC of shape (n_cells, n_genes)
-        The input itself where it needs no conversion.
+        The input itself where it needs no conversion; entries that are stored twice are summed.
 
     Raises
     ------
@@ -69,10 +70,12 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
     options = {"accept_sparse": ("csr", "csc"), "dtype": dtype, "ensure_all_finite": False}
     gene_names = getattr(X, "var_names", getattr(X, "columns", None))
     if is_anndata(X):
+        if X.X is None:
+            raise ValueError(
+                "the AnnData object has no X; put the counts there, such as adata.X = adata.layers['counts']."
+            )
         if estimator is not None:
-            # A frame without rows carries the names to scikit-learn's own bookkeeping.
-            names_only = pd.DataFrame(columns=gene_names)
-            validate_data(estimator, names_only, reset=reset, skip_check_array=True)
+            check_genes(estimator, gene_names, reset=reset)
         X = X.to_memory().X if X.isbacked else X.X
         X = check_array(X, estimator=estimator, input_name="X", **options)
     elif estimator is not None:
@@ -80,7 +83,23 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
     else:
         X = check_array(X, input_name="X", **options)
     _check_values(X, gene_names, counts)
+    if sp.issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
     return X
+
+
+def check_genes(estimator, gene_names, *, reset=True):
+    """Set `n_features_in_` and `feature_names_in_` by gene names alone, or compare with them."""
+    names = pd.Index(gene_names)
+    if not names.is_unique:
+        raise ValueError(
+            f"gene names must differ, but {names[names.duplicated()][0]!r} occurs more than once; "
+            "adata.var_names_make_unique() makes them different."
+        )
+    # A frame without rows carries the names to scikit-learn's own bookkeeping.
+    names_only = pd.DataFrame(columns=names.astype(object))
+    validate_data(estimator, names_only, reset=reset, skip_check_array=True)
 
 
 def _check_values(X, gene_names, counts):

@@ -10,6 +10,9 @@ from sklearn.utils import check_random_state
 
 from sklearn_cells._validation import Interval, validate_params
 
+# Counts that are dense at one time: 80 MB.
+BLOCK_SIZE = 10_000_000
+
 
 def load_pbmc68k():
     """Load 700 peripheral blood cells of 10 types, with their counts of 765 genes.
@@ -127,8 +130,7 @@ def make_cells(
     for code in range(n_classes):
         means[code, code * n_markers : (code + 1) * n_markers] *= fold_change
     depths = rng.lognormal(-0.045, 0.3, size=n_cells)
-    # A block of cells at a time: 80 MB of dense counts.
-    n_at_once = max(1, 10_000_000 // n_genes)
+    n_at_once = max(1, BLOCK_SIZE // n_genes)
     blocks = [
         sp.csr_matrix(rng.poisson(means[codes[block]] * depths[block, np.newaxis]), dtype=np.float32)
         for block in (slice(start, start + n_at_once) for start in range(0, n_cells, n_at_once))

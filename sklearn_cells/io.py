@@ -25,7 +25,7 @@ __all__ = ["read_cells"]
 # Values that are dense at one time: 16 MB as float64, about 100 MB with all copies and the text of a .csv.
 _BLOCK_VALUES = 2**21
 
-_BARCODE = re.compile(r"^[ACGTN]{10,}(-\d+)?$")
+_BARCODE = re.compile(r"(^|[-_.:#])[ACGTN]{10,}([-_.]\d+)?$")  # also with a sample before it
 _ENSEMBL_ID = re.compile(r"^ENS[A-Z]*G\d{6,}")
 
 
@@ -348,6 +348,13 @@ def _read_text(path: Path) -> AnnData:
             names, values = _parse(block, separator, genes)
             cells.extend(names)
             blocks.append(values)
+    if all(map(_is_number, genes)):
+        raise _Refusal(f"the header holds numbers, {genes[0]!r} first; expected the names of the genes")
+    if len(set(cells)) < len(cells) and all(map(_is_number, cells)):
+        raise _Refusal(
+            f"the first column holds numbers that repeat, {cells[0]!r} first; expected names of the cells: "
+            "write them too, with DataFrame.to_csv(path, index=True)"
+        )
     return _cells(sp.vstack(blocks, "csr"), cells, genes)
 
 
@@ -362,8 +369,15 @@ def _header(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator))
 
 
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        float(text)
+        return True
+    return False
+
+
 def _refuse_transposed(names: Sequence[str], pattern: re.Pattern[str], place: str) -> None:
-    matches = [name for name in names if pattern.match(name)]
+    matches = [name for name in names if pattern.search(name)]
     if len(matches) > len(names) / 2:
         raise _Refusal(
             f"genes seem to be in rows ({matches[0]!r} in the {place}); expected cells "
@@ -423,7 +437,10 @@ def _read_npz(path: Path) -> AnnData:
 def _npz_vector(arrays: Any, name: str, length: int) -> np.ndarray | None:
     if name not in arrays.files:
         return None
-    vector = np.ravel(arrays[name])
+    try:
+        vector = np.ravel(arrays[name])
+    except ValueError as error:
+        raise _Refusal(f"{name} is stored as Python objects; save it as text, with {name}.astype(str)") from error
     if len(vector) != length:
         raise _Refusal(f"expected {length} {name}, got {len(vector)}")
     return vector

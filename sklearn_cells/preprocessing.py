@@ -80,13 +80,15 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If a value is negative, NaN or infinite, or if the median is asked for and no cell has
             any count.
         """
+        vars(self).pop("target_sum_", None)  # a fit that fails leaves nothing fitted
         X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
-        self.target_sum_ = self.target_sum
-        if self.target_sum == "median":
+        target_sum = self.target_sum
+        if target_sum == "median":
             totals = _totals(X)
             if not totals.any():
                 raise ValueError("target_sum='median' needs cells with counts, but all values of X are zero.")
-            self.target_sum_ = float(np.median(totals[totals > 0]))
+            target_sum = float(np.median(totals[totals > 0]))
+        self.target_sum_ = target_sum
         return self
 
     def transform(self, X):

@@ -116,6 +116,43 @@ def test_wrong_number_of_values_is_refused(params, message):
         build_mlp(5, 3, hidden_layer_sizes=(4, 4), **params)
 
 
+@pytest.mark.parametrize("sizes", [7, (7,), np.array([7]), [np.int64(7)]])
+def test_widths_of_any_kind_of_number(sizes):
+    model = build_mlp(5, 3, hidden_layer_sizes=sizes, kernel_l2=np.float32(0.5), dropout=[np.float32(0.5)])
+    assert [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)] == [7, 3]
+
+
+def test_without_a_seed_the_global_one_of_keras_applies():
+    weights = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        weights.append(build_mlp(5, 3).get_weights()[0])
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"dropout": (-0.5,)},
+        {"kernel_l2": (-1, 0)},
+        {"kernel_l2": (np.nan, 0)},
+        {"hidden_layer_sizes": (0,)},
+        {"hidden_layer_sizes": (2.5,)},
+        {"dropout": ("x",)},
+        {"filters": (0, 1), "pool_size": 1},
+        {"pool_size": (0, 1, 1, 1)},
+        {"kernel_size": (0, 1, 1, 1)},
+        {"padding": ("same", "full", "same", "same")},
+        {"pooling": "sum"},
+    ],
+    ids=str,
+)
+def test_values_out_of_range_are_refused_by_name(params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        build_cnn(500, 3, **params)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [

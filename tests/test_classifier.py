@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import joblib
@@ -127,15 +128,70 @@ def test_balanced_equals_the_weights_spelled_out(data):
     np.testing.assert_array_equal(balanced.predict_proba(X), expected.predict_proba(X))
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_class_without_weight_keeps_its_place(data, early_stopping):
+    X, y = data
+    params = {**SMALL, "early_stopping": early_stopping}
+    unweighted = KerasCellClassifier(**params).fit(X, y, sample_weight=(y != "type 1").astype(float))
+    assert unweighted.classes_.tolist() == ["type 0", "type 1", "type 2"]
+    rest = y != "type 1"
+    assert unweighted.score(X[rest], y[rest]) > 0.95
+    by_class = {**params, "class_weight": {"type 0": 1, "type 1": 0, "type 2": 1}}
+    np.testing.assert_array_equal(
+        KerasCellClassifier(**by_class).fit(X, y).predict_proba(X), unweighted.predict_proba(X)
+    )
+
+
+def test_balanced_counts_cells_by_weight(data):
+    X, y = data
+    X, y = X[:60], y[:60]
+    weights = np.where(y == "type 0", 3, 1) * (y != "type 1")
+    counts = {label: weights[y == label].sum() for label in ("type 0", "type 2")}
+    spelled_out = {label: weights.sum() / (2 * count) for label, count in counts.items()} | {"type 1": 0}
+    balanced = KerasCellClassifier(**SMALL, class_weight="balanced").fit(X, y, sample_weight=weights)
+    expected = KerasCellClassifier(**SMALL, class_weight=spelled_out).fit(X, y, sample_weight=weights)
+    np.testing.assert_allclose(balanced.predict_proba(X), expected.predict_proba(X), atol=1e-5)
+
+
+STOPPING = {**SMALL, "epochs": 200, "learning_rate": 0.05, "early_stopping": True, "n_iter_no_change": 3}
+
+
 def test_early_stopping_ends_and_keeps_the_best_epoch(data):
     X, y = data
-    classifier = KerasCellClassifier(
-        **{**SMALL, "epochs": 200, "learning_rate": 0.05}, early_stopping=True, n_iter_no_change=3
-    ).fit(X, y)
-    losses = classifier.history_["val_loss"]
-    assert classifier.n_iter_ == len(losses) < 200
-    assert np.argmin(losses) == classifier.n_iter_ - 4
-    assert classifier.score(X, y) > 0.9
+    stopped = KerasCellClassifier(**STOPPING).fit(X, y)
+    losses = stopped.history_["val_loss"]
+    best = int(np.argmin(losses)) + 1
+    assert stopped.n_iter_ == len(losses) == best + 3 < 200
+    up_to_the_best = KerasCellClassifier(**{**STOPPING, "epochs": best, "n_iter_no_change": 200}).fit(X, y)
+    np.testing.assert_array_equal(stopped.predict_proba(X), up_to_the_best.predict_proba(X))
+
+
+def test_cells_set_aside_are_of_each_class_alike(data):
+    codes = np.repeat([0, 1, 2], [60, 30, 10])
+    train, held_out = KerasCellClassifier(early_stopping=True)._split(np.arange(100), codes, seed=0)
+    assert np.bincount(codes[held_out]).tolist() == [6, 3, 1]
+    assert sorted([*train, *held_out]) == list(range(100))
+
+
+def test_loss_of_cells_set_aside_is_weighted(data):
+    X, y = data
+    weights = np.random.default_rng(0).uniform(0, 5, size=len(y)) * (np.arange(len(y)) % 4 > 0)
+    classifier = KerasCellClassifier(**{**STOPPING, "epochs": 5}, kernel_l2=0).fit(X, y, sample_weight=weights)
+    codes = np.unique(y, return_inverse=True)[1]
+    seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
+    _, held_out = classifier._split(np.flatnonzero(weights), codes, seed)
+    losses = -np.log(classifier.predict_proba(X)[held_out, codes[held_out]])
+    expected = np.average(losses, weights=weights[held_out])
+    assert expected == pytest.approx(min(classifier.history_["val_loss"]), rel=1e-4)
+
+
+def test_early_stopping_with_too_few_cells_says_what_to_do(data):
+    X, y = data
+    with pytest.raises(ValueError, match="early_stopping cannot set aside 10% of 12 cells.*raise validation_fraction"):
+        KerasCellClassifier(**SMALL, early_stopping=True).fit(X[:12], y[:12])
+    lonely = np.array(["rare", *y[1:]])
+    with pytest.raises(ValueError, match="4 classes on both sides, the smallest of 1"):
+        KerasCellClassifier(**SMALL, early_stopping=True).fit(X, lonely)
 
 
 def test_history_has_every_epoch(fitted):
@@ -164,12 +220,34 @@ def test_optimizer_by_name_class_or_function(data, optimizer):
     assert float(classifier.model_.optimizer.learning_rate) == pytest.approx(0.01)
 
 
-def test_architecture_of_ones_own(data):
+def test_architecture_of_ones_own_follows_the_seed(data):
     X, y = data
-    own = KerasCellClassifier(partial(build_mlp, hidden_layer_sizes=(5,)), epochs=1).fit(X, y)
+    own = KerasCellClassifier(partial(build_mlp, hidden_layer_sizes=(5,)), epochs=1, random_state=0).fit(X, y)
     assert [layer.units for layer in own.model_.layers] == [5, 3]
-    with pytest.raises(ValueError, match=r"output of shape \(None, 3\).*but its output shape is \(None, 4\)"):
-        KerasCellClassifier(lambda n_genes, n_classes: build_mlp(n_genes, n_classes + 1), epochs=1).fit(X, y)
+    np.testing.assert_array_equal(clone(own).fit(X, y).predict_proba(X), own.predict_proba(X))
+
+
+def compiled(n_genes, n_classes):
+    model = build_mlp(n_genes, n_classes)
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (lambda n, k: build_mlp(n, k + 1), r"3 classes, but the output shape of the model is \(None, 4\)"),
+        (lambda n, k: build_mlp(n + 1, k), r"a model for 60 genes, got input shape \(None, 61\)"),
+        (lambda n, k: keras.Sequential([keras.Input((n,)), keras.layers.Dense(k)]), "ends in a softmax"),
+        (lambda n, k: keras.Sequential([keras.layers.Dense(k)]), "a Keras model that is built"),
+        (lambda n, k: None, "expected a Keras model"),
+        (compiled, "not compiled"),
+    ],
+    ids=["classes", "genes", "logits", "not built", "none", "compiled"],
+)
+def test_architecture_that_does_not_fit_is_refused(data, architecture, message):
+    with pytest.raises(ValueError, match=message):
+        KerasCellClassifier(architecture, epochs=1).fit(*data)
 
 
 def test_probabilities_are_equal_in_a_new_process(data, fitted, tmp_path):
@@ -203,6 +281,16 @@ def test_worker_processes_do_not_change_the_result(data):
     np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
 
 
+def test_threads_predict_and_fit_as_one_does(data, fitted):
+    X, y = data
+    expected = fitted.predict_proba(X)
+    with ThreadPoolExecutor(4) as pool:
+        predicted = list(pool.map(lambda _: fitted.predict_proba(X), range(20)))
+        refitted = list(pool.map(lambda _: clone(fitted).fit(X, y).predict_proba(X), range(4)))
+    for probabilities in (*predicted, *refitted):
+        np.testing.assert_array_equal(probabilities, expected)
+
+
 def test_last_minibatch_of_one_cell(data):
     X, y = data
     assert X[:33].shape[0] % 16 == 1
@@ -210,10 +298,11 @@ def test_last_minibatch_of_one_cell(data):
     assert np.isfinite(classifier.history_["loss"]).all()
 
 
-def test_fit_is_quiet(data, capfd):
-    KerasCellClassifier(**{**SMALL, "epochs": 1}).fit(*data).predict(data[0])
+def test_fits_in_a_row_are_quiet(data, capfd, caplog):
+    for _ in range(8):  # TensorFlow warns of "retracing" from the fifth on
+        KerasCellClassifier(**{**SMALL, "epochs": 1}).fit(*data).predict(data[0])
     out, err = capfd.readouterr()
-    assert out == err == ""
+    assert out == err == caplog.text == ""
 
 
 def test_verbose_shows_each_epoch(data, capfd):
@@ -255,6 +344,7 @@ def test_fit_that_fails_leaves_nothing_fitted(data):
         ({"kernel_l2": -0.1}, "kernel_l2"),
         ({"pooling": "sum"}, "pooling"),
         ({"batch_size": 0}, "batch_size"),
+        ({"class_weight": {"type 0": -1}}, "class weights >= 0"),
         ({"optimizer": "adamant"}, "adamant"),
         ({"activation": "relo"}, "relo"),
         ({"validation_fraction": 1.0}, "validation_fraction"),

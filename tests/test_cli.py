@@ -55,12 +55,14 @@ def test_demo_leaves_what_it_says(demo):
     assert np.isfinite(accuracy)
 
 
-def test_readme_runs_as_it_stands(demo, monkeypatch):
-    """Its Python blocks one after the other, where the demo left its files."""
+def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
+    """Their Python blocks one after the other, where the demo left its files."""
     _, folder = demo
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) == 3
+    guide = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
+    blocks += re.findall(r"^```python\n(.*?)^```", guide, flags=re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(folder.parent)
     names = {}
     for block in blocks:

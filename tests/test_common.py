@@ -7,8 +7,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn_cells import JSDivergenceSelector, KerasCellClassifier, LogNormalizer
 
 FLOAT32_REASON = (
-    "the network computes in float32, where adding a cell twice and adding it with weight two differ by some 1e-6; "
-    "the check allows 1e-7. test_weight_two_equals_the_cell_twice has the bound of float32"
+    "the network computes in float32, where within one minibatch a cell of weight two and the cell twice differ by "
+    "some 1e-6; the check allows 1e-7. test_weight_two_equals_the_cell_twice has the bound of float32"
 )
 CLASSIFIERS = [
     KerasCellClassifier(hidden_layer_sizes=(32,), epochs=15, learning_rate=0.01),

@@ -577,6 +577,24 @@ def test_npz_of_text_is_refused(tmp_path):
     assert_refused(write_npz(tmp_path / "a.npz", X=COUNTS.astype(str)), "expected numbers as counts", "<U")
 
 
+def test_csv_without_names_of_cells_or_genes_is_refused(tmp_path):
+    path = tmp_path / "cells.csv"
+    path.write_text("CD3E,CD79A,LYZ\n1,0,2\n1,3,0\n")
+    with pytest.raises(ValueError, match="first column holds numbers that repeat, '1' first"):
+        read_cells(path)
+    path.write_text("2,0,2\n1,3,0\n")
+    with pytest.raises(ValueError, match="header holds numbers, '0' first"):
+        read_cells(path)
+
+
+@pytest.mark.parametrize("barcode", ["ACGTACGTACGT", "ACGTACGTACGT-1", "s1_ACGTACGTACGT-1", "ACGTACGTACGT_1"])
+def test_barcodes_in_the_header_are_recognised(tmp_path, barcode):
+    path = tmp_path / "cells.csv"
+    path.write_text(f"gene,{barcode}\nCD3E,4\nCD79A,0\n")
+    with pytest.raises(ValueError, match="genes seem to be in rows"):
+        read_cells(path)
+
+
 def test_npz_is_not_unpickled(tmp_path):
     path = write_npz(tmp_path / "a.npz", X=COUNTS, gene_names=np.array(SYMBOLS, dtype=object))
-    assert_refused(path, "write it again", "Object arrays cannot be loaded")
+    assert_refused(path, "stored as Python objects", "gene_names.astype(str)")

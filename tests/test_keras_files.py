@@ -119,7 +119,7 @@ def test_cnn_takes_rows_of_genes():
 
 
 def test_wrong_number_of_classes_is_refused():
-    with pytest.raises(ValueError, match=r"classes has 2 labels, but the output shape of the model is \(None, 3\)"):
+    with pytest.raises(ValueError, match=r"there are 2 classes, but the output shape of the model is \(None, 3\)"):
         KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["B", "T"])
 
 
@@ -130,8 +130,45 @@ def test_repeated_class_is_refused():
 
 def test_model_without_softmax_is_refused():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, bias_initializer="ones")])
-    with pytest.raises(ValueError, match="ends in a softmax.* sum to 3 instead of 1"):
+    with pytest.raises(ValueError, match="ends in a softmax.*for one cell range from .* and sum to .*, not 1"):
         KerasCellClassifier.from_keras(model, classes=["B", "NK", "T"])
+
+
+def test_two_sigmoids_are_no_softmax():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="sigmoid")])
+    with pytest.raises(ValueError, match="ends in a softmax"):  # 0.5 + 0.5 for a cell of zeros
+        KerasCellClassifier.from_keras(model, classes=["B", "T"])
+
+
+def test_model_that_is_not_built_is_refused():
+    with pytest.raises(ValueError, match="a Keras model that is built"):
+        KerasCellClassifier.from_keras(keras.Sequential([keras.layers.Dense(2)]), classes=["B", "T"])
+
+
+def test_model_for_a_fixed_number_of_cells_is_refused():
+    model = keras.Sequential([keras.Input(batch_shape=(5, 4)), keras.layers.Dense(2, activation="softmax")])
+    with pytest.raises(ValueError, match=r"for any number of cells.* got \(5, 4\)"):
+        KerasCellClassifier.from_keras(model, classes=["B", "T"])
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+def test_functional_h5_of_keras_2(tmp_path):
+    tf_keras = pytest.importorskip("tf_keras")
+    cell = tf_keras.Input((4,))
+    model = tf_keras.Model(cell, tf_keras.layers.Dense(3, activation="softmax")(cell))
+    model.save(tmp_path / "model.h5")
+    classifier = KerasCellClassifier.from_keras(tmp_path / "model.h5", classes=["B", "NK", "T"])
+    np.testing.assert_allclose(classifier.predict_proba(X), model.predict(X, verbose=0), rtol=1e-5)
+
+
+def test_gene_names_that_are_numbers_are_compared_as_text():
+    classifier = KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["B", "NK", "T"], feature_names=range(4))
+    assert classifier.feature_names_in_.tolist() == ["0", "1", "2", "3"]
+
+
+def test_missing_class_is_refused():
+    with pytest.raises(ValueError, match="1 of 3 labels are missing"):
+        KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["B", None, "T"])
 
 
 def test_model_of_any_length_is_refused():

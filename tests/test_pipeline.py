@@ -1,5 +1,8 @@
 """make_cell_pipeline: counts in, classes out, every parameter in reach."""
 
+import subprocess
+import sys
+
 import anndata as ad
 import joblib
 import numpy as np
@@ -54,7 +57,11 @@ def test_every_parameter_of_every_step_is_reached():
 
 
 def test_grid_search_on_anndata_does_not_depend_on_workers(cells):
-    grid = {"select__n_features_to_select": [3, 30], "classify__hidden_layer_sizes": [(4,)]}
+    grid = {
+        "select__n_features_to_select": [3, 30],
+        "classify__hidden_layer_sizes": [(8,)],
+        "classify__learning_rate": [0.02],
+    }
     one, two = (
         GridSearchCV(make_cell_pipeline(**SMALL), grid, cv=2, n_jobs=n_jobs).fit(cells, cells.obs["cell_type"])
         for n_jobs in (1, 2)
@@ -74,10 +81,17 @@ def test_cross_validation_on_backed_anndata(cells, tmp_path):
     backed.file.close()
 
 
-def test_dumped_pipeline_predicts_the_same(cells, fitted, tmp_path):
+def test_dumped_pipeline_predicts_the_same_in_a_new_process(cells, fitted, tmp_path):
     joblib.dump(fitted, tmp_path / "pipeline.joblib")
-    loaded = joblib.load(tmp_path / "pipeline.joblib")
-    np.testing.assert_array_equal(loaded.predict_proba(cells), fitted.predict_proba(cells))
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    script = (
+        "import joblib, numpy as np, sklearn_cells\n"
+        "cells = sklearn_cells.read_cells('cells.h5ad')\n"
+        "np.save('probabilities', joblib.load('pipeline.joblib').predict_proba(cells))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    np.testing.assert_array_equal(np.load(tmp_path / "probabilities.npy"), fitted.predict_proba(cells))
 
 
 def test_other_genes_at_predict_are_refused(cells, fitted):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from sklearn.exceptions import NotFittedError
 
 from sklearn_cells import LogNormalizer
 
@@ -56,9 +57,30 @@ def test_anndata_gives_names(cells):
     assert normalizer.get_feature_names_out().tolist() == cells.var_names.tolist()
 
 
+@pytest.mark.parametrize("target_sum", [None, 10])
+def test_entries_stored_twice_are_summed_and_left_alone(target_sum):
+    X = sp.csr_matrix((np.array([1.0, 1.0, 3.0]), np.array([0, 0, 1]), np.array([0, 3])), shape=(1, 2))
+    expected = LogNormalizer(target_sum).fit_transform(X.toarray())
+    np.testing.assert_allclose(LogNormalizer(target_sum).fit_transform(X).toarray(), expected)
+    assert X.nnz == 3
+
+
+def test_negative_counts_are_refused_at_transform_too():
+    with pytest.raises(ValueError, match="expected counts >= 0, got -1.0"):
+        LogNormalizer().fit(COUNTS).transform(-COUNTS)
+
+
 def test_median_of_nothing_is_refused():
     with pytest.raises(ValueError, match="all values of X are zero"):
         LogNormalizer("median").fit(np.zeros((2, 2)))
+
+
+def test_fit_that_fails_leaves_nothing_fitted():
+    normalizer = LogNormalizer("median").fit(COUNTS)
+    with pytest.raises(ValueError, match="all values of X are zero"):
+        normalizer.fit(np.zeros((2, 2)))
+    with pytest.raises(NotFittedError):
+        normalizer.transform(COUNTS)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "mean"])

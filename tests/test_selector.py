@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.stats import entropy, spearmanr
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
 
 from sklearn_cells import JSDivergenceSelector, js_divergence
@@ -23,8 +24,9 @@ def test_keeps_the_most_divergent_genes_in_the_order_of_X():
 
 
 def test_of_equal_genes_the_first_is_kept():
-    selector = JSDivergenceSelector(1).fit(X_BY_HAND[:, [0, 1, 1]], Y_BY_HAND)
-    assert selector.get_support(indices=True).tolist() == [1]
+    genes = [0] * 30 + [1] * 30  # short lists are sorted stably by any method
+    selector = JSDivergenceSelector(3).fit(X_BY_HAND[:, genes], Y_BY_HAND)
+    assert selector.get_support(indices=True).tolist() == [30, 31, 32]
 
 
 def test_finds_the_markers(cells):
@@ -118,6 +120,27 @@ def test_gene_table_is_ranked():
     assert table["rank"].tolist() == [1, 2, 3]
     assert table["selected"].tolist() == [True, False, False]
     assert JSDivergenceSelector(1).fit(X_BY_HAND, Y_BY_HAND).gene_table()["gene"].tolist() == ["x1", "x2", "x0"]
+
+
+def test_score_function_checks_its_input():
+    with pytest.raises(ValueError, match="expected counts >= 0, got -1.0 at cell 0, gene 1"):
+        js_divergence([[0, -1], [1, 0]], ["B", "T"])
+
+
+def test_fit_that_fails_leaves_nothing_fitted(cells):
+    selector = JSDivergenceSelector(3).fit(cells, cells.obs["cell_type"])
+    with pytest.raises(ValueError, match="1 class"):
+        selector.fit(cells.X[:, :30], ["B"] * cells.n_obs)
+    with pytest.raises(NotFittedError):
+        selector.get_support()
+
+
+def test_csc_in_anndata_comes_back_as_csr(cells):
+    csc = ad.AnnData(sp.csc_matrix(cells.X), obs=cells.obs, var=cells.var)
+    selector = JSDivergenceSelector(3).fit(csc, cells.obs["cell_type"])
+    selected = selector.transform(csc)
+    assert selected.format == "csr"
+    np.testing.assert_array_equal(selected.toarray(), cells.X[:, selector.get_support()].toarray())
 
 
 def test_does_not_change_its_input(cells):

@@ -41,6 +41,15 @@ def test_place_has_the_name_of_the_gene():
             check_cells(X, counts=True)
 
 
+def test_anndata_without_X_or_with_repeated_names_says_what_to_do():
+    with pytest.raises(ValueError, match="has no X; put the counts there"):
+        check_cells(ad.AnnData(obs=pd.DataFrame(index=["a"])))
+    with pytest.warns(UserWarning, match="Variable names are not unique"):
+        repeated = ad.AnnData(np.ones((2, 3)), var=pd.DataFrame(index=["CD74", "TBCE", "CD74"]))
+    with pytest.raises(ValueError, match=r"gene names must differ, but 'CD74' occurs.*var_names_make_unique\(\)"):
+        LogNormalizer().fit(repeated)
+
+
 @pytest.mark.parametrize("estimator", [JSDivergenceSelector(2), LogNormalizer(), KerasCellClassifier(epochs=1)])
 @pytest.mark.parametrize(
     ("X", "message"),

@@ -18,6 +18,7 @@ SMALL_COUNT = 32
 
 # A gene, a count and a class are packed into one int64 key; counts take this many values.
 N_COUNTS = 2**32
+MAX_KEY = 2**63
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def count_table(X, class_codes: NDArray[np.int64], n_classes: int) -> CountTable
     Parameters
     ----------
     X : ndarray, CSR or CSC of shape (n_cells, n_genes)
-        Finite values >= 0. Counts and log1p of counts give the same table. Any other values are
-        taken as they are: each distinct value is a count of its own, numbered by size.
+        Finite values >= 0, none of them stored twice. Counts and log1p of counts give the same
+        table. Any other values are taken as they are: each distinct value is a count of its own,
+        numbered by size.
 
     class_codes : ndarray of shape (n_cells,)
         The class of each cell, 0 to `n_classes` - 1.
@@ -57,12 +59,19 @@ def count_table(X, class_codes: NDArray[np.int64], n_classes: int) -> CountTable
     Returns
     -------
     table : CountTable
-        On top of it, memory is needed for a few arrays of `BLOCK_SIZE` numbers and, where `X`
-        holds neither counts nor log1p of counts, for the sorted distinct values.
+        Making it takes a few arrays of `BLOCK_SIZE` numbers, up to 120 bytes for each of its
+        entries and, where `X` holds neither counts nor log1p of counts, the sorted distinct values.
+
+    Raises
+    ------
+    ValueError
+        If there are so many genes and classes that a key would overflow.
     """
-    if sp.issparse(X) and not X.has_canonical_format:
-        X = X.copy()
-        X.sum_duplicates()
+    if X.shape[1] * n_classes >= MAX_KEY // N_COUNTS:
+        raise ValueError(
+            f"{n_classes} classes times {X.shape[1]} genes are too many to tabulate, expected less than "
+            f"{MAX_KEY // N_COUNTS}: does y hold cell types, or names of cells?"
+        )
     decode = _decoder(X)
     by_gene = sp.issparse(X) and X.format == "csc"
     blocks = _gene_blocks(X, class_codes) if by_gene else _class_blocks(X, class_codes)
@@ -87,7 +96,7 @@ def _decoder(X) -> Callable[[NDArray], NDArray[np.int64]]:
     if all(_are_counts(block) for block in blocks):
         return lambda block: block.astype(np.int64)
     if all(_are_log1p_counts(block) for block in blocks):
-        return lambda block: np.rint(np.expm1(block)).astype(np.int64)
+        return lambda block: np.rint(np.expm1(block.astype(np.float64))).astype(np.int64)
     warnings.warn(
         "X holds neither counts nor log1p of counts. Values that are scaled by depth or otherwise "
         "continuous hardly repeat, and then the divergence is close to its maximum for every gene: "
@@ -108,13 +117,14 @@ def _are_counts(values: NDArray) -> bool:
 
 
 def _are_log1p_counts(values: NDArray) -> bool:
-    """Tell whether every value lies within rounding error of log1p of a whole number."""
+    """Tell whether every value lies within float32 rounding error of log1p of a whole number."""
     if values.dtype.kind in "iu" or values.max() >= np.log1p(N_COUNTS):
         return False
     counts = np.expm1(values.astype(np.float64))
-    # One unit in the last place of log1p(count) moves the count by (1 + count) * log1p(count) * eps.
-    tolerance = 4 * np.finfo(values.dtype).eps * (1 + counts) * (1 + values)
-    return bool((np.abs(counts - np.rint(counts)) <= tolerance).all())
+    # A relative error of eps in log1p(count) moves the count by (1 + count) * log1p(count) * eps. Where that
+    # nears half a count, as from some 200,000 on, nearly anything would pass.
+    tolerance = np.finfo(np.float32).eps * (1 + counts) * (1 + values)
+    return bool((np.abs(counts - np.rint(counts)) <= np.minimum(tolerance, 0.25)).all())
 
 
 def _class_blocks(X, class_codes) -> Iterator[tuple]:
@@ -178,10 +188,21 @@ def _keys(genes, counts, codes, n_classes: int) -> NDArray[np.int64]:
 
 
 def _add(tallies: Iterable[Tally]) -> Tally:
-    """Add tallies: the sorted distinct keys, and the sum of the cells that each has in all of them."""
-    tallies = list(tallies)
-    keys = np.concatenate([np.empty(0, np.int64), *(keys for keys, _ in tallies)])
-    n_cells = np.concatenate([np.empty(0, np.int64), *(n_cells for _, n_cells in tallies)])
+    """Add tallies as they come: the sorted distinct keys, and the sum of the cells of each."""
+    total: Tally = (np.empty(0, np.int64), np.empty(0, np.int64))
+    pending: list[Tally] = []
+    for tally in tallies:
+        pending.append(tally)
+        # Adding whenever as much is pending as is added already keeps memory and work in bounds.
+        if sum(len(keys) for keys, _ in pending) > max(BLOCK_SIZE, len(total[0])):
+            total = _merge([total, *pending])
+            pending = []
+    return _merge([total, *pending])
+
+
+def _merge(tallies: list[Tally]) -> Tally:
+    keys = np.concatenate([keys for keys, _ in tallies])
+    n_cells = np.concatenate([n_cells for _, n_cells in tallies])
     order = np.argsort(keys, kind="stable")  # merges the runs, each sorted already
     keys, n_cells = keys[order], n_cells[order]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))

@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted
@@ -100,7 +101,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
     Attributes
     ----------
     divergences_ : ndarray of shape (n_features_in_,), in nats
-        The divergence of each gene, between 0 and the logarithm of the number of classes.
+        The divergence of each gene, between 0 and the entropy of the class weights.
 
     n_features_ : int
         The number of selected genes.
@@ -137,8 +138,8 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
     log1p does, scaling each cell to a common depth does not. Values that are neither counts nor
     log1p of counts draw a warning.
 
-    Sparse input is never made dense. Beside `X`, `fit` needs some 100 MB and 32 bytes for each
-    (gene, count, class) that occurs.
+    Sparse input is never made dense. Beside `X`, `fit` needs some 100 MB and up to 120 bytes for
+    each (gene, count, class) that occurs.
 
     References
     ----------
@@ -191,6 +192,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
             If a value is negative, NaN or infinite, or if `y` does not hold one label of at least
             two classes for each cell.
         """
+        vars(self).pop("divergences_", None)  # a fit that fails leaves nothing fitted
         X = check_cells(X, estimator=self, counts=True)
         classes, codes = check_labels(y, X.shape[0])
         self.divergences_ = divergence(count_table(X, codes, len(classes)), self.weights)
@@ -235,7 +237,8 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         """
         if is_anndata(X):
             check_is_fitted(self, "divergences_")
-            return self._transform(check_cells(X, estimator=self, reset=False))
+            X = check_cells(X, estimator=self, reset=False, dtype=None)
+            return (X.tocsr() if sp.issparse(X) else X)[:, self.get_support()]
         return super().transform(X)
 
     def gene_table(self):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ def build_mlp(
     n_genes: int,
     n_classes: int,
     *,
-    hidden_layer_sizes: Sequence[int] = (512,),
+    hidden_layer_sizes: int | Sequence[int] = (512,),
     activation: str = "relu",
     dropout: PerLayer = 0.0,
     kernel_l2: PerLayer = 0.0,
@@ -33,7 +33,7 @@ def build_mlp(
     n_classes : int
         The number of classes.
 
-    hidden_layer_sizes : sequence of int, default=(512,)
+    hidden_layer_sizes : int or sequence of int, default=(512,)
         The width of each hidden layer; empty for a linear model.
 
     activation : str, default="relu"
@@ -85,7 +85,7 @@ def build_cnn(
     pool_size: int | Sequence[int] = (4, 4, 4, 3),
     conv_dropout: PerLayer = 0.0,
     conv_l2: PerLayer = 0.0,
-    hidden_layer_sizes: Sequence[int] = (512,),
+    hidden_layer_sizes: int | Sequence[int] = (512,),
     activation: str = "relu",
     dropout: PerLayer = 0.0,
     kernel_l2: PerLayer = 0.0,
@@ -123,7 +123,7 @@ def build_cnn(
     conv_l2 : float or sequence of float, default=0.0
         The factor of the sum of squares of the convolution kernels in the loss.
 
-    hidden_layer_sizes : sequence of int, default=(512,)
+    hidden_layer_sizes : int or sequence of int, default=(512,)
         The width of each hidden dense layer after the convolutions.
 
     activation : str, default="relu"
@@ -158,20 +158,25 @@ def build_cnn(
     6609818
     """
     n_conv = len(filters)
-    kernels = _per_layer("kernel_size", kernel_size, n_conv)
-    paddings = _per_layer("padding", padding, n_conv)
-    pools = _per_layer("pool_size", pool_size, n_conv)
+    channels = _per_layer("filters", filters, n_conv, int, 1)
+    kernels = _per_layer("kernel_size", kernel_size, n_conv, int, 1)
+    paddings = [padding] * n_conv if isinstance(padding, str) else list(padding)
+    if len(paddings) != n_conv or not set(paddings) <= {"same", "valid"}:
+        raise ValueError(f"expected padding 'same' or 'valid' for {n_conv} layers, got {padding!r}.")
+    pools = _per_layer("pool_size", pool_size, n_conv, int, 1)
     dropouts = _per_layer("conv_dropout", conv_dropout, n_conv)
     l2s = _per_layer("conv_l2", conv_l2, n_conv)
-    pool_layer = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}[pooling]
+    if pooling not in ("max", "average"):
+        raise ValueError(f"expected pooling 'max' or 'average', got {pooling!r}.")
+    pool_layer = layers.MaxPooling2D if pooling == "max" else layers.AveragePooling2D
     _check_lengths(n_genes, kernels, paddings, pools)
 
     seeds = _seeds(seed)
     stack: list[Any] = [keras.Input((n_genes, 1, 1))]
-    for channels, kernel, pad, pool, rate, l2 in zip(filters, kernels, paddings, pools, dropouts, l2s, strict=True):
+    for n_channels, kernel, pad, pool, rate, l2 in zip(channels, kernels, paddings, pools, dropouts, l2s, strict=True):
         stack.append(
             layers.Conv2D(
-                channels,
+                n_channels,
                 (kernel, 1),
                 padding=pad,
                 activation=activation,
@@ -189,11 +194,13 @@ def build_cnn(
 
 
 def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seeds) -> list:
-    n_hidden = len(hidden_layer_sizes)
+    widths = _widths(hidden_layer_sizes)
+    n_hidden = len(widths)
     dropouts = [*_per_layer("dropout", dropout, n_hidden), 0]
-    kernel_l2s = _per_layer("kernel_l2", kernel_l2, n_hidden + 1, "dense layers, the output layer last")
-    bias_l2s = _per_layer("bias_l2", bias_l2, n_hidden + 1, "dense layers, the output layer last")
-    units = [*hidden_layer_sizes, n_classes]
+    all_dense = "dense layers, the output layer last"
+    kernel_l2s = _per_layer("kernel_l2", kernel_l2, n_hidden + 1, what=all_dense)
+    bias_l2s = _per_layer("bias_l2", bias_l2, n_hidden + 1, what=all_dense)
+    units = [*widths, n_classes]
     activations = [activation] * n_hidden + ["softmax"]
     stack: list[Any] = []
     for i, n_units in enumerate(units):
@@ -211,22 +218,29 @@ def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, 
     return stack
 
 
-def _seeds(seed: int | None) -> Iterator[int]:
-    """Yield a seed for each layer, so that no global random state is read or changed."""
-    rng = np.random.default_rng(seed)
+def _seeds(seed: int | None) -> Iterator[int | None]:
+    """Yield a seed for each layer; without a seed, Keras draws them from its global random state."""
+    rng = None if seed is None else np.random.default_rng(seed)
     while True:
-        yield int(rng.integers(2**31))
+        yield None if rng is None else int(rng.integers(2**31))
 
 
-def _per_layer(name: str, value: Any, n_layers: int, what: str = "layers") -> list:
-    """Repeat one value for all layers, or check that there is one for each."""
-    if isinstance(value, str) or np.isscalar(value):
-        return [value] * n_layers
-    if len(value) != n_layers:
+def _widths(hidden_layer_sizes: int | Sequence[int]) -> list[int]:
+    return _per_layer("hidden_layer_sizes", hidden_layer_sizes, np.size(hidden_layer_sizes), int, 1)
+
+
+def _per_layer(
+    name: str, value: Any, n_layers: int, kind: Callable = float, low: float = 0, what: str = "layers"
+) -> list:
+    """Repeat one number for all layers, or check that there is one for each, of the right kind and not too low."""
+    values = [value] * n_layers if np.ndim(value) == 0 else list(value)
+    if len(values) != n_layers:
         raise ValueError(
-            f"{name} has {len(value)} values {tuple(value)} for {n_layers} {what}: pass one, or {n_layers}."
+            f"{name} has {len(values)} values {tuple(values)} for {n_layers} {what}: pass one, or {n_layers}."
         )
-    return list(value)
+    if not all(isinstance(v, (int, float, np.number)) and v == kind(v) and v >= low for v in values):
+        raise ValueError(f"expected {kind.__name__} values >= {low} for {name}, got {value}.")
+    return [kind(v) for v in values]
 
 
 def _l2(factor: float) -> keras.Regularizer | None:

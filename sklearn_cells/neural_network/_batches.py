@@ -18,7 +18,7 @@ def dense_rows(X, rows, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
     block = X[rows]
     if sp.issparse(block):
         block = block.toarray()
-    return block.reshape(-1, *input_shape)
+    return block.reshape(block.shape[0], *input_shape)
 
 
 def dense_blocks(X, input_shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:

@@ -1,22 +1,23 @@
 """KerasCellClassifier: Keras networks behind scikit-learn's classifier interface."""
 
+import threading
 from numbers import Integral, Real
 
 import keras
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._validation import (
     Interval,
     StrOptions,
     check_cells,
+    check_genes,
     check_labels,
     check_sample_weight,
     fit_context,
@@ -26,6 +27,9 @@ from sklearn_cells.neural_network._batches import CellBatches, dense_blocks
 from sklearn_cells.neural_network._keras_files import check_classifier_model, load_keras_model
 
 DENSE_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", "bias_l2")
+# scikeras seeds TensorFlow, NumPy and Python for the time of a fit, for the whole process.
+_FIT_LOCK = threading.RLock()
+
 CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", "conv_dropout", "conv_l2")
 
 
@@ -51,7 +55,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         `(n_genes, n_classes) -> keras.Model` that returns a model, not compiled, which ends in a
         softmax of shape (n_classes,).
 
-    hidden_layer_sizes : sequence of int, default=(512,)
+    hidden_layer_sizes : int or sequence of int, default=(512,)
         The width of each hidden dense layer.
 
     activation : str, default="relu"
@@ -155,10 +159,11 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     terms. Cells of weight zero are left out. So within one batch a weight of two is the same as
     the cell twice.
 
-    Sparse cells are made dense one minibatch at a time. Beside `X`, taken as float32, and
-    the network, memory is needed for some minibatches.
+    Sparse cells are made dense one minibatch at a time. Beside `X` as float32 CSR and the network,
+    memory is needed for some minibatches in `fit`, and in `predict` for 16 MB of cells and what the
+    layers make of them; the first convolution of the default CNN takes 16 times that.
 
-    The `predict` methods can be called from several threads at once.
+    The `predict` methods can be called from several threads at once; fits take turns.
 
     Examples
     --------
@@ -173,7 +178,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "architecture": [StrOptions({"mlp", "cnn"}), callable],
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [str],
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "kernel_l2": [Interval(Real, 0, None, closed="left"), "array-like"],
@@ -296,7 +301,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         )
         # scikeras turns sparse matrices into LIL, and leaves sparse arrays alone.
         X = sp.csr_array(X) if sp.issparse(X) else X
-        network.fit(X, codes, cell_weight=weights, train=train, held_out=held_out)
+        with _FIT_LOCK:
+            network.fit(X, codes, cell_weight=weights, train=train, held_out=held_out)
         _check_loss(network.history_["loss"])
 
         self.classes_ = classes
@@ -313,15 +319,32 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     def _cell_weights(self, X, classes, codes, sample_weight):
         """Give the weight of each cell: its own times that of its class."""
         weights = check_sample_weight(sample_weight, X, dtype=np.float32, ensure_non_negative=True)
-        labels = classes[codes]
-        of_class = compute_class_weight(self.class_weight, classes=classes, y=labels, sample_weight=weights)
-        return weights * of_class.astype(np.float32)[codes]
+        if self.class_weight is None:
+            return weights
+        # A class whose cells all have weight zero stays without weight.
+        cells = np.flatnonzero(weights)
+        present = np.unique(codes[cells])
+        of_class = np.zeros(len(classes), dtype=np.float32)
+        of_class[present] = compute_class_weight(
+            self.class_weight, classes=classes[present], y=classes[codes[cells]], sample_weight=weights[cells]
+        )
+        if not (np.isfinite(of_class) & (of_class >= 0)).all():
+            raise ValueError(f"expected class weights >= 0, got class_weight={self.class_weight}.")
+        return weights * of_class[codes]
 
     def _split(self, cells, codes, seed):
         """Set cells aside for early stopping where that is asked for."""
         if not self.early_stopping:
             return cells, None
-        return train_test_split(cells, test_size=self.validation_fraction, stratify=codes[cells], random_state=seed)
+        try:
+            return train_test_split(cells, test_size=self.validation_fraction, stratify=codes[cells], random_state=seed)
+        except ValueError as error:
+            sizes = np.unique(codes[cells], return_counts=True)[1]
+            raise ValueError(
+                f"early_stopping cannot set aside {self.validation_fraction:.0%} of {len(cells)} cells with cells of "
+                f"each of {len(sizes)} classes on both sides, the smallest of {sizes.min()}: raise "
+                "validation_fraction, leave out classes of one cell, or train without early_stopping."
+            ) from error
 
     def _callbacks(self):
         if not self.early_stopping:
@@ -331,11 +354,9 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     def _build(self, n_genes, n_classes, seed):
         if callable(self.architecture):
             model = self.architecture(n_genes, n_classes)
-            if model.output_shape != (None, n_classes):
-                raise ValueError(
-                    f"architecture must return a model with output of shape (None, {n_classes}), one value per "
-                    f"class, but its output shape is {model.output_shape}."
-                )
+            check_classifier_model(model, n_classes=n_classes, n_genes=n_genes)
+            if model.compiled:
+                raise ValueError("architecture must return a model that is not compiled: fit compiles it.")
             return model
         if self.architecture == "mlp":
             return build_mlp(n_genes, n_classes, seed=seed, **self._params(DENSE_PARAMETERS))
@@ -428,24 +449,27 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         """
         if not isinstance(model, keras.Model):
             model = load_keras_model(model)
-        classes = column_or_1d(classes)
-        if len(np.unique(classes)) < len(classes):
-            raise ValueError(f"classes must differ, one for each output of the model, got {classes.tolist()}.")
+        classes = list(classes)
+        sorted_classes, codes = check_labels(classes, len(classes))
+        if len(sorted_classes) < len(classes):
+            raise ValueError(f"classes must differ, one for each output of the model, got {classes}.")
         n_genes = check_classifier_model(model, n_classes=len(classes))
         classifier = cls()
-        genes = np.empty((0, n_genes)) if feature_names is None else pd.DataFrame(columns=list(feature_names))
-        if genes.shape[1] != n_genes:
-            raise ValueError(
-                f"feature_names has {genes.shape[1]} names, but the model takes {n_genes} genes: pass one per input."
-            )
-        validate_data(classifier, genes, skip_check_array=True)
-        order = np.argsort(classes, kind="stable")
-        classifier.classes_ = classes[order]
+        if feature_names is None:
+            classifier.n_features_in_ = n_genes
+        else:
+            names = [str(name) for name in feature_names]
+            if len(names) != n_genes:
+                raise ValueError(
+                    f"feature_names has {len(names)} names, but the model takes {n_genes} genes: pass one per input."
+                )
+            check_genes(classifier, names)
+        classifier.classes_ = sorted_classes
         classifier.model_ = model
         classifier.history_ = {}
         classifier.n_iter_ = 0
         # scikit-learn expects sorted classes; the outputs of the model come in an order of their own.
-        classifier._output_order = order
+        classifier._output_order = np.argsort(codes)
         return classifier
 
     def __sklearn_tags__(self):

@@ -32,9 +32,13 @@ def load_keras_model(path: str | os.PathLike) -> keras.Model:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             # Layers of Keras 2 know their input shape, which Keras 3 would rather have elsewhere.
             warnings.filterwarnings("ignore", "Do not pass an `input_shape`")
-            return keras.models.load_model(_with_input_layer(path, Path(folder)), compile=False)
+            model = keras.models.load_model(_with_input_layer(path, Path(folder)), compile=False)
     except Exception as error:
         raise ValueError(f"{path} cannot be loaded as a Keras model (.keras or .h5): {error}") from error
+    if not isinstance(model, keras.Sequential) and len(model.inputs) == len(model.outputs) == 1:
+        # A functional model of Keras 2 expects a list of one input; taken apart, it takes the input itself.
+        model = keras.Model(model.inputs[0], model.outputs[0])
+    return model
 
 
 def _with_input_layer(path: Path, folder: Path) -> Path:
@@ -62,7 +66,7 @@ def _with_input_layer(path: Path, folder: Path) -> Path:
     return copy
 
 
-def check_classifier_model(model: keras.Model, n_classes: int) -> int:
+def check_classifier_model(model: keras.Model, *, n_classes: int, n_genes: int | None = None) -> int:
     """Check that a model takes vectors of genes and gives probabilities of the classes.
 
     Returns
@@ -73,25 +77,36 @@ def check_classifier_model(model: keras.Model, n_classes: int) -> int:
     Raises
     ------
     ValueError
-        If the model has several inputs or outputs, an input of unknown length, another number of
-        outputs than classes, or outputs that are not probabilities.
+        If it is no built Keras model, has several inputs or outputs, another number of inputs than
+        `n_genes` or of outputs than classes, or gives no probabilities.
     """
+    if not isinstance(model, keras.Model) or not model.built or not model.inputs:
+        raise ValueError(f"expected a Keras model that is built: give it an Input first. Got {model!r}.")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             f"expected a model of one input and one output, got {len(model.inputs)} inputs and "
             f"{len(model.outputs)} outputs."
         )
-    if None in model.input_shape[1:]:
-        raise ValueError(f"expected a model for a fixed number of genes, got input shape {model.input_shape}.")
-    if model.output_shape != (None, n_classes):
+    batch_size, *shape = model.input_shape
+    if batch_size is not None or None in shape:
         raise ValueError(
-            f"classes has {n_classes} labels, but the output shape of the model is {model.output_shape}: pass one "
-            "label per output, in the order of the outputs."
+            "expected a model for any number of cells and a fixed number of genes, with input shape "
+            f"(None, n_genes), got {model.input_shape}."
         )
-    outputs = keras.ops.convert_to_numpy(model(np.zeros((1, *model.input_shape[1:]), np.float32), training=False))
-    if (outputs < 0).any() or not np.isclose(outputs.sum(), 1, atol=1e-4):
+    if n_genes is not None and np.prod(shape) != n_genes:
+        raise ValueError(f"expected a model for {n_genes} genes, got input shape {model.input_shape}.")
+    if model.output_shape[1:] != (n_classes,):
         raise ValueError(
-            f"expected a model that ends in a softmax, but for a cell without counts its outputs sum to "
-            f"{outputs.sum():.4g} instead of 1: add a softmax layer."
+            f"there are {n_classes} classes, but the output shape of the model is {model.output_shape}: it "
+            "needs one output per class."
         )
-    return int(np.prod(model.input_shape[1:]))
+    cells = np.random.default_rng(0).exponential(size=(8, *shape)).astype(np.float32)
+    outputs = keras.ops.convert_to_numpy(model(cells, training=False))
+    sums = outputs.sum(axis=1)
+    if (outputs < 0).any() or not np.allclose(sums, 1, atol=1e-4):
+        wrong = sums[np.abs(sums - 1).argmax()]
+        raise ValueError(
+            f"expected a model that ends in a softmax, but the outputs for one cell range from {outputs.min():.4g} to "
+            f"{outputs.max():.4g} and sum to {wrong:.4g}, not 1: add a softmax layer."
+        )
+    return int(np.prod(shape))

@@ -7,6 +7,7 @@ TF_CPP_MIN_LOG_LEVEL=0 in the environment, the log appears.
 """
 
 import importlib
+import logging
 import os
 import re
 import sys
@@ -47,3 +48,5 @@ def native_log_held_back():
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
     with native_log_held_back():
         importlib.import_module("tensorflow")
+    # Every fit has a graph of its own, and TensorFlow takes several in a row for one that is made again.
+    logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
