@@ -1,6 +1,11 @@
 """What several test modules share."""
 
+import os
 from pathlib import Path
+
+# Each of the pytest workers has its own TensorFlow; with a thread each they do not wait for one another.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import anndata
 import matplotlib as mpl
