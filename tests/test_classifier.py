@@ -268,19 +268,6 @@ def test_probabilities_are_equal_in_a_new_process(data, fitted, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "search.npy"), search.predict_proba(X))
 
 
-def test_worker_processes_do_not_change_the_result(data):
-    X, y = data
-    grid = {"learning_rate": [0.001, 0.02]}
-    one, two = (
-        GridSearchCV(KerasCellClassifier(epochs=3, random_state=0), grid, cv=2, n_jobs=n_jobs).fit(X, y)
-        for n_jobs in (1, 2)
-    )
-    assert one.best_params_ == two.best_params_
-    for split in ("split0_test_score", "split1_test_score"):
-        np.testing.assert_array_equal(one.cv_results_[split], two.cv_results_[split])
-    np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
-
-
 def test_threads_predict_and_fit_as_one_does(data, fitted):
     X, y = data
     expected = fitted.predict_proba(X)

@@ -11,8 +11,8 @@ FLOAT32_REASON = (
     "some 1e-6; the check allows 1e-7. test_weight_two_equals_the_cell_twice has the bound of float32"
 )
 CLASSIFIERS = [
-    KerasCellClassifier(hidden_layer_sizes=(32,), epochs=15, learning_rate=0.01),
-    KerasCellClassifier("cnn", filters=(4,), kernel_size=2, padding="same", pool_size=1, epochs=15, learning_rate=0.01),
+    KerasCellClassifier(hidden_layer_sizes=(32,), epochs=8, learning_rate=0.03),
+    KerasCellClassifier("cnn", filters=(4,), kernel_size=2, padding="same", pool_size=1, epochs=8, learning_rate=0.03),
 ]
 
 

@@ -67,6 +67,7 @@ def test_grid_search_on_anndata_does_not_depend_on_workers(cells):
         for n_jobs in (1, 2)
     )
     np.testing.assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(one.predict_proba(cells), two.predict_proba(cells))
     assert one.best_params_ == two.best_params_
     assert one.best_params_["select__n_features_to_select"] == 30
 
