@@ -332,6 +332,7 @@ def test_fit_that_fails_leaves_nothing_fitted(data):
         ({"pooling": "sum"}, "pooling"),
         ({"batch_size": 0}, "batch_size"),
         ({"class_weight": {"type 0": -1}}, "class weights >= 0"),
+        ({"class_weight": dict.fromkeys(["type 0", "type 1", "type 2"], 0)}, "not all of them zero"),
         ({"optimizer": "adamant"}, "adamant"),
         ({"activation": "relo"}, "relo"),
         ({"validation_fraction": 1.0}, "validation_fraction"),

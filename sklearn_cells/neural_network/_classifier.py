@@ -328,8 +328,10 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         of_class[present] = compute_class_weight(
             self.class_weight, classes=classes[present], y=classes[codes[cells]], sample_weight=weights[cells]
         )
-        if not (np.isfinite(of_class) & (of_class >= 0)).all():
-            raise ValueError(f"expected class weights >= 0, got class_weight={self.class_weight}.")
+        if not (np.isfinite(of_class) & (of_class >= 0)).all() or not of_class.any():
+            raise ValueError(
+                f"expected class weights >= 0, not all of them zero, got class_weight={self.class_weight}."
+            )
         return weights * of_class[codes]
 
     def _split(self, cells, codes, seed):
