@@ -18,40 +18,10 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, f1_score, precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
 
-from sklearn_cells import JSDivergenceSelector, KerasCellClassifier, LogNormalizer, read_cells
+from sklearn_cells import JSDivergenceSelector, make_cell_pipeline, read_cells
 
-TRAINING = {"optimizer": "adam", "learning_rate": 0.001, "batch_size": 60, "epochs": 10, "random_state": 0}
-NETWORKS = {
-    "mlp": make_pipeline(
-        JSDivergenceSelector(1000),
-        LogNormalizer(),
-        KerasCellClassifier(
-            "mlp",
-            hidden_layer_sizes=(2048, 512),
-            dropout=(0, 0.8),
-            kernel_l2=(0.01, 0.01, 0),
-            bias_l2=(0.01, 0.01, 0),
-            **TRAINING,
-        ),
-    ),
-    "cnn": make_pipeline(
-        LogNormalizer(),
-        KerasCellClassifier(
-            "cnn",
-            filters=(16, 32, 64, 128),
-            kernel_size=(10, 10, 2, 5),
-            padding=("same", "same", "valid", "same"),
-            pool_size=(4, 4, 4, 3),
-            hidden_layer_sizes=(512,),
-            dropout=0.5,
-            kernel_l2=(0.01, 0),
-            bias_l2=(0.01, 0),
-            **TRAINING,
-        ),
-    ),
-}
+NETWORKS = {name: make_cell_pipeline(f"{name}_2019", classify__random_state=0) for name in ("mlp", "cnn")}
 
 
 @click.command(help=__doc__.splitlines()[0])

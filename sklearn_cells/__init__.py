@@ -4,7 +4,7 @@ from importlib import import_module
 
 from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
 from sklearn_cells.pipeline import make_cell_pipeline
-from sklearn_cells.preprocessing import LogNormalizer
+from sklearn_cells.preprocessing import LogNormalizer, VarianceStabilizer
 
 __version__ = "0.1.0"
 
@@ -12,6 +12,7 @@ __all__ = [
     "JSDivergenceSelector",
     "KerasCellClassifier",
     "LogNormalizer",
+    "VarianceStabilizer",
     "__version__",
     "js_divergence",
     "make_cell_pipeline",

@@ -9,14 +9,17 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_params
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import validate_data
 
 __all__ = [
+    "BackedCells",
     "Interval",
     "RealNotInt",
     "StrOptions",
     "check_cells",
+    "check_feature_names_in",
     "check_genes",
     "check_labels",
     "check_sample_weight",
@@ -35,7 +38,36 @@ def is_anndata(X) -> bool:
     return any(base.__name__ == "AnnData" and base.__module__.startswith("anndata.") for base in type(X).__mro__)
 
 
-def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=False):
+class BackedCells:
+    """Cells of an AnnData object on disk, of which rows are read and checked when they are asked for.
+
+    Parameters
+    ----------
+    cells : AnnData, backed
+        A view too. The file must stay open.
+
+    dtype : dtype
+        Of the values.
+    """
+
+    def __init__(self, cells, dtype):
+        self.shape = cells.shape
+        self._cells = cells
+        self._dtype = dtype
+
+    def __getitem__(self, rows):
+        """Give the rows of a slice or of an array of indices, in their order, as ndarray or CSR."""
+        rows = np.arange(self.shape[0])[rows]
+        # In the order of the file, neighbours are read at once.
+        chosen, place = np.unique(rows, return_inverse=True)
+        mask = np.zeros(self.shape[0], dtype=bool)
+        mask[chosen] = True
+        X = check_array(self._cells[mask].X, accept_sparse="csr", dtype=self._dtype, ensure_all_finite=False)
+        _check_values(X, self._cells.var_names, counts=False, cells=chosen)
+        return X if len(chosen) == len(rows) and (np.diff(place) > 0).all() else X[place]
+
+
+def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=False, backed=False):
     """Validate a cells x genes matrix and return it as an array or as CSR or CSC.
 
     Parameters
@@ -55,9 +87,13 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
     counts : bool, default=False
         Whether values below zero are refused.
 
+    backed : bool, default=False
+        Whether AnnData on disk stays there, to be read and checked by rows, instead of being
+        loaded as a whole.
+
     Returns
     -------
-    X : ndarray, CSR or CSC of shape (n_cells, n_genes)
+    X : ndarray, CSR, CSC or BackedCells of shape (n_cells, n_genes)
         The input itself where it needs no conversion; entries that are stored twice are summed.
 
     Raises
@@ -70,12 +106,14 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
     options = {"accept_sparse": ("csr", "csc"), "dtype": dtype, "ensure_all_finite": False}
     gene_names = getattr(X, "var_names", getattr(X, "columns", None))
     if is_anndata(X):
-        if X.X is None:
+        if not X.isbacked and X.X is None:  # a backed view would be read here
             raise ValueError(
                 "the AnnData object has no X; put the counts there, such as adata.X = adata.layers['counts']."
             )
         if estimator is not None:
             check_genes(estimator, gene_names, reset=reset)
+        if X.isbacked and backed:
+            return BackedCells(X, dtype)
         X = X.to_memory().X if X.isbacked else X.X
         X = check_array(X, estimator=estimator, input_name="X", **options)
     elif estimator is not None:
@@ -102,8 +140,11 @@ def check_genes(estimator, gene_names, *, reset=True):
     validate_data(estimator, names_only, reset=reset, skip_check_array=True)
 
 
-def _check_values(X, gene_names, counts):
-    """Raise for the first value that is not finite or, with `counts`, below zero."""
+def _check_values(X, gene_names, counts, cells=None):
+    """Raise for the first value that is not finite or, with `counts`, below zero.
+
+    Where the rows of `X` are not all cells, `cells` says which they are.
+    """
     values = X.data if sp.issparse(X) else X
     if values.size == 0:
         return
@@ -111,6 +152,7 @@ def _check_values(X, gene_names, counts):
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         cell, gene, value = _first_entry(X, ~np.isfinite(values))
+        cell = cell if cells is None else cells[cell]
         found = "NaN" if np.isnan(value) else f"infinity ({value})"
         where = _place(cell, gene, gene_names)
         raise ValueError(
@@ -119,6 +161,7 @@ def _check_values(X, gene_names, counts):
         )
     if counts and low < 0:
         cell, gene, value = _first_entry(X, values < 0)
+        cell = cell if cells is None else cells[cell]
         where = _place(cell, gene, gene_names)
         raise ValueError(
             f"Negative values in data: expected counts >= 0, got {value} at {where}; pass raw or "
@@ -142,7 +185,7 @@ def _place(cell, gene, gene_names):
     return f"cell {cell}, gene{name}"
 
 
-def check_labels(y, n_cells):
+def check_labels(y, n_cells, classes=None):
     """Validate class labels and encode them.
 
     Parameters
@@ -152,6 +195,9 @@ def check_labels(y, n_cells):
 
     n_cells : int
         The number of cells that the labels are for.
+
+    classes : ndarray of shape (n_classes,), default=None
+        The sorted labels that may occur, where they are known beforehand.
 
     Returns
     -------
@@ -164,7 +210,8 @@ def check_labels(y, n_cells):
     Raises
     ------
     ValueError
-        If labels are missing, too few or too many, continuous, or all of one class.
+        If labels are missing, too few or too many, continuous, all of one class, or not among
+        `classes`.
     """
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None: pass one label per cell.")
@@ -182,6 +229,14 @@ def check_labels(y, n_cells):
     check_classification_targets(y)
     if y.dtype == object and not all(isinstance(label, (str, numbers.Number, np.bool_)) for label in y):
         raise ValueError("Unknown label type: expected strings, integers or booleans in y.")
+    if classes is not None:
+        unknown = np.setdiff1d(y, classes)
+        if len(unknown):
+            raise ValueError(
+                f"y has labels {unknown.tolist()} that are not among the classes {classes.tolist()}: pass all classes "
+                "in the first call, or train a new classifier."
+            )
+        return classes, np.searchsorted(classes, y)
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(

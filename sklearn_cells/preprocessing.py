@@ -1,13 +1,22 @@
-"""LogNormalizer: log1p of counts, with or without scaling each cell to a common depth."""
+"""Counts to values that a classifier can use: LogNormalizer and VarianceStabilizer."""
 
 from numbers import Real
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.extmath import row_norms
+from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._validation import FLOAT_DTYPES, Interval, StrOptions, check_cells, fit_context
+from sklearn_cells._validation import (
+    FLOAT_DTYPES,
+    Interval,
+    StrOptions,
+    check_cells,
+    check_feature_names_in,
+    fit_context,
+)
 
 
 class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -115,11 +124,9 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return X.log1p() if sp.issparse(X) else np.log1p(X)
         totals = _totals(X)
         factors = np.divide(self.target_sum_, totals, out=np.zeros_like(totals), where=totals > 0).astype(X.dtype)
-        if not sp.issparse(X):
-            return np.log1p(X * factors[:, np.newaxis])
-        X = X.copy()
-        X.data *= np.repeat(factors, np.diff(X.indptr)) if X.format == "csr" else factors[X.indices]
-        np.log1p(X.data, out=X.data)
+        X = _scale_rows(X.copy(), factors)
+        values = X.data if sp.issparse(X) else X
+        np.log1p(values, out=values)
         return X
 
     def __sklearn_tags__(self):
@@ -128,6 +135,201 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.positive_only = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class VarianceStabilizer(TransformerMixin, BaseEstimator):
+    """Give the square root and the log of counts side by side, as input of a classifier.
+
+    Both even out that the variance of a count grows with its mean. The square root keeps how deep
+    a cell was sequenced and stresses abundant genes; the log, taken after scaling each cell to a
+    common depth, treats all genes alike. Classifiers that see both are right more often, on cells of
+    the same experiment and of others.
+
+    Parameters
+    ----------
+    sqrt_share : float, default=0.75
+        The share of the square roots in the variance of the output: 1 gives them alone, 0 the logs
+        alone.
+
+    target_sum : float, "median" or None, default=10000
+        The total count that each cell is scaled to before log1p, as in :class:`LogNormalizer`.
+
+    Attributes
+    ----------
+    scales_ : dict of float
+        The factor of each view, by its name "sqrt" or "log1p".
+
+    n_features_in_ : int
+        The number of genes seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        The gene names seen in `fit`: column names of a DataFrame, `var_names` of an AnnData object.
+
+    See Also
+    --------
+    LogNormalizer : The log alone, without the other steps.
+    KerasCellClassifier : Subtracts the mean of each gene where cells are dense anyway.
+
+    Notes
+    -----
+    A count x becomes sqrt(x + 1) - 1 in one view, and in the other log(1 + x target_sum / t) in a
+    cell with total t, that of the genes in `X`. In each view a cell is then divided by the square
+    root of its Euclidean norm, which halves differences of depth on a log scale, and by one number
+    for all, so that the variances of the genes of both views sum to 1. Zeros stay zero: sparse
+    input stays sparse, and the output takes twice its memory.
+
+    For the square root and the shifted logarithm as variance-stabilizing transformations of counts
+    see Ahlmann-Eltze and Huber, Nature Methods 20, 665-672 (2023).
+
+    Examples
+    --------
+    >>> from sklearn_cells.preprocessing import VarianceStabilizer
+    >>> VarianceStabilizer().fit_transform([[1.0, 4.0], [0.0, 2.0]]).shape
+    (2, 4)
+    """
+
+    _parameter_constraints: dict = {
+        "sqrt_share": [Interval(Real, 0, 1, closed="both")],
+        "target_sum": LogNormalizer._parameter_constraints["target_sum"],
+    }
+
+    def __init__(self, sqrt_share=0.75, *, target_sum=10_000):
+        self.sqrt_share = sqrt_share
+        self.target_sum = target_sum
+
+    def fit(self, X, y=None):
+        """Learn the factor of each view.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : VarianceStabilizer
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a value is negative, NaN or infinite.
+        """
+        self.fit_transform(X)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None):
+        """Learn the factor of each view, and give the views of the same counts.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts; they are not changed.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        X_stabilized : {ndarray, CSR, CSC} of shape (n_cells, n_features_out)
+            As `transform` gives it.
+
+        Raises
+        ------
+        ValueError
+            If a value is negative, NaN or infinite.
+        """
+        vars(self).pop("scales_", None)  # a fit that fails leaves nothing fitted
+        X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
+        shares = {"sqrt": self.sqrt_share, "log1p": 1 - self.sqrt_share}
+        self._normalizer = LogNormalizer(self.target_sum).fit(X)
+        views = {name: self._view(X, name) for name, share in shares.items() if share > 0}
+        # Genes that never vary have no variance to be a share of.
+        self.scales_ = {name: (shares[name] / (_total_variance(view) or 1.0)) ** 0.5 for name, view in views.items()}
+        return self._side_by_side(views)
+
+    def transform(self, X):
+        """Give both views of counts, the square roots first.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            Counts; they are not changed.
+
+        Returns
+        -------
+        X_stabilized : {ndarray, CSR, CSC} of shape (n_cells, n_features_out)
+            Two columns for each gene, or one where `sqrt_share` is 0 or 1. Of the dtype of `X`
+            where that is float32 or float64, else float64.
+
+        Raises
+        ------
+        ValueError
+            If a value is negative, NaN or infinite.
+        """
+        check_is_fitted(self, "scales_")
+        X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
+        return self._side_by_side({name: self._view(X, name) for name in self.scales_})
+
+    def get_feature_names_out(self, input_features=None):
+        """Give the name of each column: the view, two underscores, and the gene.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            The gene names, where `fit` saw none.
+
+        Returns
+        -------
+        names : ndarray of str
+            Such as `sqrt__CD74` and `log1p__CD74`.
+        """
+        check_is_fitted(self, "scales_")
+        genes = check_feature_names_in(self, input_features)
+        return np.array([f"{view}__{gene}" for view in self.scales_ for gene in genes], dtype=object)
+
+    def _view(self, X, name):
+        """Give one view, each cell divided by the square root of its norm."""
+        if name == "log1p":
+            view = self._normalizer.transform(X)
+        else:
+            view = X.copy()
+            values = view.data if sp.issparse(view) else view
+            np.sqrt(values + 1, out=values)
+            values -= 1
+        norms = np.sqrt(row_norms(view))
+        return _scale_rows(view, np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0))
+
+    def _side_by_side(self, views):
+        for name, view in views.items():
+            view *= np.asarray(self.scales_[name], dtype=view.dtype)
+        views = list(views.values())
+        return sp.hstack(views, format=views[0].format) if sp.issparse(views[0]) else np.hstack(views)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.positive_only = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _scale_rows(X, factors):
+    """Multiply each row by its factor, in place."""
+    if not sp.issparse(X):
+        X *= factors[:, np.newaxis]
+    else:
+        X.data *= np.repeat(factors, np.diff(X.indptr)) if X.format == "csr" else factors[X.indices]
+    return X
+
+
+def _total_variance(X):
+    """Give the sum of the variances of all columns."""
+    return float((mean_variance_axis(X, axis=0)[1] if sp.issparse(X) else X.var(axis=0)).sum())
 
 
 def _totals(X):

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
+from numpy.typing import NDArray
 
 PerLayer = float | Sequence[float]
 
@@ -21,6 +22,7 @@ def build_mlp(
     dropout: PerLayer = 0.0,
     kernel_l2: PerLayer = 0.0,
     bias_l2: PerLayer = 0.0,
+    dtype: str = "float32",
     seed: int | None = None,
 ) -> keras.Model:
     """Build a multi-layer perceptron that ends in a softmax.
@@ -47,6 +49,9 @@ def build_mlp(
         The factor of the sum of squares that is added to the loss: for all dense layers, the
         output layer included, or one for each of them, the output layer last.
 
+    dtype : {"float32", "mixed_bfloat16"}, default="float32"
+        What the layers compute in; weights and probabilities are float32 with both.
+
     seed : int, default=None
         Determines the initial weights and the dropped units.
 
@@ -70,7 +75,7 @@ def build_mlp(
     3104266
     """
     seeds = _seeds(seed)
-    dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seeds)
+    dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds)
     return keras.Sequential([keras.Input((n_genes,)), *dense])
 
 
@@ -90,6 +95,7 @@ def build_cnn(
     dropout: PerLayer = 0.0,
     kernel_l2: PerLayer = 0.0,
     bias_l2: PerLayer = 0.0,
+    dtype: str = "float32",
     seed: int | None = None,
 ) -> keras.Model:
     """Build a convolutional network along the genes that ends in a softmax.
@@ -134,6 +140,9 @@ def build_cnn(
 
     kernel_l2, bias_l2 : float or sequence of float, default=0.0
         The factor of the sum of squares of the dense layers in the loss, as in :func:`build_mlp`.
+
+    dtype : {"float32", "mixed_bfloat16"}, default="float32"
+        What the layers compute in; weights and probabilities are float32 with both.
 
     seed : int, default=None
         Determines the initial weights and the dropped units.
@@ -182,18 +191,38 @@ def build_cnn(
                 activation=activation,
                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
                 kernel_regularizer=_l2(l2),
+                dtype=dtype,
             )
         )
         if pool > 1:
-            stack.append(pool_layer((pool, 1)))
+            stack.append(pool_layer((pool, 1), dtype=dtype))
         if rate > 0:
-            stack.append(layers.Dropout(rate, seed=next(seeds)))
-    stack.append(layers.Flatten())
-    dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seeds)
+            stack.append(layers.Dropout(rate, dtype=dtype, seed=next(seeds)))
+    stack.append(layers.Flatten(dtype=dtype))
+    dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds)
     return keras.Sequential([*stack, *dense])
 
 
-def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, seeds) -> list:
+def with_input_norm(network: keras.Model, center: NDArray[np.float32], scale: float) -> keras.Model:
+    """Put a layer before a network that subtracts `center` from each cell and multiplies it by `scale`.
+
+    The layers of the network are shared, not copied.
+    """
+    variance = np.full_like(center, scale**-2)
+    norm = layers.Normalization(axis=1, mean=center, variance=variance, name="input_norm")
+    stack = network.layers if isinstance(network, keras.Sequential) else [network]
+    return keras.Sequential([keras.Input(network.input_shape[1:]), norm, *stack])
+
+
+def without_input_norm(model: keras.Model) -> tuple[list, NDArray[np.float32], float]:
+    """Take apart what :func:`with_input_norm` gave, or a bare network: weights, centre and scale."""
+    norm = model.layers[0]
+    if norm.name != "input_norm":
+        return model.get_weights(), np.zeros(np.prod(model.input_shape[1:]), dtype=np.float32), 1.0
+    return model.get_weights(), np.ravel(norm.mean), float(np.ravel(norm.variance)[0] ** -0.5)
+
+
+def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds) -> list:
     widths = _widths(hidden_layer_sizes)
     n_hidden = len(widths)
     dropouts = [*_per_layer("dropout", dropout, n_hidden), 0]
@@ -211,10 +240,11 @@ def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, 
                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
                 kernel_regularizer=_l2(kernel_l2s[i]),
                 bias_regularizer=_l2(bias_l2s[i]),
+                dtype=dtype if i < n_hidden else "float32",
             )
         )
         if dropouts[i] > 0:
-            stack.append(layers.Dropout(dropouts[i], seed=next(seeds)))
+            stack.append(layers.Dropout(dropouts[i], dtype=dtype, seed=next(seeds)))
     return stack
 
 

@@ -1,4 +1,4 @@
-"""Sparse rows to dense minibatches."""
+"""Rows of cells to dense blocks and minibatches."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import keras
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from sklearn.utils.extmath import row_norms
 
-# Values of a dense block in prediction: 16 MB of float32.
+from sklearn_cells._validation import BackedCells
+
+# Values of a dense block: 16 MB of float32. Cells on disk are read 64 MB at a time.
 BLOCK_SIZE = 2**22
+BACKED_BLOCK_SIZE = 2**24
+# A block of cells on disk is put together of so many runs of neighbouring cells.
+RUNS_PER_BLOCK = 128
 
 
 def dense_rows(X, rows, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Give some rows of a CSR matrix or array as a dense array of shape (n_rows, *input_shape)."""
+    """Give some rows of `X` as a dense array of shape (n_rows, *input_shape)."""
     block = X[rows]
     if sp.issparse(block):
         block = block.toarray()
@@ -28,12 +34,16 @@ def dense_blocks(X, input_shape: tuple[int, ...]) -> Iterator[NDArray[np.float32
         yield dense_rows(X, slice(start, start + n_rows), input_shape)
 
 
-class CellBatches(keras.utils.PyDataset):
-    """Minibatches of cells, codes and weights, made dense one at a time.
+class CellBatches:
+    """Cells, codes and weights in the order of training, dense a block at a time.
+
+    A block is a whole number of minibatches, but for the last one. Cells in memory are shuffled as
+    a whole for each epoch. Cells on disk are read in runs of neighbours that come in random order,
+    and are shuffled within each block.
 
     Parameters
     ----------
-    X : ndarray or CSR of shape (n_cells, n_genes), dtype float32
+    X : ndarray, CSR or BackedCells of shape (n_cells, n_genes), dtype float32
         The cells.
 
     codes : ndarray of shape (n_cells,)
@@ -42,11 +52,11 @@ class CellBatches(keras.utils.PyDataset):
     sample_weight : ndarray of shape (n_cells,)
         The weight of each cell.
 
-    rows : ndarray of int
+    rows : ndarray of int, sorted
         The cells to take.
 
     batch_size : int
-        Cells in a batch; the last one may have fewer.
+        Cells in a minibatch; the last one may have fewer.
 
     input_shape : tuple of int
         What the network takes for one cell.
@@ -56,23 +66,80 @@ class CellBatches(keras.utils.PyDataset):
     """
 
     def __init__(self, X, codes, sample_weight, rows, *, batch_size, input_shape, seed=None):
-        super().__init__()
         self.X = X
-        self.codes = codes
+        self.codes = codes.astype(np.int32)
         self.sample_weight = sample_weight
-        self.cells_per_batch = batch_size
+        self.rows = rows
+        self.batch_size = batch_size
         self.input_shape = input_shape
-        self._rng = None if seed is None else np.random.default_rng(seed)
-        self._order = rows.copy()
-        self.on_epoch_end()
+        self.seed = seed
+        size = BACKED_BLOCK_SIZE if isinstance(X, BackedCells) else BLOCK_SIZE
+        self.block_rows = max(1, size // (X.shape[1] * batch_size)) * batch_size
+        self.n_blocks = -(-len(rows) // self.block_rows)
+        self.n_batches = -(-len(rows) // batch_size)
+        self._order: tuple[int, NDArray] = (-1, rows)
 
-    def __len__(self):
-        return -(-len(self._order) // self.cells_per_batch)
-
-    def __getitem__(self, index):
-        rows = self._order[index * self.cells_per_batch : (index + 1) * self.cells_per_batch]
+    def block(self, epoch: int, index: int) -> tuple[NDArray, NDArray, NDArray]:
+        """Give the cells, codes and weights of a block of an epoch."""
+        if self._order[0] != epoch:
+            self._order = epoch, self._shuffled(epoch)
+        rows = self._order[1][index * self.block_rows : (index + 1) * self.block_rows]
         return dense_rows(self.X, rows, self.input_shape), self.codes[rows], self.sample_weight[rows]
 
-    def on_epoch_end(self):
-        if self._rng is not None:
-            self._rng.shuffle(self._order)
+    def _shuffled(self, epoch: int) -> NDArray:
+        if self.seed is None:
+            return self.rows
+        rng = np.random.default_rng([self.seed, epoch])
+        if not isinstance(self.X, BackedCells):
+            return rng.permutation(self.rows)
+        run_length = max(1, self.block_rows // RUNS_PER_BLOCK)
+        runs = np.split(self.rows, range(run_length, len(self.rows), run_length))
+        order = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
+        for start in range(0, len(order), self.block_rows):
+            rng.shuffle(order[start : start + self.block_rows])
+        return order
+
+
+class KerasBatches(keras.utils.PyDataset):
+    """The minibatches of :class:`CellBatches` for Keras `fit`, which asks for them in turn.
+
+    The epoch must be set from outside: Keras calls `on_epoch_end` once before the first epoch, too.
+    """
+
+    def __init__(self, batches: CellBatches):
+        super().__init__()
+        self.epoch = 0
+        self._batches = batches
+        self._block: tuple | None = None
+        self._block_is: tuple[int, int] | None = None
+
+    def __len__(self):
+        return self._batches.n_batches
+
+    def __getitem__(self, index):
+        batches = self._batches
+        block, start = divmod(index * batches.batch_size, batches.block_rows)
+        if self._block_is != (self.epoch, block):
+            self._block = batches.block(self.epoch, block)
+            self._block_is = self.epoch, block
+        return tuple(part[start : start + batches.batch_size] for part in self._block)
+
+
+def center_and_scale(X, sample_weight: NDArray, norm: float) -> tuple[NDArray[np.float32], float]:
+    """Give the weighted mean of the cells, and the factor that makes the norm around it `norm`.
+
+    That norm is the root mean square over the cells. Where all cells are the same, the factor is 1.
+    """
+    sample_weight = sample_weight.astype(np.float64)
+    total = sample_weight.sum()
+    sums, squares, start = np.zeros(X.shape[1]), 0.0, 0
+    for block in dense_blocks(X, (X.shape[1],)):
+        weights = sample_weight[start : start + len(block)]
+        # einsum without BLAS, whose sums depend on the number of threads.
+        sums += np.einsum("i,ij->j", weights, block)
+        squares += np.sum(weights * row_norms(block, squared=True))
+        start += len(block)
+    mean = sums / total
+    variance = squares / total - np.sum(mean**2)
+    scale = norm / np.sqrt(variance) if variance > 0 else 1.0
+    return mean.astype(np.float32), float(scale)

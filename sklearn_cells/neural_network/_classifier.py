@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import keras
 import numpy as np
 import scipy.sparse as sp
+from scikeras.utils.random_state import tensorflow_random_state
 from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
@@ -22,25 +23,26 @@ from sklearn_cells._validation import (
     check_sample_weight,
     fit_context,
 )
-from sklearn_cells.neural_network._architectures import build_cnn, build_mlp
-from sklearn_cells.neural_network._batches import CellBatches, dense_blocks
+from sklearn_cells.neural_network._architectures import build_cnn, build_mlp, with_input_norm, without_input_norm
+from sklearn_cells.neural_network._batches import CellBatches, KerasBatches, center_and_scale, dense_blocks
 from sklearn_cells.neural_network._keras_files import check_classifier_model, load_keras_model
+from sklearn_cells.neural_network._training import Trainer, copy_variables, learning_rates, shared_trainer
 
-DENSE_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", "bias_l2")
-# scikeras seeds TensorFlow, NumPy and Python for the time of a fit, for the whole process.
+# Fits share graphs and their weights, and scikeras seeds TensorFlow, NumPy and Python for the whole process.
 _FIT_LOCK = threading.RLock()
 
+MLP_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", "bias_l2", "dtype")
 CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", "conv_dropout", "conv_l2")
+BUILDERS = {"mlp": (build_mlp, MLP_PARAMETERS), "cnn": (build_cnn, CONV_PARAMETERS + MLP_PARAMETERS)}
+# These do not shape the graph of a network.
+L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
 
 
 class _BatchedKerasClassifier(KerasClassifier):
     """The scikeras classifier, fed with dense minibatches of sparse cells."""
 
-    def _fit_keras_model(self, X, y, sample_weight, warm_start, epochs, initial_epoch, *, cell_weight, train, held_out):
-        sizes = {"batch_size": self.batch_size, "input_shape": self.model_.input_shape[1:]}
-        batches = CellBatches(X, y, cell_weight, train, **sizes, seed=self.random_state)
-        validation = None if held_out is None else CellBatches(X, y, cell_weight, held_out, **sizes)
-        # The batches hold labels and weights, and shuffle themselves.
+    def _fit_keras_model(self, X, y, sample_weight, warm_start, epochs, initial_epoch, *, batches, validation):
+        # The batches hold cells, labels and weights, and shuffle themselves.
         options = {"batch_size": None, "shuffle": False, "validation_data": validation}
         super()._fit_keras_model(batches, None, None, warm_start, epochs, initial_epoch, **options)
 
@@ -55,7 +57,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         `(n_genes, n_classes) -> keras.Model` that returns a model, not compiled, which ends in a
         softmax of shape (n_classes,).
 
-    hidden_layer_sizes : int or sequence of int, default=(512,)
+    hidden_layer_sizes : int or sequence of int, default=(128,)
         The width of each hidden dense layer.
 
     activation : str, default="relu"
@@ -64,7 +66,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     dropout : float or sequence of float, default=0.0
         The fraction of units dropped after each hidden dense layer, or one for each of them.
 
-    kernel_l2 : float or sequence of float, default=0.002
+    kernel_l2 : float or sequence of float, default=0.01
         The factor of the sum of squared weights that is added to the loss: for all dense layers,
         the output layer included, or one for each of them, the output layer last.
 
@@ -92,17 +94,29 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     conv_l2 : float or sequence of float, default=0.0
         The factor of the sum of squared weights of the convolution kernels in the loss.
 
+    dtype : {"float32", "mixed_bfloat16"}, default="float32"
+        What the layers compute in. The second is faster on processors that have bfloat16
+        instructions, and slower on others.
+
+    input_norm : float or None, default=15.0
+        Before the network, the mean of each gene over the training cells is subtracted, and cells
+        are multiplied by the number that makes their root mean square norm this one. None passes
+        them as they are.
+
     optimizer : str or callable, default="adam"
         The name of a Keras optimizer, or a class or function that takes `learning_rate` and
         returns one, such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`.
 
-    learning_rate : float, default=0.001
+    learning_rate : float, default=0.003
         The step size of the optimizer.
+
+    learning_rate_schedule : {"cosine", "constant"}, default="cosine"
+        Whether the step size falls to zero over all epochs along half a cosine, or stays.
 
     batch_size : int, default=64
         The cells in a minibatch.
 
-    epochs : int, default=40
+    epochs : int, default=20
         The passes over the training cells, at most that many with `early_stopping`.
 
     early_stopping : bool, default=False
@@ -115,16 +129,24 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     n_iter_no_change : int, default=5
         The epochs without improvement after which `early_stopping` ends the training.
 
-    class_weight : dict, "balanced" or None, default=None
+    class_weight : dict, "balanced" or None, default="balanced"
         The weight of each class as `{label: weight}`; "balanced" weighs a class by the inverse of
         its frequency; None weighs all cells alike.
+
+    engine : {"tensorflow", "keras"}, default="tensorflow"
+        What trains: a compiled TensorFlow loop over many minibatches, or Keras `fit`. They give the
+        same network up to rounding; the first is faster, and keeps its graph for later fits of a
+        network of the same shape.
+
+    warm_start : bool, default=False
+        Whether `fit` starts with the weights of the network that is there.
 
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the order of the cells, the dropped units and the cells set
         aside. An int gives the same result each time on the same machine.
 
     verbose : int, default=0
-        0 is silent, 1 shows a progress bar for each epoch, 2 a line.
+        0 is silent, 1 shows progress bars, 2 prints a line for each epoch.
 
     Attributes
     ----------
@@ -139,7 +161,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         The class labels, sorted.
 
     n_iter_ : int
-        The number of epochs run.
+        The number of epochs run by the last `fit` and by `partial_fit` since.
 
     n_features_in_ : int
         The number of genes seen in `fit`.
@@ -190,14 +212,19 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         "pool_size": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "conv_dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "conv_l2": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "dtype": [StrOptions({"float32", "mixed_bfloat16"})],
+        "input_norm": [Interval(Real, 0, None, closed="neither"), None],
         "optimizer": [str, callable],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_schedule": [StrOptions({"cosine", "constant"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "epochs": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "engine": [StrOptions({"tensorflow", "keras"})],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -206,10 +233,10 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         self,
         architecture="mlp",
         *,
-        hidden_layer_sizes=(512,),
+        hidden_layer_sizes=(128,),
         activation="relu",
         dropout=0.0,
-        kernel_l2=0.002,
+        kernel_l2=0.01,
         bias_l2=0.0,
         filters=(16, 32, 64, 128),
         kernel_size=(10, 10, 2, 5),
@@ -218,14 +245,19 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         pool_size=(4, 4, 4, 3),
         conv_dropout=0.0,
         conv_l2=0.0,
+        dtype="float32",
+        input_norm=15.0,
         optimizer="adam",
-        learning_rate=0.001,
+        learning_rate=0.003,
+        learning_rate_schedule="cosine",
         batch_size=64,
-        epochs=40,
+        epochs=20,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
-        class_weight=None,
+        class_weight="balanced",
+        engine="tensorflow",
+        warm_start=False,
         random_state=None,
         verbose=0,
     ):
@@ -242,14 +274,19 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         self.pool_size = pool_size
         self.conv_dropout = conv_dropout
         self.conv_l2 = conv_l2
+        self.dtype = dtype
+        self.input_norm = input_norm
         self.optimizer = optimizer
         self.learning_rate = learning_rate
+        self.learning_rate_schedule = learning_rate_schedule
         self.batch_size = batch_size
         self.epochs = epochs
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
+        self.engine = engine
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
@@ -260,7 +297,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Expression, normalised: log1p of counts for instance.
+            Expression, normalised. Backed AnnData stays on disk.
 
         y : array-like of shape (n_cells,)
             The class of each cell: strings, integers or booleans.
@@ -278,68 +315,159 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If `X`, `y` or `sample_weight` cannot be used, a parameter does not fit the number of
             genes, or the loss becomes NaN or infinite.
-        """
-        vars(self).pop("model_", None)  # a fit that fails or is interrupted leaves nothing fitted
-        X = self._check_cells(X, reset=True)
-        classes, codes = check_labels(y, X.shape[0])
-        weights = self._cell_weights(X, classes, codes, sample_weight)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        train, held_out = self._split(np.flatnonzero(weights), codes, seed)
 
-        network = _BatchedKerasClassifier(
-            model=lambda: self._build(X.shape[1], len(classes), seed),
-            optimizer=self._make_optimizer(),
-            # A mean by weight, not by number of cells, makes a weight of two the same as the cell twice.
-            loss=keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"),
-            metrics=["accuracy"],
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            callbacks=self._callbacks(),
-            random_state=seed,
-            verbose=int(self.verbose),
-            compile__jit_compile=False,  # compiling would take longer than training most cell data
-        )
-        # scikeras turns sparse matrices into LIL, and leaves sparse arrays alone.
-        X = sp.csr_array(X) if sp.issparse(X) else X
-        with _FIT_LOCK:
-            network.fit(X, codes, cell_weight=weights, train=train, held_out=held_out)
-        _check_loss(network.history_["loss"])
+        KeyboardInterrupt
+            If training is interrupted; then the classifier is not fitted, or with `warm_start` as
+            it was before.
+        """
+        goes_on = self.warm_start and hasattr(self, "model_")
+        if not goes_on:
+            vars(self).pop("model_", None)  # a fit that fails or is interrupted leaves nothing fitted
+        X = self._check_cells(X, reset=not goes_on)
+        classes, codes = check_labels(y, X.shape[0])
+        if goes_on and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"warm_start goes on with the classes {self.classes_.tolist()}, but y has {classes.tolist()}: "
+                "pass labels of the same classes, or train a new classifier."
+            )
+        return self._train(X, classes, codes, sample_weight, goes_on=goes_on)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train one more epoch, on these cells.
+
+        The optimizer goes on where the last call ended, with a constant learning rate and without
+        early stopping. Centre and scale of the input stay those of the first cells. Balanced class
+        weights count all cells that were seen so far.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Expression, normalised as in every call.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell.
+
+        classes : array-like of shape (n_classes,), default=None
+            All labels that `y` will ever have; needed in the first call, unless a fit went before.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell, >= 0.
+
+        Returns
+        -------
+        self : KerasCellClassifier
+            The classifier, with one epoch more.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`, or if `y` has a label that is not among the classes.
+
+        KeyboardInterrupt
+            If training is interrupted; then the classifier is as it was before the call.
+        """
+        goes_on = hasattr(self, "model_")
+        if classes is not None:
+            classes, _ = check_labels(classes, len(classes))
+        elif not goes_on:
+            raise ValueError("classes must be passed on the first call to partial_fit: all labels that y will have.")
+        if goes_on and classes is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"`classes` is {classes.tolist()}, but was {self.classes_.tolist()} before: pass the same, or none."
+            )
+        X = self._check_cells(X, reset=not goes_on)
+        classes, codes = check_labels(y, X.shape[0], classes=self.classes_ if goes_on else classes)
+        return self._train(X, classes, codes, sample_weight, goes_on=goes_on, incremental=True)
+
+    def _train(self, X, classes, codes, sample_weight, *, goes_on, incremental=False):
+        """Train a network, and take it over when that is done.
+
+        With `goes_on` it starts with the weights of the network that is there. With `incremental`
+        it runs one epoch that also takes over what the optimizer and the class weights remember.
+        """
+        sample_weight = check_sample_weight(sample_weight, X, dtype=np.float32, ensure_non_negative=True)
+        class_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
+        epochs, schedule = range(self.epochs), self.learning_rate_schedule
+        history, optimizer_state, seed = {}, None, None
+        if incremental:
+            epochs, schedule = range(1), "constant"
+        if incremental and goes_on:
+            class_counts += self._class_counts
+            epochs = range(self.n_iter_, self.n_iter_ + 1)
+            history, optimizer_state, seed = self.history_, self._optimizer_state, self._seed
+        if seed is None:
+            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+        weights = sample_weight * self._weights_of_classes(classes, class_counts)[codes]
+        rows, held_out = np.flatnonzero(weights), None
+        if self.early_stopping and not incremental:
+            rows, held_out = self._split(rows, codes, seed)
+
+        network = self._build(X.shape[1], len(classes), seed + epochs.start)
+        output_order = np.arange(len(classes))
+        center, scale = np.zeros(X.shape[1], dtype=np.float32), 1.0
+        if goes_on:
+            center, scale = self._take_weights(network)
+            output_order = self._output_order
+        elif self.input_norm is not None:
+            in_training = np.zeros_like(sample_weight)
+            in_training[rows] = sample_weight[rows]
+            center, scale = center_and_scale(X, in_training, self.input_norm)
+
+        cells = X, output_order[codes], weights
+        sizes = {"batch_size": self.batch_size, "input_shape": network.input_shape[1:]}
+        train = self._train_keras if self.engine == "keras" else self._train_tensorflow
+        try:
+            with _FIT_LOCK:
+                new_history, optimizer_state = train(
+                    network,
+                    CellBatches(*cells, rows, **sizes, seed=seed),
+                    None if held_out is None else CellBatches(*cells, held_out, **sizes),
+                    center=center,
+                    scale=scale,
+                    epochs=epochs,
+                    schedule=schedule,
+                    optimizer_state=optimizer_state,
+                )
+        except KeyboardInterrupt:
+            state = "as it was before" if hasattr(self, "model_") else "not fitted"
+            raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None
+        _check_loss(new_history["loss"])
 
         self.classes_ = classes
-        self.model_ = network.model_
-        self.history_ = dict(network.history_)
+        self.model_ = with_input_norm(network, center, scale) if scale != 1 or center.any() else network
+        self.history_ = {name: [*history.get(name, []), *values] for name, values in new_history.items()}
         self.n_iter_ = len(self.history_["loss"])
-        self._output_order = slice(None)
+        self._output_order = output_order
+        self._class_counts = class_counts
+        self._seed = seed
+        self._optimizer_state = optimizer_state if incremental else None
         return self
 
     def _check_cells(self, X, *, reset):
-        X = check_cells(X, estimator=self, reset=reset, dtype=np.float32)
+        X = check_cells(X, estimator=self, reset=reset, dtype=np.float32, backed=True)
         return X.tocsr() if sp.issparse(X) else X
 
-    def _cell_weights(self, X, classes, codes, sample_weight):
-        """Give the weight of each cell: its own times that of its class."""
-        weights = check_sample_weight(sample_weight, X, dtype=np.float32, ensure_non_negative=True)
-        if self.class_weight is None:
-            return weights
-        # A class whose cells all have weight zero stays without weight.
-        cells = np.flatnonzero(weights)
-        present = np.unique(codes[cells])
-        of_class = np.zeros(len(classes), dtype=np.float32)
-        of_class[present] = compute_class_weight(
-            self.class_weight, classes=classes[present], y=classes[codes[cells]], sample_weight=weights[cells]
+    def _weights_of_classes(self, classes, counts):
+        """Give the weight of each class; a class without cells of any weight has none."""
+        present = counts > 0
+        weights = np.zeros(len(classes), dtype=np.float32)
+        weights[present] = compute_class_weight(
+            self.class_weight, classes=classes[present], y=classes[present], sample_weight=counts[present]
         )
-        if not (np.isfinite(of_class) & (of_class >= 0)).all() or not of_class.any():
+        if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise ValueError(
                 f"expected class weights >= 0, not all of them zero, got class_weight={self.class_weight}."
             )
-        return weights * of_class[codes]
+        return weights
 
     def _split(self, cells, codes, seed):
-        """Set cells aside for early stopping where that is asked for."""
-        if not self.early_stopping:
-            return cells, None
+        """Set cells aside for early stopping."""
         try:
-            return train_test_split(cells, test_size=self.validation_fraction, stratify=codes[cells], random_state=seed)
+            train, held_out = train_test_split(
+                cells, test_size=self.validation_fraction, stratify=codes[cells], random_state=seed
+            )
         except ValueError as error:
             sizes = np.unique(codes[cells], return_counts=True)[1]
             raise ValueError(
@@ -347,31 +475,111 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
                 f"each of {len(sizes)} classes on both sides, the smallest of {sizes.min()}: raise "
                 "validation_fraction, leave out classes of one cell, or train without early_stopping."
             ) from error
-
-    def _callbacks(self):
-        if not self.early_stopping:
-            return None
-        return [keras.callbacks.EarlyStopping(patience=self.n_iter_no_change, restore_best_weights=True)]
+        return np.sort(train), np.sort(held_out)
 
     def _build(self, n_genes, n_classes, seed):
-        if callable(self.architecture):
+        if not callable(self.architecture):
+            build, names = BUILDERS[self.architecture]
+            return build(n_genes, n_classes, seed=seed, **{name: getattr(self, name) for name in names})
+        with tensorflow_random_state(seed):
             model = self.architecture(n_genes, n_classes)
-            check_classifier_model(model, n_classes=n_classes, n_genes=n_genes)
-            if model.compiled:
-                raise ValueError("architecture must return a model that is not compiled: fit compiles it.")
-            return model
-        if self.architecture == "mlp":
-            return build_mlp(n_genes, n_classes, seed=seed, **self._params(DENSE_PARAMETERS))
-        return build_cnn(n_genes, n_classes, seed=seed, **self._params(CONV_PARAMETERS + DENSE_PARAMETERS))
+        check_classifier_model(model, n_classes=n_classes, n_genes=n_genes)
+        if model.compiled:
+            raise ValueError("architecture must return a model that is not compiled: fit compiles it.")
+        return model
 
-    def _params(self, names):
-        return {name: getattr(self, name) for name in names}
+    def _take_weights(self, network):
+        """Give a network the weights of the one that is there; return centre and scale of its input."""
+        weights, center, scale = without_input_norm(self.model_)
+        shapes = [w.shape for w in weights]
+        if shapes != [w.shape for w in network.get_weights()]:
+            raise ValueError(
+                f"training cannot go on: the parameters describe a network with weights of the shapes "
+                f"{[w.shape for w in network.get_weights()]}, but the one that is there has {shapes}: set the "
+                "parameters that it was trained with."
+            )
+        network.set_weights(weights)
+        return center, scale
 
-    def _make_optimizer(self):
+    def _make_optimizer(self, learning_rate):
         make = self.optimizer
         if isinstance(make, str):
-            make = type(keras.optimizers.get(make))
-        return make(learning_rate=self.learning_rate)
+            try:
+                make = type(keras.optimizers.get(make))
+            except ValueError as error:
+                raise ValueError(
+                    f"optimizer={make!r} is not one that Keras knows: pass a name such as 'adam', 'sgd' or 'rmsprop', "
+                    "or a class from keras.optimizers."
+                ) from error
+        return make(learning_rate=learning_rate)
+
+    def _train_tensorflow(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state):
+        """Train with the compiled loop; give the history and the state of the optimizer."""
+        trainer = self._trainer(network)
+        trainer.start(network, optimizer_state)
+        history = trainer.train(
+            batches,
+            held_out,
+            learning_rates=learning_rates(self.learning_rate, schedule, len(epochs), batches.n_batches),
+            center=center,
+            scale=scale,
+            epochs=epochs,
+            patience=self.n_iter_no_change,
+            verbose=int(self.verbose),
+        )
+        copy_variables(trainer.network, network)
+        return history, trainer.optimizer_state
+
+    def _trainer(self, network):
+        """Give what trains networks of the shape of this one; it is kept for later fits."""
+        optimizer = self._make_optimizer(self.learning_rate)
+        if callable(self.architecture):
+            return Trainer(network, optimizer)
+        build, names = BUILDERS[self.architecture]
+        shape = {name: getattr(self, name) for name in names if name not in L2_PARAMETERS}
+        inputs, outputs = int(np.prod(network.input_shape[1:])), network.output_shape[-1]
+        settings = {**optimizer.get_config(), "name": None, "learning_rate": None}
+        key = repr((build, shape, inputs, outputs, type(optimizer), settings))
+        return shared_trainer(key, lambda: Trainer(build(inputs, outputs, **shape), optimizer, has_l2=True))
+
+    def _train_keras(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state):
+        """Train with Keras `fit`; give the history and the state of the optimizer."""
+        rate = self.learning_rate
+        if schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, len(epochs) * batches.n_batches)
+        optimizer = self._make_optimizer(rate)
+        if optimizer_state is not None:
+            optimizer.build(network.trainable_variables)
+            for variable, value in zip(optimizer.variables, optimizer_state, strict=True):
+                variable.assign(value)
+        keras_batches = KerasBatches(batches)
+
+        def begin(epoch, logs):
+            keras_batches.epoch = epochs[epoch]
+
+        callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin), keras.callbacks.TerminateOnNaN()]
+        if held_out is not None:
+            callbacks.append(keras.callbacks.EarlyStopping(patience=self.n_iter_no_change, restore_best_weights=True))
+        wrapped = _BatchedKerasClassifier(
+            model=lambda: with_input_norm(network, center, scale),
+            optimizer=optimizer,
+            # A mean by weight, not by number of cells, makes a weight of two the same as the cell twice.
+            loss=keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"),
+            metrics=["accuracy"],
+            epochs=len(epochs),
+            callbacks=callbacks,
+            random_state=batches.seed,
+            verbose=int(self.verbose),
+            compile__jit_compile=False,  # compiling would take longer than training most cell data
+        )
+        codes = np.arange(network.output_shape[-1])
+        wrapped.fit(
+            codes[:, np.newaxis],
+            codes,
+            batches=keras_batches,
+            validation=None if held_out is None else KerasBatches(held_out),
+        )
+        return dict(wrapped.history_), [variable.numpy() for variable in optimizer.variables]
 
     def predict_proba(self, X):
         """Predict the probability of each class.
@@ -472,6 +680,9 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         classifier.n_iter_ = 0
         # scikit-learn expects sorted classes; the outputs of the model come in an order of their own.
         classifier._output_order = np.argsort(codes)
+        classifier._class_counts = np.zeros(len(classes))
+        classifier._seed = None
+        classifier._optimizer_state = None
         return classifier
 
     def __sklearn_tags__(self):

@@ -1,0 +1,236 @@
+"""The low-level TensorFlow training loop: many minibatches in each call of one compiled graph."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from sklearn_cells.neural_network._batches import CellBatches
+
+# Graphs that are kept, each with a network and the moments of its optimizer.
+MAX_TRAINERS = 4
+
+# All that the fused kernel of Adam cannot do, as Keras names it in the configuration of an optimizer.
+NOT_FUSED = (
+    "amsgrad",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "gradient_accumulation_steps",
+    "loss_scale_factor",
+    "use_ema",
+    "weight_decay",
+)
+
+
+class Trainer:
+    """Trains a network of one shape, again and again with new weights, data and settings.
+
+    What may differ between fits comes as a tensor: weights, cells, learning rates, L2 factors and
+    the centre and scale of the input. So a graph is made once, and a grid of fits shares it.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Not compiled; the trainer changes its weights.
+
+    optimizer : keras.optimizers.Optimizer
+        Not built. Its learning rate is that of each step.
+
+    has_l2 : bool, default=False
+        Whether the network has no L2 terms of its own, and those of each fit are added.
+    """
+
+    def __init__(self, network: keras.Model, optimizer: keras.optimizers.Optimizer, *, has_l2: bool = False):
+        self.network = network
+        self.has_l2 = has_l2
+        self.optimizer = optimizer
+        self.variables = network.trainable_variables
+        optimizer.build(self.variables)
+        self._optimizer_start = [variable.numpy() for variable in optimizer.variables]
+        self._loss = keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")
+        config = optimizer.get_config()
+        self._fused = type(optimizer) is keras.optimizers.Adam and not any(config[name] for name in NOT_FUSED)
+        signature = [
+            tf.TensorSpec([None, *network.input_shape[1:]], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.float32),
+        ]
+        vector, scalar = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.float32)
+        settings = [tf.TensorSpec(network.input_shape[1:], tf.float32), scalar, vector, tf.TensorSpec([], tf.int32)]
+        self._train_block = tf.function(self._train_block, input_signature=[*signature, *settings, vector])
+        self._test_block = tf.function(self._test_block, input_signature=[*signature, *settings])
+
+    def start(self, network: keras.Model, optimizer_state: Sequence[NDArray] | None) -> None:
+        """Take over the variables of a network of the same shape, and the state of an optimizer."""
+        copy_variables(network, self.network)
+        _assign(self.optimizer.variables, optimizer_state or self._optimizer_start)
+        factors = [getattr(variable.regularizer, "l2", 0.0) for variable in network.trainable_variables]
+        self._l2 = tf.constant(factors if self.has_l2 else [], tf.float32)
+
+    @property
+    def optimizer_state(self) -> list[NDArray]:
+        """The variables of the optimizer, for another start."""
+        return [variable.numpy() for variable in self.optimizer.variables]
+
+    def train(
+        self,
+        batches: CellBatches,
+        held_out: CellBatches | None,
+        *,
+        learning_rates: NDArray[np.float32],
+        center: NDArray[np.float32],
+        scale: float,
+        epochs: range,
+        patience: int,
+        verbose: int = 0,
+    ) -> dict[str, list[float]]:
+        """Run epochs, and give the loss and accuracy of each.
+
+        Parameters
+        ----------
+        batches, held_out : CellBatches
+            The cells to train on, and those to stop early by.
+
+        learning_rates : ndarray of shape (n_epochs, n_batches)
+            The learning rate of each step.
+
+        center : ndarray of shape (n_genes,)
+            Subtracted from each cell.
+
+        scale : float
+            Multiplied with each cell after that.
+
+        epochs : range
+            The numbers of the epochs, which determine the order of the cells.
+
+        patience : int
+            The epochs without a better loss of the cells held out after which training ends.
+
+        verbose : int, default=0
+            1 shows a progress bar, 2 prints a line for each epoch.
+        """
+        center = center.reshape(batches.input_shape)
+        settings = [tf.constant(center), scale, self._l2, batches.batch_size]
+        bar = keras.utils.Progbar(len(epochs)) if verbose == 1 else None
+        history: dict[str, list[float]] = {}
+        best_loss, best_weights, waited = np.inf, None, 0
+        for epoch in epochs:
+            totals = np.zeros(3)
+            rates = learning_rates[epoch - epochs.start]
+            per_block = batches.block_rows // batches.batch_size
+            for i in range(batches.n_blocks):
+                steps = rates[i * per_block : (i + 1) * per_block]
+                totals += self._train_block(*batches.block(epoch, i), *settings, steps).numpy()
+            logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
+            if held_out is not None:
+                totals = sum(
+                    self._test_block(*held_out.block(0, i), *settings).numpy() for i in range(held_out.n_blocks)
+                )
+                logs |= {"val_loss": totals[0] / totals[2], "val_accuracy": totals[1] / totals[2]}
+            for name, value in logs.items():
+                history.setdefault(name, []).append(float(value))
+            done = epoch - epochs.start + 1
+            if bar is not None:
+                bar.update(done, list(logs.items()), finalize=done == len(epochs))
+            elif verbose > 1:
+                values = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
+                print(f"Epoch {done}/{len(epochs)} - {values}", flush=True)
+            if not np.isfinite(logs["loss"]):
+                break
+            if held_out is not None:
+                waited += 1
+                if logs["val_loss"] < best_loss:
+                    best_loss, waited = logs["val_loss"], 0
+                    best_weights = [variable.numpy() for variable in self.network.variables]
+                if waited >= patience:
+                    break
+        if best_weights is not None:
+            _assign(self.network.variables, best_weights)
+        return history
+
+    def _train_block(self, cells, codes, weights, center, scale, l2, batch_size, learning_rates):
+        totals = tf.zeros(3)
+        for step in tf.range(tf.size(learning_rates)):
+            batch = slice(step * batch_size, (step + 1) * batch_size)
+            with tf.GradientTape() as tape:
+                loss, correct, size = self._losses(cells[batch], codes[batch], weights[batch], center, scale, l2, True)
+            gradients = tape.gradient(loss, [variable.value for variable in self.variables])
+            self._update(gradients, learning_rates[step])
+            totals += tf.stack([loss * size, correct, size])
+        return totals
+
+    def _test_block(self, cells, codes, weights, center, scale, l2, batch_size):
+        totals = tf.zeros(3)
+        for start in tf.range(0, tf.size(codes), batch_size):
+            batch = slice(start, start + batch_size)
+            loss, correct, size = self._losses(cells[batch], codes[batch], weights[batch], center, scale, l2, False)
+            totals += tf.stack([loss * size, correct, size])
+        return totals
+
+    def _losses(self, cells, codes, weights, center, scale, l2, training):
+        """Give the loss of a minibatch, its number of correct cells and its number of cells."""
+        probabilities = self.network((cells - center) * scale, training=training)
+        loss = self._loss(codes, probabilities, sample_weight=weights)
+        if self.has_l2:  # half the sum of squares is one kernel
+            loss += tf.add_n([2 * l2[i] * tf.nn.l2_loss(variable.value) for i, variable in enumerate(self.variables)])
+        loss += sum(self.network.losses)
+        correct = tf.equal(tf.argmax(probabilities, axis=1, output_type=tf.int32), codes)
+        return loss, tf.reduce_sum(tf.cast(correct, tf.float32)), tf.cast(tf.size(codes), tf.float32)
+
+    def _update(self, gradients, learning_rate):
+        optimizer = self.optimizer
+        if not self._fused:
+            optimizer.learning_rate.assign(learning_rate)
+            optimizer.apply(gradients, self.variables)
+            return
+        step = tf.cast(optimizer.iterations.value + 1, tf.float32)
+        for i, (variable, gradient) in enumerate(zip(self.variables, gradients, strict=True)):
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.value.handle,
+                m=optimizer._momentums[i].value.handle,
+                v=optimizer._velocities[i].value.handle,
+                beta1_power=optimizer.beta_1**step,
+                beta2_power=optimizer.beta_2**step,
+                lr=learning_rate,
+                beta1=optimizer.beta_1,
+                beta2=optimizer.beta_2,
+                epsilon=optimizer.epsilon,
+                grad=gradient,
+            )
+        optimizer.iterations.assign_add(1)
+
+
+def learning_rates(start: float, schedule: str, n_epochs: int, n_batches: int) -> NDArray[np.float32]:
+    """Give the learning rate of each step, of shape (n_epochs, n_batches)."""
+    steps = np.arange(n_epochs * n_batches) / (n_epochs * n_batches)
+    factors = (1 + np.cos(np.pi * steps)) / 2 if schedule == "cosine" else np.ones_like(steps)
+    return (start * factors).astype(np.float32).reshape(n_epochs, n_batches)
+
+
+def copy_variables(source: keras.Model, target: keras.Model) -> None:
+    """Copy weights and the states of random layers to a network of the same shape."""
+    if source is not target:
+        _assign(target.variables, source.variables)
+
+
+_trainers: OrderedDict[Hashable, Trainer] = OrderedDict()
+
+
+def shared_trainer(key: Hashable, make: Callable[[], Trainer]) -> Trainer:
+    """Give the trainer of a key, made where it is not among the last ones used."""
+    trainer = _trainers.pop(key, None) or make()
+    _trainers[key] = trainer
+    if len(_trainers) > MAX_TRAINERS:
+        _trainers.popitem(last=False)
+    return trainer
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
