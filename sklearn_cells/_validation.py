@@ -52,19 +52,26 @@ class BackedCells:
 
     def __init__(self, cells, dtype):
         self.shape = cells.shape
-        self._cells = cells
+        self._var_names = cells.var_names
         self._dtype = dtype
+        # A view on disk cannot be indexed again, so its rows and columns are looked up in its parent.
+        self._cells, rows, columns = (
+            (cells._adata_ref, cells._oidx, cells._vidx) if cells.is_view else (cells, slice(None), slice(None))
+        )
+        self._rows = np.arange(self._cells.n_obs)[rows]
+        self._columns = columns
 
     def __getitem__(self, rows):
         """Give the rows of a slice or of an array of indices, in their order, as ndarray or CSR."""
         rows = np.arange(self.shape[0])[rows]
         # In the order of the file, neighbours are read at once.
-        chosen, place = np.unique(rows, return_inverse=True)
-        mask = np.zeros(self.shape[0], dtype=bool)
+        chosen, place = np.unique(self._rows[rows], return_inverse=True)
+        mask = np.zeros(self._cells.n_obs, dtype=bool)
         mask[chosen] = True
-        X = check_array(self._cells[mask].X, accept_sparse="csr", dtype=self._dtype, ensure_all_finite=False)
-        _check_values(X, self._cells.var_names, counts=False, cells=chosen)
-        return X if len(chosen) == len(rows) and (np.diff(place) > 0).all() else X[place]
+        X = self._cells[mask].X[:, self._columns]
+        X = check_array(X, accept_sparse="csr", dtype=self._dtype, ensure_all_finite=False, ensure_min_samples=0)[place]
+        _check_values(X, self._var_names, counts=False, cells=rows)
+        return X
 
 
 def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=False, backed=False):

@@ -1,10 +1,12 @@
 """KerasCellClassifier: that it learns, repeats itself, travels between processes and says what is wrong."""
 
+import _thread
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import anndata as ad
 import joblib
 import keras
 import numpy as np
@@ -16,7 +18,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sklearn_cells import KerasCellClassifier, LogNormalizer
-from sklearn_cells.neural_network import build_mlp
+from sklearn_cells.neural_network import _training, build_mlp
+from sklearn_cells.neural_network._batches import CellBatches
 
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 15, "learning_rate": 0.01, "class_weight": None, "random_state": 0}
 SMALL_CNN = {**SMALL, "architecture": "cnn", "filters": (4,), "kernel_size": 5, "padding": "same", "pool_size": 2}
@@ -180,7 +183,9 @@ def test_cells_set_aside_are_of_each_class_alike(data):
 def test_loss_of_cells_set_aside_is_weighted(data):
     X, y = data
     weights = np.random.default_rng(0).uniform(0, 5, size=len(y)) * (np.arange(len(y)) % 4 > 0)
-    classifier = KerasCellClassifier(**{**STOPPING, "epochs": 5, "learning_rate": 0.003}, kernel_l2=0).fit(X, y, sample_weight=weights)
+    classifier = KerasCellClassifier(**{**STOPPING, "epochs": 5, "learning_rate": 0.003}, kernel_l2=0).fit(
+        X, y, sample_weight=weights
+    )
     codes = np.unique(y, return_inverse=True)[1]
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
     _, held_out = classifier._split(np.flatnonzero(weights), codes, seed)
@@ -350,3 +355,246 @@ def test_fit_that_fails_leaves_nothing_fitted(data):
 def test_wrong_parameters_are_named(data, params, message):
     with pytest.raises(ValueError, match=message):
         KerasCellClassifier(**{**SMALL, "epochs": 1, **params}).fit(*data)
+
+
+# ---- Engines
+
+
+ENGINES = {
+    "mlp": {},
+    "dropout": {"dropout": 0.3},
+    "two layers": {
+        "hidden_layer_sizes": (16, 8),
+        "kernel_l2": (0.01, 0.0, 0.02),
+        "bias_l2": 0.01,
+        "activation": "tanh",
+    },
+    "class weights": {"class_weight": "balanced", "learning_rate_schedule": "constant"},
+    "sgd": {"optimizer": "sgd"},
+    "adam that clips": {"optimizer": partial(keras.optimizers.Adam, clipnorm=0.1)},
+    "early stopping": {"early_stopping": True, "n_iter_no_change": 1, "learning_rate": 0.003},
+    "raw input": {"input_norm": None},
+    "cnn": {**SMALL_CNN, "conv_dropout": 0.1, "conv_l2": 0.01, "learning_rate": 0.003},
+    "own": {"architecture": partial(build_mlp, hidden_layer_sizes=(16,), dropout=0.2, kernel_l2=0.01)},
+}
+
+
+@pytest.mark.parametrize("params", ENGINES.values(), ids=ENGINES)
+def test_engines_give_the_same_weights_after_fifty_steps(data, params):
+    X, y = data
+    weights = np.random.default_rng(0).uniform(0.5, 2, size=len(y)).astype(np.float32)
+    settings = {**SMALL, **params, "batch_size": 24, "epochs": 5}  # 10 batches of 240 cells
+    ours, keras_fit = (
+        KerasCellClassifier(**settings, engine=engine).fit(X, y, sample_weight=weights)
+        for engine in ("tensorflow", "keras")
+    )
+    assert len(ours.history_["loss"]) * 10 == 50 or settings.get("early_stopping")
+    for one, other in zip(ours.model_.get_weights(), keras_fit.model_.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert ours.history_.keys() == keras_fit.history_.keys()
+    for name, values in ours.history_.items():
+        np.testing.assert_allclose(values, keras_fit.history_[name], rtol=1e-4, err_msg=name)
+
+
+def test_grid_of_one_shape_shares_a_graph(data):
+    X, y = data
+    _training._trainers.clear()
+    settings = [
+        {},
+        {"learning_rate": 0.001, "kernel_l2": 0.0},
+        {"kernel_l2": (0.1, 0.2), "batch_size": 10},
+        {"class_weight": "balanced", "input_norm": 3.0, "epochs": 4, "random_state": 1},
+        {"learning_rate_schedule": "constant", "early_stopping": True},
+    ]
+    for params in settings:
+        KerasCellClassifier(**{**SMALL, "epochs": 2, **params}).fit(X[: 200 + len(params)], y[: 200 + len(params)])
+    (trainer,) = _training._trainers.values()
+    assert trainer._train_block.experimental_get_tracing_count() == 1
+
+
+def test_few_graphs_are_kept(data):
+    for width in range(4, 11):
+        KerasCellClassifier(**{**SMALL, "epochs": 1, "hidden_layer_sizes": (width,)}).fit(*data)
+    assert len(_training._trainers) == _training.MAX_TRAINERS
+
+
+def test_fits_before_do_not_change_a_fit(data, fitted):
+    X, y = data
+    KerasCellClassifier(**{**SMALL, "random_state": 5}).fit(X[:100], y[:100])  # the same graph
+    np.testing.assert_array_equal(clone(fitted).fit(X, y).predict_proba(X), fitted.predict_proba(X))
+
+
+def test_model_takes_cells_as_they_are(data, fitted):
+    X, _ = data
+    np.testing.assert_allclose(fitted.model_(X.toarray()).numpy(), fitted.predict_proba(X), rtol=1e-4)
+    assert KerasCellClassifier(**SMALL, input_norm=None).fit(*data).model_.count_params() == 61 * 16 + 17 * 3
+
+
+def test_scale_of_the_input_does_not_matter(data):
+    X, y = data
+    one, other = (KerasCellClassifier(**SMALL).fit(scale * X + 0, y).predict_proba(scale * X) for scale in (1, 128))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_bfloat16_gives_about_the_same(data, fitted):
+    X, _ = data
+    half = KerasCellClassifier(**SMALL, dtype="mixed_bfloat16").fit(*data)
+    assert half.predict_proba(X).dtype == np.float32
+    difference = np.abs(half.predict_proba(X) - fitted.predict_proba(X)).max()
+    assert 0 < difference < 0.1
+
+
+# ---- Cells on disk
+
+
+@pytest.fixture
+def backed(cells, data, tmp_path):
+    X, y = data
+    order = np.argsort(y, kind="stable")  # as files often are: one type after the other
+    path = tmp_path / "cells.h5ad"
+    ad.AnnData(X[order], obs={"cell_type": y[order]}, var=cells.var).write_h5ad(path)
+    backed = ad.read_h5ad(path, backed="r")
+    yield backed
+    backed.file.close()
+
+
+def test_backed_cells_train_and_predict_as_cells_in_memory(backed, monkeypatch):
+    monkeypatch.setattr("sklearn_cells.neural_network._batches.BACKED_BLOCK_SIZE", 96 * 60)
+    monkeypatch.setattr("sklearn_cells.neural_network._batches.RUNS_PER_BLOCK", 32)
+    monkeypatch.setattr(type(backed), "to_memory", None)  # nobody loads it as a whole
+    y = backed.obs["cell_type"].to_numpy(dtype=str)
+    train, test = np.arange(240) % 3 > 0, np.arange(240) % 3 == 0
+    on_disk = KerasCellClassifier(**SMALL).fit(backed[train], y[train])
+    assert on_disk.score(backed[test], y[test]) > 0.95
+    assert on_disk.feature_names_in_.tolist() == backed.var_names.tolist()
+    in_memory = ad.AnnData(backed.X[:], var=backed.var)
+    np.testing.assert_array_equal(on_disk.predict_proba(backed), on_disk.predict_proba(in_memory))
+
+
+def test_bad_value_on_disk_is_named(cells, tmp_path):
+    bad = ad.AnnData(cells.X.copy(), var=cells.var)
+    bad.X[7, 3] = np.nan
+    bad.write_h5ad(tmp_path / "bad.h5ad")
+    backed = ad.read_h5ad(tmp_path / "bad.h5ad", backed="r")
+    with pytest.raises(ValueError, match="NaN at cell 7, gene 'gene 3'"):
+        KerasCellClassifier(**SMALL).fit(backed, cells.obs["cell_type"])
+    with pytest.raises(ValueError, match="NaN at cell 6, gene 'gene 3'"):
+        KerasCellClassifier(**SMALL).fit(backed[1:], cells.obs["cell_type"][1:])
+    backed.file.close()
+
+
+# ---- Models that grow
+
+
+def test_partial_fit_learns_batch_by_batch(data):
+    X, y = data
+    classifier = KerasCellClassifier(**{**SMALL, "learning_rate": 0.003}, engine="tensorflow")
+    for _ in range(4):
+        for start in range(0, 200, 50):
+            rows = slice(start, start + 50)
+            classifier.partial_fit(X[rows], y[rows], classes=["type 2", "type 0", "type 1"])
+    assert classifier.score(X[200:], y[200:]) > 0.9
+    assert classifier.n_iter_ == len(classifier.history_["loss"]) == 16
+    assert classifier.classes_.tolist() == ["type 0", "type 1", "type 2"]
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "keras"])
+def test_partial_fits_are_epochs_of_a_fit_with_constant_learning_rate(data, engine):
+    params = {**SMALL, "epochs": 3, "learning_rate_schedule": "constant", "engine": engine}
+    whole = KerasCellClassifier(**params).fit(*data)
+    grown = KerasCellClassifier(**params)
+    for _ in range(3):
+        grown.partial_fit(*data, classes=np.unique(data[1]))
+    np.testing.assert_allclose(grown.predict_proba(data[0]), whole.predict_proba(data[0]), atol=1e-5)
+    np.testing.assert_allclose(grown.history_["loss"], whole.history_["loss"], rtol=1e-4)
+
+
+def test_partial_fit_goes_on_after_fit_and_after_loading(data, tmp_path):
+    X, y = data
+    classifier = KerasCellClassifier(**{**SMALL, "epochs": 1}).fit(X, y)
+    before = classifier.predict_proba(X)
+    joblib.dump(classifier.partial_fit(X, y), tmp_path / "classifier.joblib")
+    loaded = joblib.load(tmp_path / "classifier.joblib")
+    assert loaded.n_iter_ == 2
+    np.testing.assert_array_equal(
+        loaded.partial_fit(X, y).predict_proba(X), classifier.partial_fit(X, y).predict_proba(X)
+    )
+    assert np.abs(classifier.predict_proba(X) - before).max() > 1e-3
+
+
+def test_partial_fit_balances_by_all_cells_so_far(data):
+    X, y = data
+    classifier = KerasCellClassifier(**{**SMALL, "class_weight": "balanced"})
+    classifier.partial_fit(X[:100], y[:100], classes=np.unique(y)).partial_fit(X[100:], y[100:])
+    assert classifier._class_counts.tolist() == [np.sum(y == label) for label in np.unique(y)]
+
+
+def test_partial_fit_refuses_a_class_it_was_not_told_of(data):
+    X, y = data
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        KerasCellClassifier(**SMALL).partial_fit(X, y)
+    classifier = KerasCellClassifier(**SMALL).partial_fit(X, y, classes=np.unique(y))
+    before = classifier.predict_proba(X)
+    with pytest.raises(ValueError, match=r"labels \['NK'\] that are not among the classes \['type 0'"):
+        classifier.partial_fit(X, ["NK"] * len(y))
+    with pytest.raises(ValueError, match="pass the same, or none"):
+        classifier.partial_fit(X, y, classes=["NK", "T"])
+    np.testing.assert_array_equal(classifier.predict_proba(X), before)
+
+
+def test_warm_start_goes_on_where_it_was(data):
+    X, y = data
+    params = {**SMALL, "epochs": 2, "learning_rate_schedule": "constant", "warm_start": True}
+    classifier = KerasCellClassifier(**params).fit(X, y)
+    first = classifier.history_["loss"]
+    again = classifier.fit(X, y).history_["loss"]
+    assert again[0] < first[-1]
+    assert len(again) == classifier.n_iter_ == 2
+    with pytest.raises(ValueError, match="warm_start goes on with the classes"):
+        classifier.fit(X, np.where(y == "type 0", "NK", y))
+    with pytest.raises(ValueError, match="the parameters describe a network with weights of the shapes"):
+        classifier.set_params(hidden_layer_sizes=(5,)).fit(X, y)
+    assert classifier.score(X, y) > 0.9
+
+
+def test_loaded_network_is_trained_on(data):
+    X, y = data
+    model = build_mlp(60, 3, hidden_layer_sizes=(16,), seed=0)
+    loaded = KerasCellClassifier.from_keras(model, classes=["type 2", "type 0", "type 1"])
+    loaded.set_params(**SMALL, warm_start=True)
+    assert loaded.fit(X, y).score(X, y) > 0.95
+
+
+# ---- What goes wrong
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "keras"])
+def test_interrupted_fit_is_not_fitted(data, monkeypatch, engine):
+    def interrupted(self, epoch, index):
+        if epoch == 1:
+            _thread.interrupt_main()  # as Ctrl-C does
+        return block(self, epoch, index)
+
+    X, y = data
+    classifier = KerasCellClassifier(**SMALL, engine=engine).fit(X, y)
+    warm = clone(classifier).set_params(warm_start=True).fit(X, y)
+    block = CellBatches.block
+    monkeypatch.setattr(CellBatches, "block", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the classifier is not fitted"):
+        classifier.fit(X, y)
+    with pytest.raises(NotFittedError):
+        classifier.predict(X)
+    expected = warm.predict_proba(X)
+    with pytest.raises(KeyboardInterrupt, match="the classifier is as it was before"):
+        warm.fit(X, y)
+    np.testing.assert_array_equal(warm.predict_proba(X), expected)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(classifier.fit(X, y).predict_proba(X), expected)
+
+
+def test_class_of_one_cell_and_more_classes_than_a_batch(data):
+    X, _ = data
+    y = np.array(["alone", *(f"type {i % 20:02d}" for i in range(239))])
+    classifier = KerasCellClassifier(**{**SMALL, "batch_size": 8, "class_weight": "balanced"}).fit(X, y)
+    assert classifier.predict_proba(X).shape == (240, 21)
+    assert classifier.predict(X[:1]) == "alone"

@@ -596,9 +596,15 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         X = self._check_cells(X, reset=False)
-        blocks = dense_blocks(X, self.model_.input_shape[1:])
-        probabilities = [keras.ops.convert_to_numpy(self.model_(block, training=False)) for block in blocks]
+        probabilities = [self._forward(block) for block in dense_blocks(X, self.model_.input_shape[1:])]
         return np.concatenate(probabilities)[:, self._output_order]
+
+    def _forward(self, block):
+        # Vector instructions round the last values of an array otherwise than the others: with full
+        # vectors, the probabilities of a cell do not depend on its place among the others.
+        rows = len(block)
+        block = np.pad(block, [(0, -rows % 16)] + [(0, 0)] * (block.ndim - 1))
+        return keras.ops.convert_to_numpy(self.model_(block, training=False))[:rows]
 
     def predict(self, X):
         """Predict the class of each cell.
