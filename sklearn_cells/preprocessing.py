@@ -17,6 +17,7 @@ from sklearn_cells._validation import (
     check_feature_names_in,
     fit_context,
 )
+from sklearn_cells.feature_selection import js_divergence
 
 
 class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -138,12 +139,12 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 class VarianceStabilizer(TransformerMixin, BaseEstimator):
-    """Give the square root and the log of counts side by side, as input of a classifier.
+    """Give the square root and the log of counts side by side, informative genes stressed.
 
-    Both even out that the variance of a count grows with its mean. The square root keeps how deep
-    a cell was sequenced and stresses abundant genes; the log, taken after scaling each cell to a
-    common depth, treats all genes alike. Classifiers that see both are right more often, on cells of
-    the same experiment and of others.
+    Both views even out that the variance of a count grows with its mean. The square root keeps how
+    deep a cell was sequenced and stresses abundant genes; the log, taken after scaling each cell to
+    a common depth, treats all genes alike. Regularised classifiers are right more often with both,
+    and when genes whose counts diverge between the classes come with larger values.
 
     Parameters
     ----------
@@ -154,8 +155,15 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
     target_sum : float, "median" or None, default=10000
         The total count that each cell is scaled to before log1p, as in :class:`LogNormalizer`.
 
+    divergence_power : float, default=0.25
+        Each gene is multiplied by its Jensen-Shannon divergence across the classes to this power;
+        0 leaves that out, and needs no classes.
+
     Attributes
     ----------
+    gene_weights_ : ndarray of shape (n_features_in_,)
+        The factor of each gene, 1 for one of average divergence.
+
     scales_ : dict of float
         The factor of each view, by its name "sqrt" or "log1p".
 
@@ -174,39 +182,44 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
     -----
     A count x becomes sqrt(x + 1) - 1 in one view, and in the other log(1 + x target_sum / t) in a
     cell with total t, that of the genes in `X`. In each view a cell is then divided by the square
-    root of its Euclidean norm, which halves differences of depth on a log scale, and by one number
-    for all, so that the variances of the genes of both views sum to 1. Zeros stay zero: sparse
-    input stays sparse, and the output takes twice its memory.
+    root of its Euclidean norm, which halves differences of depth on a log scale, genes are
+    multiplied by their weights, and all values by one number, so that the variances of the genes
+    sum to `sqrt_share` in one view and to the rest of 1 in the other. Zeros stay zero: sparse input
+    stays sparse, and the output takes twice its memory.
 
     For the square root and the shifted logarithm as variance-stabilizing transformations of counts
-    see Ahlmann-Eltze and Huber, Nature Methods 20, 665-672 (2023).
+    see Ahlmann-Eltze and Huber, Nature Methods 20, 665-672 (2023); for weighting features by what
+    they say of the class, Debole and Sebastiani, Supervised term weighting for automated text
+    categorization, SAC 2003, 784-788.
 
     Examples
     --------
     >>> from sklearn_cells.preprocessing import VarianceStabilizer
-    >>> VarianceStabilizer().fit_transform([[1.0, 4.0], [0.0, 2.0]]).shape
+    >>> VarianceStabilizer().fit_transform([[1.0, 4.0], [0.0, 2.0]], ["B", "T"]).shape
     (2, 4)
     """
 
     _parameter_constraints: dict = {
         "sqrt_share": [Interval(Real, 0, 1, closed="both")],
         "target_sum": LogNormalizer._parameter_constraints["target_sum"],
+        "divergence_power": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, sqrt_share=0.75, *, target_sum=10_000):
+    def __init__(self, sqrt_share=0.75, *, target_sum=10_000, divergence_power=0.25):
         self.sqrt_share = sqrt_share
         self.target_sum = target_sum
+        self.divergence_power = divergence_power
 
     def fit(self, X, y=None):
-        """Learn the factor of each view.
+        """Learn the factor of each gene and view.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
             Counts.
 
-        y : None
-            Ignored.
+        y : array-like of shape (n_cells,), default=None
+            The class of each cell. Not needed where `divergence_power` is 0.
 
         Returns
         -------
@@ -216,22 +229,22 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite.
+            If a value is negative, NaN or infinite, or `y` is needed and cannot be used.
         """
-        self.fit_transform(X)
+        self.fit_transform(X, y)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None):
-        """Learn the factor of each view, and give the views of the same counts.
+        """Learn the factor of each gene and view, and give the views of the same counts.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
             Counts; they are not changed.
 
-        y : None
-            Ignored.
+        y : array-like of shape (n_cells,), default=None
+            The class of each cell. Not needed where `divergence_power` is 0.
 
         Returns
         -------
@@ -241,10 +254,15 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite.
+            If a value is negative, NaN or infinite, or `y` is needed and cannot be used.
         """
         vars(self).pop("scales_", None)  # a fit that fails leaves nothing fitted
         X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
+        self.gene_weights_ = np.ones(X.shape[1])
+        if self.divergence_power > 0:
+            divergences = js_divergence(X, y)
+            if divergences.any():
+                self.gene_weights_ = (divergences / divergences.mean()) ** self.divergence_power
         shares = {"sqrt": self.sqrt_share, "log1p": 1 - self.sqrt_share}
         self._normalizer = LogNormalizer(self.target_sum).fit(X)
         views = {name: self._view(X, name) for name, share in shares.items() if share > 0}
@@ -293,7 +311,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         return np.array([f"{view}__{gene}" for view in self.scales_ for gene in genes], dtype=object)
 
     def _view(self, X, name):
-        """Give one view, each cell divided by the square root of its norm."""
+        """Give one view, each cell divided by the square root of its norm, genes weighted."""
         if name == "log1p":
             view = self._normalizer.transform(X)
         else:
@@ -302,7 +320,8 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
             np.sqrt(values + 1, out=values)
             values -= 1
         norms = np.sqrt(row_norms(view))
-        return _scale_rows(view, np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0))
+        _scale_rows(view, np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0))
+        return _scale_columns(view, self.gene_weights_.astype(view.dtype))
 
     def _side_by_side(self, views):
         for name, view in views.items():
@@ -314,6 +333,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.positive_only = True
+        tags.target_tags.required = self.divergence_power > 0
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -324,6 +344,15 @@ def _scale_rows(X, factors):
         X *= factors[:, np.newaxis]
     else:
         X.data *= np.repeat(factors, np.diff(X.indptr)) if X.format == "csr" else factors[X.indices]
+    return X
+
+
+def _scale_columns(X, factors):
+    """Multiply each column by its factor, in place."""
+    if not sp.issparse(X):
+        X *= factors
+    else:
+        X.data *= factors[X.indices] if X.format == "csr" else np.repeat(factors, np.diff(X.indptr))
     return X
 
 

@@ -66,7 +66,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     dropout : float or sequence of float, default=0.0
         The fraction of units dropped after each hidden dense layer, or one for each of them.
 
-    kernel_l2 : float or sequence of float, default=0.01
+    kernel_l2 : float or sequence of float, default=0.005
         The factor of the sum of squared weights that is added to the loss: for all dense layers,
         the output layer included, or one for each of them, the output layer last.
 
@@ -236,7 +236,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         hidden_layer_sizes=(128,),
         activation="relu",
         dropout=0.0,
-        kernel_l2=0.01,
+        kernel_l2=0.005,
         bias_l2=0.0,
         filters=(16, 32, 64, 128),
         kernel_size=(10, 10, 2, 5),
