@@ -148,7 +148,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    sqrt_share : float, default=0.75
+    sqrt_share : float, default=0.6
         The share of the square roots in the variance of the output: 1 gives them alone, 0 the logs
         alone.
 
@@ -205,7 +205,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         "divergence_power": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, sqrt_share=0.75, *, target_sum=10_000, divergence_power=0.25):
+    def __init__(self, sqrt_share=0.6, *, target_sum=10_000, divergence_power=0.25):
         self.sqrt_share = sqrt_share
         self.target_sum = target_sum
         self.divergence_power = divergence_power

@@ -40,7 +40,7 @@ def test_matrix_and_anndata_give_the_same(cells, fitted):
 
 
 def test_genes_are_ranked_on_counts_before_scaling(cells):
-    pipeline = make_cell_pipeline(**SMALL, normalize__target_sum=1e4).fit(cells, cells.obs["cell_type"])
+    pipeline = make_cell_pipeline(**SMALL, normalize__target_sum=100).fit(cells, cells.obs["cell_type"])
     unscaled = make_cell_pipeline(**SMALL).fit(cells, cells.obs["cell_type"])
     np.testing.assert_array_equal(pipeline["select"].divergences_, unscaled["select"].divergences_)
     assert pipeline.score(cells, cells.obs["cell_type"]) > 0.9
@@ -105,3 +105,23 @@ def test_other_genes_at_predict_are_refused(cells, fitted):
 def test_predict_before_fit_is_refused(cells):
     with pytest.raises(ValueError, match="not fitted yet"):
         make_cell_pipeline().predict(cells)
+
+
+def test_presets_of_2019_have_the_exact_networks():
+    mlp, cnn = make_cell_pipeline("mlp_2019"), make_cell_pipeline("cnn_2019")
+    assert mlp["select"].n_features_to_select == 1000
+    assert cnn["select"] == "passthrough"
+    assert mlp["classify"]._build(1000, 10, seed=0).count_params() == 3_104_266
+    assert cnn["classify"]._build(19_232, 10, seed=0).count_params() == 6_609_818
+    for pipeline in (mlp, cnn):
+        classify = pipeline["classify"]
+        assert (classify.batch_size, classify.epochs, classify.learning_rate) == (60, 10, 0.001)
+        assert (classify.class_weight, classify.input_norm, classify.learning_rate_schedule) == (None, None, "constant")
+
+
+def test_preset_takes_parameters_too(cells):
+    pipeline = make_cell_pipeline("mlp_2019", select__n_features_to_select=20, classify__hidden_layer_sizes=(16, 8))
+    pipeline.fit(cells[:160], cells.obs["cell_type"][:160])
+    assert pipeline.score(cells[160:], cells.obs["cell_type"][160:]) > 0.8
+    with pytest.raises(ValueError, match="'preset' parameter of make_cell_pipeline must be"):
+        make_cell_pipeline("mlp_2020")

@@ -1,9 +1,10 @@
-"""Import TensorFlow without the log that its C++ side writes to standard error.
+"""Import TensorFlow, with as many threads as the process may have and without its log.
 
-TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet once it runs. While it loads, 2.19 and later log before
-they read it (https://github.com/tensorflow/tensorflow/issues/100442), so what arrives at the file
-descriptor meanwhile is held back, and passed on but for lines of that log. With
-TF_CPP_MIN_LOG_LEVEL=0 in the environment, the log appears.
+Its C++ side logs to standard error. TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet once it runs.
+While it loads, 2.19 and later log before they read it
+(https://github.com/tensorflow/tensorflow/issues/100442), so what arrives at the file descriptor
+meanwhile is held back, and passed on but for lines of that log. With TF_CPP_MIN_LOG_LEVEL=0 in the
+environment, the log appears.
 """
 
 import importlib
@@ -44,6 +45,12 @@ def native_log_held_back():
                 if not NATIVE_LOG_LINE.match(line):
                     os.write(2, line)
 
+
+# joblib and SLURM say by this variable how many threads a process may have; TensorFlow has its own two.
+_THREADS = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+if _THREADS.isdigit():
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", _THREADS)
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", _THREADS)
 
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
     with native_log_held_back():
