@@ -598,3 +598,25 @@ def test_class_of_one_cell_and_more_classes_than_a_batch(data):
     classifier = KerasCellClassifier(**{**SMALL, "batch_size": 8, "class_weight": "balanced"}).fit(X, y)
     assert classifier.predict_proba(X).shape == (240, 21)
     assert classifier.predict(X[:1]) == "alone"
+
+
+@pytest.mark.parametrize("ran_before", [False, True])
+def test_forked_process_works_or_says_why_not(ran_before):
+    script = (
+        "import os, sys\n"
+        "from sklearn_cells import KerasCellClassifier\n"
+        "X, y = [[0.0], [1.0]], [0, 1]\n"
+        "classifier = KerasCellClassifier(epochs=1, random_state=0)\n"
+        f"{ran_before} and classifier.fit(X, y)\n"
+        "if os.fork() == 0:\n"
+        "    try:\n"
+        "        print(classifier.fit(X, y).predict_proba(X).shape)\n"
+        "    except RuntimeError as error:\n"
+        "        print(error)\n"
+        "    sys.exit()\n"
+        "os.wait()\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    expected = "forked after TensorFlow ran in its parent: use joblib's default backend" if ran_before else "(2, 2)"
+    assert expected in done.stdout

@@ -34,13 +34,11 @@ def test_classifier_is_imported_without_log():
         assert done.stderr == done.stdout == ""
 
 
-def test_threads_are_those_of_the_worker(monkeypatch):
-    code = "import os, sklearn_cells.neural_network; print(os.environ.get('TF_NUM_INTRAOP_THREADS'))"
+def test_one_thread_for_each_operation_unless_told_otherwise(monkeypatch):
+    code = "import os, sklearn_cells.neural_network; print(os.environ['TF_NUM_INTRAOP_THREADS'])"
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert run(code).stdout == "None\n"
-    assert run(code, OMP_NUM_THREADS="3,1").stdout == "3\n"
-    assert run(code, OMP_NUM_THREADS="3", TF_NUM_INTRAOP_THREADS="2").stdout == "2\n"
+    assert run(code).stdout == "1\n"
+    assert run(code, TF_NUM_INTRAOP_THREADS="2").stdout == "2\n"
 
 
 def test_log_appears_where_it_is_asked_for():

@@ -1,5 +1,6 @@
 """KerasCellClassifier: Keras networks behind scikit-learn's classifier interface."""
 
+import os
 import threading
 from numbers import Integral, Real
 
@@ -186,6 +187,11 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     layers make of them; the first convolution of the default CNN takes 16 times that.
 
     The `predict` methods can be called from several threads at once; fits take turns.
+
+    TensorFlow gets one thread for each operation, unless TF_NUM_INTRAOP_THREADS in the environment
+    says otherwise before it is imported. More threads help large networks and the CNN; results are
+    equal to the last bit for the same number of threads. A process that is forked after TensorFlow
+    ran in its parent cannot use it, and says so.
 
     Examples
     --------
@@ -386,6 +392,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         With `goes_on` it starts with the weights of the network that is there. With `incremental`
         it runs one epoch that also takes over what the optimizer and the class weights remember.
         """
+        _check_process()
         sample_weight = check_sample_weight(sample_weight, X, dtype=np.float32, ensure_non_negative=True)
         class_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
         epochs, schedule = range(self.epochs), self.learning_rate_schedule
@@ -595,6 +602,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             In the order of `classes_`; each row sums to one.
         """
         check_is_fitted(self, "model_")
+        _check_process()
         X = self._check_cells(X, reset=False)
         probabilities = [self._forward(block) for block in dense_blocks(X, self.model_.input_shape[1:])]
         return np.concatenate(probabilities)[:, self._output_order]
@@ -663,6 +671,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         >>> classifier.predict_proba([[0.0, 0.0, 0.0]])
         array([[0.5, 0.5]], dtype=float32)
         """
+        _check_process()
         if not isinstance(model, keras.Model):
             model = load_keras_model(model)
         classes = list(classes)
@@ -695,6 +704,20 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+_ran_in = None
+
+
+def _check_process():
+    """Refuse to use TensorFlow in a process that was forked after it ran: it would wait for lost threads forever."""
+    global _ran_in
+    if _ran_in not in (None, os.getpid()):
+        raise RuntimeError(
+            "TensorFlow cannot run in this process, which was forked after TensorFlow ran in its parent: use joblib's "
+            "default backend 'loky', or the start method 'spawn' of multiprocessing."
+        )
+    _ran_in = os.getpid()
 
 
 def _check_loss(losses):

@@ -1,4 +1,4 @@
-"""Import TensorFlow, with as many threads as the process may have and without its log.
+"""Import TensorFlow, with one thread for each operation and without its log.
 
 Its C++ side logs to standard error. TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet once it runs.
 While it loads, 2.19 and later log before they read it
@@ -46,11 +46,9 @@ def native_log_held_back():
                     os.write(2, line)
 
 
-# joblib and SLURM say by this variable how many threads a process may have; TensorFlow has its own two.
-_THREADS = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-if _THREADS.isdigit():
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", _THREADS)
-    os.environ.setdefault("TF_NUM_INTEROP_THREADS", _THREADS)
+# The number of threads decides in which order a matrix product adds up, and so the last bits of every
+# weight; and the products of minibatches are too small for many threads.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
     with native_log_held_back():
