@@ -360,6 +360,10 @@ def test_wrong_parameters_are_named(data, params, message):
 # ---- Engines
 
 
+def decaying(learning_rate):
+    return keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(learning_rate, 10, 0.5))
+
+
 ENGINES = {
     "mlp": {},
     "dropout": {"dropout": 0.3},
@@ -372,6 +376,7 @@ ENGINES = {
     "class weights": {"class_weight": "balanced", "learning_rate_schedule": "constant"},
     "sgd": {"optimizer": "sgd"},
     "adam that clips": {"optimizer": partial(keras.optimizers.Adam, clipnorm=0.1)},
+    "schedule of its own": {"optimizer": decaying},
     "early stopping": {"early_stopping": True, "n_iter_no_change": 1, "learning_rate": 0.003},
     "raw input": {"input_norm": None},
     "cnn": {**SMALL_CNN, "conv_dropout": 0.1, "conv_l2": 0.01, "learning_rate": 0.003},

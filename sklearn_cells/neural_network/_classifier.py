@@ -27,7 +27,13 @@ from sklearn_cells._validation import (
 from sklearn_cells.neural_network._architectures import build_cnn, build_mlp, with_input_norm, without_input_norm
 from sklearn_cells.neural_network._batches import CellBatches, KerasBatches, center_and_scale, dense_blocks
 from sklearn_cells.neural_network._keras_files import check_classifier_model, load_keras_model
-from sklearn_cells.neural_network._training import Trainer, copy_variables, learning_rates, shared_trainer
+from sklearn_cells.neural_network._training import (
+    Trainer,
+    copy_variables,
+    learning_rates,
+    set_learning_rate,
+    shared_trainer,
+)
 
 # Fits share graphs and their weights, and scikeras seeds TensorFlow, NumPy and Python for the whole process.
 _FIT_LOCK = threading.RLock()
@@ -545,26 +551,32 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         build, names = BUILDERS[self.architecture]
         shape = {name: getattr(self, name) for name in names if name not in L2_PARAMETERS}
         inputs, outputs = int(np.prod(network.input_shape[1:])), network.output_shape[-1]
-        settings = {**optimizer.get_config(), "name": None, "learning_rate": None}
+        settings = {**optimizer.get_config(), "name": None}
+        if isinstance(settings["learning_rate"], float):  # not a schedule of its own
+            del settings["learning_rate"]
         key = repr((build, shape, inputs, outputs, type(optimizer), settings))
         return shared_trainer(key, lambda: Trainer(build(inputs, outputs, **shape), optimizer, has_l2=True))
 
     def _train_keras(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state):
         """Train with Keras `fit`; give the history and the state of the optimizer."""
-        rate = self.learning_rate
-        if schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, len(epochs) * batches.n_batches)
-        optimizer = self._make_optimizer(rate)
+        optimizer = self._make_optimizer(self.learning_rate)
         if optimizer_state is not None:
             optimizer.build(network.trainable_variables)
             for variable, value in zip(optimizer.variables, optimizer_state, strict=True):
                 variable.assign(value)
         keras_batches = KerasBatches(batches)
+        rates = learning_rates(self.learning_rate, schedule, len(epochs), batches.n_batches)
 
-        def begin(epoch, logs):
+        def begin_epoch(epoch, logs):
             keras_batches.epoch = epochs[epoch]
 
-        callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin), keras.callbacks.TerminateOnNaN()]
+        def begin_batch(batch, logs):
+            set_learning_rate(optimizer, rates[keras_batches.epoch - epochs.start, batch])
+
+        callbacks = [
+            keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_train_batch_begin=begin_batch),
+            keras.callbacks.TerminateOnNaN(),
+        ]
         if held_out is not None:
             callbacks.append(keras.callbacks.EarlyStopping(patience=self.n_iter_no_change, restore_best_weights=True))
         wrapped = _BatchedKerasClassifier(

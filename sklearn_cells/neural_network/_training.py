@@ -55,7 +55,11 @@ class Trainer:
         self._optimizer_start = [variable.numpy() for variable in optimizer.variables]
         self._loss = keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")
         config = optimizer.get_config()
-        self._fused = type(optimizer) is keras.optimizers.Adam and not any(config[name] for name in NOT_FUSED)
+        self._fused = (
+            type(optimizer) is keras.optimizers.Adam
+            and isinstance(config["learning_rate"], float)
+            and not any(config[name] for name in NOT_FUSED)
+        )
         signature = [
             tf.TensorSpec([None, *network.input_shape[1:]], tf.float32),
             tf.TensorSpec([None], tf.int32),
@@ -186,7 +190,7 @@ class Trainer:
     def _update(self, gradients, learning_rate):
         optimizer = self.optimizer
         if not self._fused:
-            optimizer.learning_rate.assign(learning_rate)
+            set_learning_rate(optimizer, learning_rate)
             optimizer.apply(gradients, self.variables)
             return
         step = tf.cast(optimizer.iterations.value + 1, tf.float32)
@@ -211,6 +215,12 @@ def learning_rates(start: float, schedule: str, n_epochs: int, n_batches: int) -
     steps = np.arange(n_epochs * n_batches) / (n_epochs * n_batches)
     factors = (1 + np.cos(np.pi * steps)) / 2 if schedule == "cosine" else np.ones_like(steps)
     return (start * factors).astype(np.float32).reshape(n_epochs, n_batches)
+
+
+def set_learning_rate(optimizer: keras.optimizers.Optimizer, learning_rate) -> None:
+    """Set the learning rate of an optimizer that has no schedule of its own."""
+    if hasattr(optimizer.learning_rate, "assign"):
+        optimizer.learning_rate.assign(learning_rate)
 
 
 def copy_variables(source: keras.Model, target: keras.Model) -> None:
