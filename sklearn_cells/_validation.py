@@ -120,6 +120,8 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
         if estimator is not None:
             check_genes(estimator, gene_names, reset=reset)
         if X.isbacked and backed:
+            if 0 in X.shape:
+                raise ValueError(f"Found array with shape={X.shape} while a minimum of 1 cell and 1 gene is required.")
             return BackedCells(X, dtype)
         X = X.to_memory().X if X.isbacked else X.X
         X = check_array(X, estimator=estimator, input_name="X", **options)

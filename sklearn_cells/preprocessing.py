@@ -1,5 +1,6 @@
 """Counts to values that a classifier can use: LogNormalizer and VarianceStabilizer."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -119,7 +120,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If a value is negative, NaN or infinite.
         """
-        check_is_fitted(self, "target_sum_")
+        check_is_fitted(self)
         X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
         if self.target_sum_ is None:
             return X.log1p() if sp.issparse(X) else np.log1p(X)
@@ -129,6 +130,9 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         values = X.data if sp.issparse(X) else X
         np.log1p(values, out=values)
         return X
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "target_sum_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -257,7 +261,19 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
             If a value is negative, NaN or infinite, or `y` is needed and cannot be used.
         """
         vars(self).pop("scales_", None)  # a fit that fails leaves nothing fitted
+        if y is None and self.divergence_power > 0:
+            raise ValueError(
+                "VarianceStabilizer requires y to be passed, but the target y is None: pass one label per cell, or set "
+                "divergence_power=0."
+            )
         X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
+        values = X.data if sp.issparse(X) else X
+        if (values != np.rint(values)).any():
+            warnings.warn(
+                "VarianceStabilizer expects counts, but X holds values that are not whole numbers: pass raw counts.",
+                UserWarning,
+                stacklevel=2,
+            )
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
             divergences = js_divergence(X, y)
@@ -289,7 +305,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         ValueError
             If a value is negative, NaN or infinite.
         """
-        check_is_fitted(self, "scales_")
+        check_is_fitted(self)
         X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
@@ -306,7 +322,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         names : ndarray of str
             Such as `sqrt__CD74` and `log1p__CD74`.
         """
-        check_is_fitted(self, "scales_")
+        check_is_fitted(self)
         genes = check_feature_names_in(self, input_features)
         return np.array([f"{view}__{gene}" for view in self.scales_ for gene in genes], dtype=object)
 
@@ -328,6 +344,9 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
             view *= np.asarray(self.scales_[name], dtype=view.dtype)
         views = list(views.values())
         return sp.hstack(views, format=views[0].format) if sp.issparse(views[0]) else np.hstack(views)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "scales_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

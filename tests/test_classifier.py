@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells import KerasCellClassifier, LogNormalizer
 from sklearn_cells.neural_network import _training, build_mlp
@@ -324,8 +325,26 @@ def test_cnn_that_does_not_fit_says_which_layer(data):
 def test_diverging_loss_is_an_error(data):
     X, y = data
     classifier = KerasCellClassifier(epochs=3, optimizer="sgd", learning_rate=1e30, random_state=0)
-    with pytest.raises(ValueError, match="Training diverged: the loss is .* in epoch .*lower learning_rate"):
+    with pytest.raises(ValueError, match="Training diverged: the loss is .* in epoch .*Lower learning_rate"):
         classifier.fit(X * 1e6, y)
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "keras"])
+def test_weights_that_diverge_in_the_last_step_are_an_error(data, engine, capfd):
+    params = {**SMALL, "optimizer": "sgd", "epochs": 1, "batch_size": 2**40, "learning_rate": 1e38, "engine": engine}
+    classifier = KerasCellClassifier(**params)
+    with pytest.raises(ValueError, match="Training diverged: .*Lower learning_rate"):
+        classifier.fit(*data)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(classifier)
+    assert capfd.readouterr().out == ""
+
+
+def test_partial_fit_with_another_optimizer_starts_it_anew(data):
+    X, y = data
+    classifier = KerasCellClassifier(**SMALL).partial_fit(X, y, classes=np.unique(y))
+    classifier.set_params(optimizer="sgd").partial_fit(X, y)
+    assert classifier.n_iter_ == 2
 
 
 def test_fit_that_fails_leaves_nothing_fitted(data):
@@ -377,6 +396,7 @@ ENGINES = {
     "sgd": {"optimizer": "sgd"},
     "adam that clips": {"optimizer": partial(keras.optimizers.Adam, clipnorm=0.1)},
     "schedule of its own": {"optimizer": decaying},
+    "moving average": {"optimizer": partial(keras.optimizers.SGD, use_ema=True, ema_momentum=0.9)},
     "early stopping": {"early_stopping": True, "n_iter_no_change": 1, "learning_rate": 0.003},
     "raw input": {"input_norm": None},
     "cnn": {**SMALL_CNN, "conv_dropout": 0.1, "conv_l2": 0.01, "learning_rate": 0.003},
@@ -415,6 +435,18 @@ def test_grid_of_one_shape_shares_a_graph(data):
         KerasCellClassifier(**{**SMALL, "epochs": 2, **params}).fit(X[: 200 + len(params)], y[: 200 + len(params)])
     (trainer,) = _training._trainers.values()
     assert trainer._train_block.experimental_get_tracing_count() == 1
+
+
+def test_optimizer_class_of_ones_own_is_not_taken_for_another(data):
+    def make(factor):
+        class Own(keras.optimizers.SGD):
+            def update_step(self, gradient, variable, learning_rate):
+                variable.assign_sub(factor * learning_rate * gradient)
+
+        return Own
+
+    slow, fast = (KerasCellClassifier(**{**SMALL, "epochs": 1}, optimizer=make(f)).fit(*data) for f in (1, 10))
+    assert slow.history_["loss"] != fast.history_["loss"]
 
 
 def test_few_graphs_are_kept(data):
@@ -488,6 +520,13 @@ def test_bad_value_on_disk_is_named(cells, tmp_path):
     backed.file.close()
 
 
+def test_no_cells_on_disk_are_refused(backed):
+    y = backed.obs["cell_type"].to_numpy(dtype=str)
+    for nothing in (backed[:0], backed[:, :0]):
+        with pytest.raises(ValueError, match="a minimum of 1 cell and 1 gene is required"):
+            KerasCellClassifier(**SMALL).fit(nothing, y[: nothing.n_obs])
+
+
 # ---- Models that grow
 
 
@@ -557,8 +596,9 @@ def test_warm_start_goes_on_where_it_was(data):
     assert len(again) == classifier.n_iter_ == 2
     with pytest.raises(ValueError, match="warm_start goes on with the classes"):
         classifier.fit(X, np.where(y == "type 0", "NK", y))
-    with pytest.raises(ValueError, match="the parameters describe a network with weights of the shapes"):
-        classifier.set_params(hidden_layer_sizes=(5,)).fit(X, y)
+    for params in ({"hidden_layer_sizes": (5,)}, {"activation": "tanh"}):
+        with pytest.raises(ValueError, match="the parameters describe a network of other layers"):
+            clone(classifier).fit(X, y).set_params(**params).fit(X, y)
     assert classifier.score(X, y) > 0.9
 
 
@@ -568,6 +608,10 @@ def test_loaded_network_is_trained_on(data):
     loaded = KerasCellClassifier.from_keras(model, classes=["type 2", "type 0", "type 1"])
     loaded.set_params(**SMALL, warm_start=True)
     assert loaded.fit(X, y).score(X, y) > 0.95
+    scaled = keras.Sequential([keras.Input((60,)), keras.layers.Rescaling(100.0), *model.layers])
+    loaded = KerasCellClassifier.from_keras(scaled, classes=["type 2", "type 0", "type 1"])
+    with pytest.raises(ValueError, match="other layers"):
+        loaded.set_params(**SMALL).partial_fit(X, y)
 
 
 # ---- What goes wrong

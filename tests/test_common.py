@@ -38,6 +38,7 @@ def expected_failures(estimator):
     ],
     expected_failed_checks=expected_failures,
 )
+@pytest.mark.filterwarnings("ignore:VarianceStabilizer expects counts:UserWarning")
 @pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p:UserWarning")  # the checks pass continuous values
 def test_estimator_checks(estimator, check):
     check(estimator)

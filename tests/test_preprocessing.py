@@ -143,7 +143,7 @@ def test_genes_that_never_vary_are_left_alone():
 
 def test_stabilizer_without_classes():
     assert VarianceStabilizer(divergence_power=0).fit_transform([[1.0, 4.0], [0.0, 2.0]]).shape == (2, 4)
-    with pytest.raises(ValueError, match="requires y to be passed"):
+    with pytest.raises(ValueError, match="requires y to be passed.*or set divergence_power=0"):
         VarianceStabilizer().fit([[1.0, 4.0], [0.0, 2.0]])
 
 
@@ -158,3 +158,9 @@ def test_stabilizer_refuses_negative_values(cells):
     bad.X[4, 2] = -1
     with pytest.raises(ValueError, match="got -1.0 at cell 4, gene 'gene 2'"):
         VarianceStabilizer().fit(bad, bad.obs["cell_type"])
+
+
+def test_stabilizer_warns_of_values_that_are_no_counts(cells):
+    log = LogNormalizer().fit_transform(cells)
+    with pytest.warns(UserWarning, match="VarianceStabilizer expects counts"):
+        VarianceStabilizer().fit(log, cells.obs["cell_type"])

@@ -222,6 +222,17 @@ def without_input_norm(model: keras.Model) -> tuple[list, NDArray[np.float32], f
     return model.get_weights(), np.ravel(norm.mean), float(np.ravel(norm.variance)[0] ** -0.5)
 
 
+def layers_of(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:
+    """Say what the layers of a model compute; dropout and the centring of the input are left out."""
+    names = ("units", "filters", "kernel_size", "strides", "padding", "pool_size", "activation", "axis", "scale")
+    stack = []
+    for layer in model.layers:
+        if layer.name != "input_norm" and not isinstance(layer, (layers.InputLayer, layers.Dropout)):
+            config = layer.get_config()
+            stack.append((type(layer).__name__, {name: config[name] for name in names if name in config}))
+    return stack
+
+
 def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds) -> list:
     widths = _widths(hidden_layer_sizes)
     n_hidden = len(widths)

@@ -24,13 +24,26 @@ from sklearn_cells._validation import (
     check_sample_weight,
     fit_context,
 )
-from sklearn_cells.neural_network._architectures import build_cnn, build_mlp, with_input_norm, without_input_norm
-from sklearn_cells.neural_network._batches import CellBatches, KerasBatches, center_and_scale, dense_blocks
+from sklearn_cells.neural_network._architectures import (
+    build_cnn,
+    build_mlp,
+    layers_of,
+    with_input_norm,
+    without_input_norm,
+)
+from sklearn_cells.neural_network._batches import (
+    CellBatches,
+    KerasBatches,
+    center_and_scale,
+    dense_blocks,
+    dense_rows,
+)
 from sklearn_cells.neural_network._keras_files import check_classifier_model, load_keras_model
 from sklearn_cells.neural_network._training import (
     Trainer,
     copy_variables,
     learning_rates,
+    optimizer_settings,
     set_learning_rate,
     shared_trainer,
 )
@@ -112,7 +125,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
 
     optimizer : str or callable, default="adam"
         The name of a Keras optimizer, or a class or function that takes `learning_rate` and
-        returns one, such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`.
+        returns one, such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`. It is set to
+        the learning rate of each step, unless it has a schedule of its own.
 
     learning_rate : float, default=0.003
         The step size of the optimizer.
@@ -146,7 +160,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         network of the same shape.
 
     warm_start : bool, default=False
-        Whether `fit` starts with the weights of the network that is there.
+        Whether `fit` starts with the weights of the network that is there, and with the centre and
+        scale of its input. The parameters must describe the same layers.
 
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the order of the cells, the dropped units and the cells set
@@ -403,12 +418,14 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         class_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
         epochs, schedule = range(self.epochs), self.learning_rate_schedule
         history, optimizer_state, seed = {}, None, None
+        optimizer = optimizer_settings(self._make_optimizer(self.learning_rate))
         if incremental:
             epochs, schedule = range(1), "constant"
         if incremental and goes_on:
             class_counts += self._class_counts
             epochs = range(self.n_iter_, self.n_iter_ + 1)
-            history, optimizer_state, seed = self.history_, self._optimizer_state, self._seed
+            history, seed = self.history_, self._seed
+            optimizer_state = self._optimizer_state.get(optimizer)
         if seed is None:
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
@@ -429,7 +446,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             center, scale = center_and_scale(X, in_training, self.input_norm)
 
         cells = X, output_order[codes], weights
-        sizes = {"batch_size": self.batch_size, "input_shape": network.input_shape[1:]}
+        sizes = {"batch_size": min(self.batch_size, len(rows)), "input_shape": network.input_shape[1:]}
         train = self._train_keras if self.engine == "keras" else self._train_tensorflow
         try:
             with _FIT_LOCK:
@@ -446,16 +463,19 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         except KeyboardInterrupt:
             state = "as it was before" if hasattr(self, "model_") else "not fitted"
             raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None
-        _check_loss(new_history["loss"])
+        model = with_input_norm(network, center, scale) if scale != 1 or center.any() else network
+        # The loss of a step is that before its update, so what the last one did shows in the probabilities alone.
+        probabilities = _forward(model, dense_rows(X, rows[:16], network.input_shape[1:]))
+        _check_converged(new_history["loss"], probabilities)
 
         self.classes_ = classes
-        self.model_ = with_input_norm(network, center, scale) if scale != 1 or center.any() else network
+        self.model_ = model
         self.history_ = {name: [*history.get(name, []), *values] for name, values in new_history.items()}
         self.n_iter_ = len(self.history_["loss"])
         self._output_order = output_order
         self._class_counts = class_counts
         self._seed = seed
-        self._optimizer_state = optimizer_state if incremental else None
+        self._optimizer_state = {optimizer: optimizer_state} if incremental else {}
         return self
 
     def _check_cells(self, X, *, reset):
@@ -504,12 +524,11 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     def _take_weights(self, network):
         """Give a network the weights of the one that is there; return centre and scale of its input."""
         weights, center, scale = without_input_norm(self.model_)
-        shapes = [w.shape for w in weights]
-        if shapes != [w.shape for w in network.get_weights()]:
+        wanted, found = layers_of(network), layers_of(self.model_)
+        if wanted != found or [w.shape for w in weights] != [w.shape for w in network.get_weights()]:
             raise ValueError(
-                f"training cannot go on: the parameters describe a network with weights of the shapes "
-                f"{[w.shape for w in network.get_weights()]}, but the one that is there has {shapes}: set the "
-                "parameters that it was trained with."
+                f"training cannot go on: the parameters describe a network of other layers, {wanted}, than those of the "
+                f"one that is there, {found}: set the parameters that it was trained with."
             )
         network.set_weights(weights)
         return center, scale
@@ -546,15 +565,13 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     def _trainer(self, network):
         """Give what trains networks of the shape of this one; it is kept for later fits."""
         optimizer = self._make_optimizer(self.learning_rate)
-        if callable(self.architecture):
+        # What a function of one's own builds or optimizes need not be all in its configuration.
+        if callable(self.architecture) or not type(optimizer).__module__.startswith("keras."):
             return Trainer(network, optimizer)
         build, names = BUILDERS[self.architecture]
         shape = {name: getattr(self, name) for name in names if name not in L2_PARAMETERS}
         inputs, outputs = int(np.prod(network.input_shape[1:])), network.output_shape[-1]
-        settings = {**optimizer.get_config(), "name": None}
-        if isinstance(settings["learning_rate"], float):  # not a schedule of its own
-            del settings["learning_rate"]
-        key = repr((build, shape, inputs, outputs, type(optimizer), settings))
+        key = repr((build, shape, inputs, outputs, optimizer_settings(optimizer)))
         return shared_trainer(key, lambda: Trainer(build(inputs, outputs, **shape), optimizer, has_l2=True))
 
     def _train_keras(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state):
@@ -573,9 +590,14 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         def begin_batch(batch, logs):
             set_learning_rate(optimizer, rates[keras_batches.epoch - epochs.start, batch])
 
+        def end_epoch(epoch, logs):
+            if not np.isfinite(logs["loss"]):
+                wrapped.model_.stop_training = True
+
         callbacks = [
-            keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_train_batch_begin=begin_batch),
-            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=begin_epoch, on_train_batch_begin=begin_batch, on_epoch_end=end_epoch
+            )
         ]
         if held_out is not None:
             callbacks.append(keras.callbacks.EarlyStopping(patience=self.n_iter_no_change, restore_best_weights=True))
@@ -616,15 +638,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         _check_process()
         X = self._check_cells(X, reset=False)
-        probabilities = [self._forward(block) for block in dense_blocks(X, self.model_.input_shape[1:])]
+        probabilities = [_forward(self.model_, block) for block in dense_blocks(X, self.model_.input_shape[1:])]
         return np.concatenate(probabilities)[:, self._output_order]
-
-    def _forward(self, block):
-        # Vector instructions round the last values of an array otherwise than the others: with full
-        # vectors, the probabilities of a cell do not depend on its place among the others.
-        rows = len(block)
-        block = np.pad(block, [(0, -rows % 16)] + [(0, 0)] * (block.ndim - 1))
-        return keras.ops.convert_to_numpy(self.model_(block, training=False))[:rows]
 
     def predict(self, X):
         """Predict the class of each cell.
@@ -709,13 +724,25 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         classifier._output_order = np.argsort(codes)
         classifier._class_counts = np.zeros(len(classes))
         classifier._seed = None
-        classifier._optimizer_state = None
+        classifier._optimizer_state = {}
         return classifier
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "model_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _forward(model, block):
+    """Give the outputs of a model for dense cells."""
+    # Vector instructions round the last values of an array otherwise than the others: with full
+    # vectors, the probabilities of a cell do not depend on its place among the others.
+    rows = len(block)
+    block = np.pad(block, [(0, -rows % 16)] + [(0, 0)] * (block.ndim - 1))
+    return keras.ops.convert_to_numpy(model(block, training=False))[:rows]
 
 
 _ran_in = None
@@ -732,10 +759,12 @@ def _check_process():
     _ran_in = os.getpid()
 
 
-def _check_loss(losses):
-    if not np.isfinite(losses).all():
-        epoch = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
+def _check_converged(losses, probabilities):
+    diverged = np.flatnonzero(~np.isfinite(losses))
+    if len(diverged) or not np.isfinite(probabilities).all():
+        what = f"the loss is {losses[diverged[0]]}" if len(diverged) else "probabilities are NaN"
+        epoch = diverged[0] + 1 if len(diverged) else len(losses)
         raise ValueError(
-            f"Training diverged: the loss is {losses[epoch - 1]} in epoch {epoch}. Pass log-normalised values "
-            "instead of raw counts, or lower learning_rate."
+            f"Training diverged: {what} in epoch {epoch}. Lower learning_rate, or pass values of a smaller range, such "
+            "as log-normalised ones."
         )

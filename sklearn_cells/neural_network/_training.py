@@ -154,6 +154,7 @@ class Trainer:
                     best_weights = [variable.numpy() for variable in self.network.variables]
                 if waited >= patience:
                     break
+        self.optimizer.finalize_variable_values(self.variables)  # the averages, where it keeps such
         if best_weights is not None:
             _assign(self.network.variables, best_weights)
         return history
@@ -215,6 +216,14 @@ def learning_rates(start: float, schedule: str, n_epochs: int, n_batches: int) -
     steps = np.arange(n_epochs * n_batches) / (n_epochs * n_batches)
     factors = (1 + np.cos(np.pi * steps)) / 2 if schedule == "cosine" else np.ones_like(steps)
     return (start * factors).astype(np.float32).reshape(n_epochs, n_batches)
+
+
+def optimizer_settings(optimizer: keras.optimizers.Optimizer) -> str:
+    """Describe all of an optimizer but its learning rate, which is set step by step."""
+    settings = {**optimizer.get_config(), "name": None}
+    if isinstance(settings["learning_rate"], float):  # not a schedule of its own
+        del settings["learning_rate"]
+    return repr((type(optimizer), settings))
 
 
 def set_learning_rate(optimizer: keras.optimizers.Optimizer, learning_rate) -> None:
