@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -85,6 +86,16 @@ class CellBatches:
             self._order = epoch, self._shuffled(epoch)
         rows = self._order[1][index * self.block_rows : (index + 1) * self.block_rows]
         return dense_rows(self.X, rows, self.input_shape), self.codes[rows], self.sample_weight[rows]
+
+    def blocks(self, epoch: int) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+        """Yield the blocks of an epoch; the next one is made while the last one is in use."""
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(self.block, epoch, 0)
+            for index in range(1, self.n_blocks + 1):
+                block = following.result()
+                if index < self.n_blocks:
+                    following = pool.submit(self.block, epoch, index)
+                yield block
 
     def _shuffled(self, epoch: int) -> NDArray:
         if self.seed is None:

@@ -527,8 +527,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         wanted, found = layers_of(network), layers_of(self.model_)
         if wanted != found or [w.shape for w in weights] != [w.shape for w in network.get_weights()]:
             raise ValueError(
-                f"training cannot go on: the parameters describe a network of other layers, {wanted}, than those of the "
-                f"one that is there, {found}: set the parameters that it was trained with."
+                f"training cannot go on: the parameters describe a network of other layers, {wanted}, than the one "
+                f"that is there, {found}: set the parameters that it was trained with."
             )
         network.set_weights(weights)
         return center, scale

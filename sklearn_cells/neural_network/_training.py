@@ -128,14 +128,12 @@ class Trainer:
             totals = np.zeros(3)
             rates = learning_rates[epoch - epochs.start]
             per_block = batches.block_rows // batches.batch_size
-            for i in range(batches.n_blocks):
+            for i, block in enumerate(batches.blocks(epoch)):
                 steps = rates[i * per_block : (i + 1) * per_block]
-                totals += self._train_block(*batches.block(epoch, i), *settings, steps).numpy()
+                totals += self._train_block(*block, *settings, steps).numpy()
             logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
             if held_out is not None:
-                totals = sum(
-                    self._test_block(*held_out.block(0, i), *settings).numpy() for i in range(held_out.n_blocks)
-                )
+                totals = sum(self._test_block(*block, *settings).numpy() for block in held_out.blocks(0))
                 logs |= {"val_loss": totals[0] / totals[2], "val_accuracy": totals[1] / totals[2]}
             for name, value in logs.items():
                 history.setdefault(name, []).append(float(value))
