@@ -450,7 +450,7 @@ def test_optimizer_class_of_ones_own_is_not_taken_for_another(data):
 
 
 def test_few_graphs_are_kept(data):
-    for width in range(4, 11):
+    for width in range(4, 14):
         KerasCellClassifier(**{**SMALL, "epochs": 1, "hidden_layer_sizes": (width,)}).fit(*data)
     assert len(_training._trainers) == _training.MAX_TRAINERS
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn_cells.neural_network._batches import CellBatches
 
 # Graphs that are kept, each with a network and the moments of its optimizer.
-MAX_TRAINERS = 4
+MAX_TRAINERS = 8
 
 # All that the fused kernel of Adam cannot do, as Keras names it in the configuration of an optimizer.
 NOT_FUSED = (
