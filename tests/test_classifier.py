@@ -1,6 +1,7 @@
 """KerasCellClassifier: that it learns, repeats itself, travels between processes and says what is wrong."""
 
 import _thread
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -629,6 +630,7 @@ def test_interrupted_fit_is_not_fitted(data, monkeypatch, engine):
     warm = clone(classifier).set_params(warm_start=True).fit(X, y)
     block = CellBatches.block
     monkeypatch.setattr(CellBatches, "block", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
     with pytest.raises(KeyboardInterrupt, match="the classifier is not fitted"):
         classifier.fit(X, y)
     with pytest.raises(NotFittedError):
@@ -637,6 +639,7 @@ def test_interrupted_fit_is_not_fitted(data, monkeypatch, engine):
     with pytest.raises(KeyboardInterrupt, match="the classifier is as it was before"):
         warm.fit(X, y)
     np.testing.assert_array_equal(warm.predict_proba(X), expected)
+    signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     np.testing.assert_array_equal(classifier.fit(X, y).predict_proba(X), expected)
 

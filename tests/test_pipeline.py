@@ -120,7 +120,9 @@ def test_presets_of_2019_have_the_exact_networks():
 
 
 def test_preset_takes_parameters_too(cells):
-    pipeline = make_cell_pipeline("mlp_2019", select__n_features_to_select=20, classify__hidden_layer_sizes=(16, 8))
+    params = {"hidden_layer_sizes": (32, 16), "dropout": 0, "epochs": 60, "random_state": 0}
+    classify = {f"classify__{name}": value for name, value in params.items()}
+    pipeline = make_cell_pipeline("mlp_2019", select__n_features_to_select=20, **classify)
     pipeline.fit(cells[:160], cells.obs["cell_type"][:160])
     assert pipeline.score(cells[160:], cells.obs["cell_type"][160:]) > 0.8
     with pytest.raises(ValueError, match="'preset' parameter of make_cell_pipeline must be"):

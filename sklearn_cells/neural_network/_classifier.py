@@ -695,7 +695,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         >>> from sklearn_cells.neural_network import build_mlp
         >>> model = build_mlp(3, 2, hidden_layer_sizes=(4,), seed=0)
         >>> classifier = KerasCellClassifier.from_keras(model, classes=["B", "T"])
-        >>> classifier.predict_proba([[0.0, 0.0, 0.0]])
+        >>> classifier.predict_proba([[0.0, 0.0, 0.0]]).round(3)
         array([[0.5, 0.5]], dtype=float32)
         """
         _check_process()
