@@ -4,6 +4,7 @@ import _thread
 import signal
 import subprocess
 import sys
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -196,6 +197,7 @@ def test_loss_of_cells_set_aside_is_weighted(data):
     assert expected == pytest.approx(min(classifier.history_["val_loss"]), rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:1 of 4 classes have one cell")
 def test_early_stopping_with_too_few_cells_says_what_to_do(data):
     X, y = data
     with pytest.raises(ValueError, match="early_stopping cannot set aside 10% of 12 cells.*raise validation_fraction"):
@@ -368,7 +370,7 @@ def test_fit_that_fails_leaves_nothing_fitted(data):
         ({"class_weight": {"type 0": -1}}, "class weights >= 0"),
         ({"class_weight": dict.fromkeys(["type 0", "type 1", "type 2"], 0)}, "not all of them zero"),
         ({"optimizer": "adamant"}, "adamant"),
-        ({"activation": "relo"}, "relo"),
+        ({"activation": "relo"}, "activation='relo' is not one"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
     ],
 )
@@ -420,6 +422,25 @@ def test_engines_give_the_same_weights_after_fifty_steps(data, params):
     assert ours.history_.keys() == keras_fit.history_.keys()
     for name, values in ours.history_.items():
         np.testing.assert_allclose(values, keras_fit.history_[name], rtol=1e-4, err_msg=name)
+
+
+def trained_alone(settings, data, monkeypatch):
+    monkeypatch.setattr(_training, "_trainers", OrderedDict())
+    return KerasCellClassifier(**settings).fit(*data)
+
+
+@pytest.mark.parametrize("params", [{}, {**SMALL_CNN, "conv_l2": 0.01}, {"batch_size": 239}], ids=["mlp", "cnn", "odd"])
+def test_halves_of_minibatches_give_the_weights_of_whole_ones(data, params, monkeypatch):
+    settings = {**SMALL, "epochs": 5, **params}
+    monkeypatch.setattr(_training, "HALVED_FROM", 0)
+    halved = trained_alone(settings, data, monkeypatch)
+    monkeypatch.setattr(_training, "HALVED_LAYERS", ())
+    whole = trained_alone(settings, data, monkeypatch)
+    for one, other in zip(halved.model_.get_weights(), whole.model_.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert any((a != b).any() for a, b in zip(halved.model_.get_weights(), whole.model_.get_weights(), strict=True))
+    np.testing.assert_allclose(halved.history_["loss"], whole.history_["loss"], rtol=1e-5)
+    assert halved.history_["accuracy"] == whole.history_["accuracy"]
 
 
 def test_grid_of_one_shape_shares_a_graph(data):
@@ -647,7 +668,9 @@ def test_interrupted_fit_is_not_fitted(data, monkeypatch, engine):
 def test_class_of_one_cell_and_more_classes_than_a_batch(data):
     X, _ = data
     y = np.array(["alone", *(f"type {i % 20:02d}" for i in range(239))])
-    classifier = KerasCellClassifier(**{**SMALL, "batch_size": 8, "class_weight": "balanced"}).fit(X, y)
+    classifier = KerasCellClassifier(**{**SMALL, "batch_size": 8, "class_weight": "balanced"})
+    with pytest.warns(UserWarning, match=r"1 of 21 classes have one cell.*\['alone'\]"):
+        classifier.fit(X, y)
     assert classifier.predict_proba(X).shape == (240, 21)
     assert classifier.predict(X[:1]) == "alone"
 

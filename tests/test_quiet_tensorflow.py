@@ -28,7 +28,7 @@ def test_package_is_imported_without_tensorflow():
 
 
 def test_classifier_is_imported_without_log():
-    code = "from sklearn_cells import KerasCellClassifier as K; K(epochs=1).fit([[0.0], [1.0]], [0, 1])"
+    code = "from sklearn_cells import KerasCellClassifier as K; K(epochs=1).fit([[0.0], [1.0]] * 2, [0, 1] * 2)"
     for environment in ({}, {"TF_CPP_MIN_LOG_LEVEL": "3"}):  # the second is what a child process inherits
         done = run(code, **environment)
         assert done.stderr == done.stdout == ""

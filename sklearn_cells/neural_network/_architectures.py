@@ -179,6 +179,7 @@ def build_cnn(
         raise ValueError(f"expected pooling 'max' or 'average', got {pooling!r}.")
     pool_layer = layers.MaxPooling2D if pooling == "max" else layers.AveragePooling2D
     _check_lengths(n_genes, kernels, paddings, pools)
+    _check_activation(activation)
 
     seeds = _seeds(seed)
     stack: list[Any] = [keras.Input((n_genes, 1, 1))]
@@ -234,6 +235,7 @@ def layers_of(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds) -> list:
+    _check_activation(activation)
     widths = _widths(hidden_layer_sizes)
     n_hidden = len(widths)
     dropouts = [*_per_layer("dropout", dropout, n_hidden), 0]
@@ -286,6 +288,15 @@ def _per_layer(
 
 def _l2(factor: float) -> keras.Regularizer | None:
     return keras.regularizers.L2(factor) if factor > 0 else None
+
+
+def _check_activation(activation: str) -> None:
+    try:
+        keras.activations.get(activation)
+    except ValueError as error:
+        raise ValueError(
+            f"activation={activation!r} is not one that Keras knows: pass a name such as 'relu', 'gelu' or 'tanh'."
+        ) from error
 
 
 def _check_lengths(n_genes: int, kernels: list, paddings: list, pools: list) -> None:

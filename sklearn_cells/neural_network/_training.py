@@ -15,6 +15,19 @@ from sklearn_cells.neural_network._batches import CellBatches
 # Graphs that are kept, each with a network and the moments of its optimizer.
 MAX_TRAINERS = 8
 
+# From so many weights on, and with convolutions, the two halves of a minibatch are computed at the same time, by two
+# cores where there are. The result does not depend on the cores.
+HALVED_FROM = 1_000_000
+
+# Layers that treat each cell alone and draw nothing.
+HALVED_LAYERS = (
+    keras.layers.AveragePooling2D,
+    keras.layers.Conv2D,
+    keras.layers.Dense,
+    keras.layers.Flatten,
+    keras.layers.MaxPooling2D,
+)
+
 # All that the fused kernel of Adam cannot do, as Keras names it in the configuration of an optimizer.
 NOT_FUSED = (
     "amsgrad",
@@ -53,7 +66,11 @@ class Trainer:
         self.variables = network.trainable_variables
         optimizer.build(self.variables)
         self._optimizer_start = [variable.numpy() for variable in optimizer.variables]
-        self._loss = keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")
+        self._loss = keras.losses.SparseCategoricalCrossentropy(reduction="sum")
+        is_large = network.count_params() >= HALVED_FROM or any(
+            isinstance(layer, keras.layers.Conv2D) for layer in network.layers
+        )
+        self._halved = is_large and all(isinstance(layer, HALVED_LAYERS) for layer in network.layers)
         config = optimizer.get_config()
         self._fused = (
             type(optimizer) is keras.optimizers.Adam
@@ -161,30 +178,52 @@ class Trainer:
         totals = tf.zeros(3)
         for step in tf.range(tf.size(learning_rates)):
             batch = slice(step * batch_size, (step + 1) * batch_size)
-            with tf.GradientTape() as tape:
-                loss, correct, size = self._losses(cells[batch], codes[batch], weights[batch], center, scale, l2, True)
-            gradients = tape.gradient(loss, [variable.value for variable in self.variables])
-            self._update(gradients, learning_rates[step])
-            totals += tf.stack([loss * size, correct, size])
+            shares = _shares(weights[batch])
+            gradients, batch_totals = [], []
+            for part, penalty in self._parts(codes[batch]):
+                with tf.GradientTape() as tape:
+                    loss, correct = self._losses(
+                        (cells[batch][part] - center) * scale, codes[batch][part], shares[part], training=True
+                    )
+                    if penalty:
+                        loss += self._penalty(l2)
+                gradients.append(tape.gradient(loss, [variable.value for variable in self.variables]))
+                batch_totals.append(tf.stack([loss, correct]))
+            self._update([tf.add_n(parts) for parts in zip(*gradients, strict=True)], learning_rates[step])
+            totals += _totals(tf.add_n(batch_totals), codes[batch])
         return totals
 
     def _test_block(self, cells, codes, weights, center, scale, l2, batch_size):
         totals = tf.zeros(3)
         for start in tf.range(0, tf.size(codes), batch_size):
             batch = slice(start, start + batch_size)
-            loss, correct, size = self._losses(cells[batch], codes[batch], weights[batch], center, scale, l2, False)
-            totals += tf.stack([loss * size, correct, size])
+            loss, correct = self._losses(
+                (cells[batch] - center) * scale, codes[batch], _shares(weights[batch]), training=False
+            )
+            totals += _totals(tf.stack([loss + self._penalty(l2), correct]), codes[batch])
         return totals
 
-    def _losses(self, cells, codes, weights, center, scale, l2, training):
-        """Give the loss of a minibatch, its number of correct cells and its number of cells."""
-        probabilities = self.network((cells - center) * scale, training=training)
-        loss = self._loss(codes, probabilities, sample_weight=weights)
-        if self.has_l2:  # half the sum of squares is one kernel
-            loss += tf.add_n([2 * l2[i] * tf.nn.l2_loss(variable.value) for i, variable in enumerate(self.variables)])
-        loss += sum(self.network.losses)
+    def _parts(self, codes):
+        """Give what to compute at the same time: the cells, and whether the L2 terms are added."""
+        if not self._halved:
+            return [(slice(None), True)]
+        half = (tf.size(codes) + 1) // 2
+        return [(slice(None, half), True), (slice(half, None), False)]
+
+    def _losses(self, cells, codes, shares, training):
+        """Give the cross-entropy of cells, each with its share of the minibatch, and the number of correct ones."""
+        probabilities = self.network(cells, training=training)
         correct = tf.equal(tf.argmax(probabilities, axis=1, output_type=tf.int32), codes)
-        return loss, tf.reduce_sum(tf.cast(correct, tf.float32)), tf.cast(tf.size(codes), tf.float32)
+        return self._loss(codes, probabilities, sample_weight=shares), tf.reduce_sum(tf.cast(correct, tf.float32))
+
+    def _penalty(self, l2):
+        """Give the L2 terms of the weights, and what the layers of the network add to the loss."""
+        penalty = sum(self.network.losses)
+        if self.has_l2:  # half the sum of squares is one kernel
+            penalty += tf.add_n(
+                [2 * l2[i] * tf.nn.l2_loss(variable.value) for i, variable in enumerate(self.variables)]
+            )
+        return penalty
 
     def _update(self, gradients, learning_rate):
         optimizer = self.optimizer
@@ -234,6 +273,17 @@ def copy_variables(source: keras.Model, target: keras.Model) -> None:
     """Copy weights and the states of random layers to a network of the same shape."""
     if source is not target:
         _assign(target.variables, source.variables)
+
+
+def _shares(weights):
+    """Give the share of each cell of a minibatch in its loss."""
+    return tf.math.divide_no_nan(weights, tf.reduce_sum(weights))
+
+
+def _totals(loss_and_correct, codes):
+    """Give loss times cells, correct cells and cells of a minibatch."""
+    size = tf.cast(tf.size(codes), tf.float32)
+    return tf.stack([loss_and_correct[0] * size, loss_and_correct[1], size])
 
 
 _trainers: OrderedDict[Hashable, Trainer] = OrderedDict()
