@@ -46,14 +46,18 @@ class BackedCells:
     cells : AnnData, backed
         A view too. The file must stay open.
 
-    dtype : dtype
-        Of the values.
+    dtype : dtype or sequence of dtypes
+        Of the values, as in :func:`check_cells`.
+
+    counts : bool, default=False
+        Whether values below zero are refused.
     """
 
-    def __init__(self, cells, dtype):
+    def __init__(self, cells, dtype, counts=False):
         self.shape = cells.shape
         self._var_names = cells.var_names
         self._dtype = dtype
+        self._counts = counts
         # A view on disk cannot be indexed again, so its rows and columns are looked up in its parent.
         self._cells, rows, columns = (
             (cells._adata_ref, cells._oidx, cells._vidx) if cells.is_view else (cells, slice(None), slice(None))
@@ -70,7 +74,7 @@ class BackedCells:
         mask[chosen] = True
         X = self._cells[mask].X[:, self._columns]
         X = check_array(X, accept_sparse="csr", dtype=self._dtype, ensure_all_finite=False, ensure_min_samples=0)[place]
-        _check_values(X, self._var_names, counts=False, cells=rows)
+        _check_values(X, self._var_names, self._counts, cells=rows)
         return X
 
 
@@ -122,7 +126,7 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
         if X.isbacked and backed:
             if 0 in X.shape:
                 raise ValueError(f"Found array with shape={X.shape} while a minimum of 1 cell and 1 gene is required.")
-            return BackedCells(X, dtype)
+            return BackedCells(X, dtype, counts)
         X = X.to_memory().X if X.isbacked else X.X
         X = check_array(X, estimator=estimator, input_name="X", **options)
     elif estimator is not None:

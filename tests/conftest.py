@@ -8,12 +8,17 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import anndata
+import hypothesis
 import matplotlib as mpl
 import pytest
 
 from sklearn_cells.datasets import make_cells
 
 mpl.use("agg")
+
+# The first example may have to wait for a compiler.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -1,15 +1,25 @@
 """JSDivergenceSelector and js_divergence as scikit-learn users use them."""
 
+import pickle
+import tracemalloc
+from itertools import pairwise
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import sklearn
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import entropy, spearmanr
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
+from sklearn.pipeline import make_pipeline
 
 from sklearn_cells import JSDivergenceSelector, js_divergence
+from sklearn_cells.datasets import make_cells
 
 X_BY_HAND = np.array([[1, 0, 0], [1, 0, 1], [1, 3, 1], [1, 3, 1]])
 Y_BY_HAND = ["B", "B", "T", "T"]
@@ -170,3 +180,94 @@ def test_ranking_agrees_with_the_published_list(zheng_sorted, seed_folder):
     assert len(both) > 16_000
     assert len(top[0] & top[1]) >= 850
     assert spearmanr(both["ours"], both["published"]).statistic > 0.95
+
+
+# ---- Cells in blocks
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 40), max_size=5), st.sampled_from(["uniform", "prior"]))
+def test_any_split_of_the_cells_gives_the_divergences_of_all(seed, cuts, weights):
+    rng = np.random.default_rng(seed)
+    X = sp.csr_array(rng.poisson(rng.gamma(0.5, 20, size=6), size=(40, 6)))
+    y = np.array(["B", "NK", "T"])[rng.permutation(40) % 3]
+    sample_weight = rng.integers(1, 3, size=40) if seed % 2 else np.ones(40)
+    expected = JSDivergenceSelector(2, weights=weights).fit(X, y, sample_weight=sample_weight)
+    selector = JSDivergenceSelector(2, weights=weights)
+    edges = [0, *sorted(cuts), 40]
+    for block in (slice(*edge) for edge in pairwise(edges) if edge[0] < edge[1]):
+        selector.partial_fit(X[block], y[block], classes=["B", "NK", "T"], sample_weight=sample_weight[block])
+    np.testing.assert_array_equal(selector.divergences_, expected.divergences_)
+    assert selector.get_support().tolist() == expected.get_support().tolist()
+
+
+def test_partial_fit_goes_on_after_fit_and_after_loading(cells):
+    y = cells.obs["cell_type"].to_numpy(dtype=str)
+    selector = JSDivergenceSelector(3).fit(cells[:100], y[:100])
+    selector = pickle.loads(pickle.dumps(selector)).partial_fit(cells[100:], y[100:])
+    np.testing.assert_array_equal(selector.divergences_, js_divergence(cells, y))
+    assert JSDivergenceSelector(3).partial_fit(cells[:100], y[:100]).fit(cells, y).divergences_ == pytest.approx(
+        js_divergence(cells, y), abs=0
+    )
+
+
+def test_partial_fit_refuses_what_does_not_fit_the_cells_before(cells):
+    y = cells.obs["cell_type"].to_numpy(dtype=str)
+    selector = JSDivergenceSelector(3).partial_fit(cells, y)
+    before = selector.divergences_
+    with pytest.raises(ValueError, match=r"labels \['new'\] that are not among the classes"):
+        selector.partial_fit(cells[:2], ["new", y[0]])
+    with pytest.raises(ValueError, match=r"`classes` is \['a', 'b'\], but was"):
+        selector.partial_fit(cells[:2], y[:2], classes=["a", "b"])
+    with pytest.raises(ValueError, match="feature names should match"):
+        selector.partial_fit(cells[:, :59], y)
+    with pytest.raises(ValueError, match="Negative values in data: expected counts >= 0, got -"):
+        selector.partial_fit(ad.AnnData(-cells.X, var=cells.var), y)
+    with (
+        pytest.warns(UserWarning, match="neither counts nor log1p of counts"),
+        pytest.raises(ValueError, match="some blocks of cells hold counts .* others neither"),
+    ):
+        selector.partial_fit(ad.AnnData(cells.X * 0.3, var=cells.var), y)
+    np.testing.assert_array_equal(selector.divergences_, before)
+
+
+def test_weight_two_is_the_cell_twice_and_weight_zero_none(cells):
+    X, y = cells.X, cells.obs["cell_type"].to_numpy(dtype=str)
+    sample_weight = np.random.default_rng(0).integers(0, 3, size=len(y))
+    repeated = np.repeat(np.arange(len(y)), sample_weight)
+    for weights in ("uniform", "prior"):
+        found = js_divergence(X, y, weights=weights, sample_weight=sample_weight)
+        np.testing.assert_array_equal(found, js_divergence(X[repeated], y[repeated], weights=weights))
+        halves = js_divergence(X, y, weights=weights, sample_weight=sample_weight / 2)
+        np.testing.assert_allclose(halves, found, rtol=0, atol=1e-14)
+
+
+def test_sample_weight_is_routed_through_a_pipeline(cells):
+    y = cells.obs["cell_type"].to_numpy(dtype=str)
+    sample_weight = np.arange(len(y)) % 4
+    with sklearn.config_context(enable_metadata_routing=True):
+        selector = JSDivergenceSelector(5).set_fit_request(sample_weight=True)
+        pipeline = make_pipeline(selector, DummyClassifier().set_fit_request(sample_weight=False))
+        pipeline.fit(cells.X, y, sample_weight=sample_weight)
+    np.testing.assert_array_equal(selector.divergences_, js_divergence(cells.X, y, sample_weight=sample_weight))
+
+
+def test_cells_on_disk_are_read_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("sklearn_cells.feature_selection._selector.BACKED_BLOCK_SIZE", 200 * 300)
+    monkeypatch.setattr("sklearn_cells.feature_selection._count_table.BLOCK_SIZE", 2**12)
+    js_divergence([[0], [1]], [0, 1])  # compiles
+    peaks = []
+    for n_cells in (3_000, 12_000):
+        cells = make_cells(n_cells, 300, n_classes=3, mean_count=0.5, random_state=0)
+        y = cells.obs["cell_type"].to_numpy(dtype=str)
+        cells.write_h5ad(tmp_path / f"{n_cells}.h5ad")
+        backed = ad.read_h5ad(tmp_path / f"{n_cells}.h5ad", backed="r")
+        tracemalloc.start()
+        selector = JSDivergenceSelector(5).fit(backed, y)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        np.testing.assert_array_equal(selector.divergences_, js_divergence(cells, y))
+        np.testing.assert_array_equal(js_divergence(backed[::2], y[::2]), js_divergence(cells[::2], y[::2]))
+        assert selector.feature_names_in_.tolist() == cells.var_names.tolist()
+        backed.file.close()
+    growth = peaks[1] - peaks[0]
+    assert growth < 0.2 * 9_000 / 12_000 * (cells.X.data.nbytes + cells.X.indices.nbytes), peaks

@@ -5,15 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+import joblib
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-# Stored entries that are worked on at once: 8 MB of int64 keys.
+# Stored entries that are worked on at once, where they must be copied or their counts sorted: 8 MB of int64 keys.
 BLOCK_SIZE = 2**20
 
-# Counts below this are tallied in an array that stays in cache, the few larger ones by sorting.
+# Counts below this are tallied in an array, the few larger ones by sorting.
 SMALL_COUNT = 32
 
 # A gene, a count and a class are packed into one int64 key; counts take this many values.
@@ -25,30 +27,59 @@ MAX_KEY = 2**63
 class CountTable:
     """How many cells of each class show each count of each gene, zeros left out.
 
-    The first four arrays are parallel, one entry per (gene, count, class) that occurs, sorted by
+    The first two arrays are parallel, one entry per (gene, count, class) that occurs, sorted by
     gene, then count, then class. All other cells of a class show no count of the gene.
     """
 
-    gene: NDArray[np.int64]
-    count: NDArray[np.int64]
-    class_code: NDArray[np.int64]
-    n_cells: NDArray[np.int64]
-    class_sizes: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    n_cells: NDArray[np.float64]  # the sum of their weights
+    class_sizes: NDArray[np.float64]
     n_genes: int
+    of_counts: bool = True  # or of other values, numbered
+
+    @property
+    def gene(self) -> NDArray[np.int64]:
+        """The gene of each entry."""
+        return self.gene_and_count // N_COUNTS
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """The count of each entry."""
+        return self.gene_and_count % N_COUNTS
+
+    @cached_property
+    def gene_and_count(self) -> NDArray[np.int64]:
+        """Gene and count of each entry, as one number."""
+        return self.keys // len(self.class_sizes)
+
+    @property
+    def class_code(self) -> NDArray[np.int64]:
+        """The class of each entry."""
+        return self.keys % len(self.class_sizes)
 
 
-Tally = tuple[NDArray[np.int64], NDArray[np.int64]]  # sorted keys, how many cells have each
+Tally = tuple[NDArray[np.int64], NDArray[np.float64]]  # sorted keys, how many cells have each
 
 
-def count_table(X, class_codes: NDArray[np.int64], n_classes: int) -> CountTable:
+class NeitherCountsNorLog1pError(ValueError):
+    """Raised for values that are not counts and not log1p of counts."""
+
+    def __init__(self):
+        super().__init__(
+            "X holds neither counts nor log1p of counts. Values that are scaled by depth or otherwise continuous "
+            "hardly repeat, and then the divergence is close to its maximum for every gene: rank the genes on counts."
+        )
+
+
+def count_table(X, class_codes: NDArray[np.int64], n_classes: int, sample_weight: NDArray | None = None) -> CountTable:
     """Tabulate counts by gene and class.
 
     Parameters
     ----------
     X : ndarray, CSR or CSC of shape (n_cells, n_genes)
         Finite values >= 0, none of them stored twice. Counts and log1p of counts give the same
-        table. Any other values are taken as they are: each distinct value is a count of its own,
-        numbered by size.
+        table. Any other values are taken as they are, with a warning: each distinct float32 value
+        is a count of its own.
 
     class_codes : ndarray of shape (n_cells,)
         The class of each cell, 0 to `n_classes` - 1.
@@ -56,140 +87,146 @@ def count_table(X, class_codes: NDArray[np.int64], n_classes: int) -> CountTable
     n_classes : int
         The number of classes, empty ones included.
 
+    sample_weight : ndarray of shape (n_cells,), default=None
+        How many cells each one stands for.
+
     Returns
     -------
     table : CountTable
-        Making it takes a few arrays of `BLOCK_SIZE` numbers, up to 120 bytes for each of its
-        entries and, where `X` holds neither counts nor log1p of counts, the sorted distinct values.
+        Making it takes an array of 256 bytes for each gene, some arrays of `BLOCK_SIZE` numbers,
+        and up to 80 bytes for each of its entries; values that are neither take 4 bytes more for
+        each that is stored.
 
     Raises
     ------
     ValueError
         If there are so many genes and classes that a key would overflow.
     """
+    from sklearn_cells.feature_selection._kernels import are_counts
+
     if X.shape[1] * n_classes >= MAX_KEY // N_COUNTS:
         raise ValueError(
             f"{n_classes} classes times {X.shape[1]} genes are too many to tabulate, expected less than "
             f"{MAX_KEY // N_COUNTS}: does y hold cell types, or names of cells?"
         )
-    decode = _decoder(X)
-    by_gene = sp.issparse(X) and X.format == "csc"
-    blocks = _gene_blocks(X, class_codes) if by_gene else _class_blocks(X, class_codes)
-    keys, n_cells = _add(
-        tally for genes, values, codes in blocks for tally in _tallies(genes, decode(values), codes, n_classes)
-    )
-    gene_and_count, class_code = np.divmod(keys, n_classes)
-    gene, count = np.divmod(gene_and_count, N_COUNTS)
-    counted = count > 0  # sparse input may store zeros
-    class_sizes = np.bincount(class_codes, minlength=n_classes)
-    return CountTable(gene[counted], count[counted], class_code[counted], n_cells[counted], class_sizes, X.shape[1])
+    weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight.astype(np.float64)
+    is_log1p = not are_counts(X.data if sp.issparse(X) else X.ravel(order="K"))
+    tallies = _tallies_by_gene if sp.issparse(X) and X.format == "csc" else _tallies_by_class
+    of_counts = True
+    try:
+        keys, n_cells = _add(tallies(X, class_codes, n_classes, weights, is_log1p))
+    except NeitherCountsNorLog1pError as error:
+        warnings.warn(str(error), UserWarning, stacklevel=2)
+        keys, n_cells = _add(tallies(_numbered(X), class_codes, n_classes, weights, False))
+        of_counts = False
+    counted = keys // n_classes % N_COUNTS > 0  # sparse input may store zeros
+    class_sizes = np.bincount(class_codes, weights, minlength=n_classes).astype(np.float64)
+    return CountTable(keys[counted], n_cells[counted], class_sizes, X.shape[1], of_counts)
 
 
-def _stored_values(X) -> NDArray:
-    return X.data if sp.issparse(X) else X.ravel(order="K")
+def add_tables(tables: Iterable[CountTable]) -> CountTable:
+    """Add tables of the same genes and classes as they come, one at least.
+
+    Raises
+    ------
+    ValueError
+        If some tables are of counts and others not.
+    """
+    tables = iter(tables)
+    first = next(tables)
+    sizes = first.class_sizes.copy()
+
+    def tallies():
+        yield first.keys, first.n_cells
+        for table in tables:
+            if table.of_counts != first.of_counts:
+                raise ValueError("some blocks of cells hold counts or log1p of counts, others neither: pass counts.")
+            sizes[:] += table.class_sizes
+            yield table.keys, table.n_cells
+
+    keys, n_cells = _add(tallies())
+    return CountTable(keys, n_cells, sizes, first.n_genes, first.of_counts)
 
 
-def _decoder(X) -> Callable[[NDArray], NDArray[np.int64]]:
-    """Find out whether the values are counts, log1p of counts or neither, and how to number them."""
-    values = _stored_values(X)
-    blocks = [values[start : start + BLOCK_SIZE] for start in range(0, values.size, BLOCK_SIZE)]
-    if all(_are_counts(block) for block in blocks):
-        return lambda block: block.astype(np.int64)
-    if all(_are_log1p_counts(block) for block in blocks):
-        return lambda block: np.rint(np.expm1(block.astype(np.float64))).astype(np.int64)
-    warnings.warn(
-        "X holds neither counts nor log1p of counts. Values that are scaled by depth or otherwise "
-        "continuous hardly repeat, and then the divergence is close to its maximum for every gene: "
-        "rank the genes on counts.",
-        UserWarning,
-        stacklevel=2,
-    )
-    levels = np.zeros(1, dtype=values.dtype)
-    for block in blocks:
-        levels = np.union1d(levels, block)
-    return lambda block: np.searchsorted(levels, block)
+def _tallies_by_class(X, class_codes, n_classes, weights, is_log1p) -> Iterator[Tally]:
+    """Tally the rows of an array or CSR matrix, one class after the other."""
+    from sklearn_cells.feature_selection._kernels import tally_rows
 
+    n_stored = X.nnz if sp.issparse(X) else X.size
+    per_cell = max(1, n_stored // X.shape[0])
 
-def _are_counts(values: NDArray) -> bool:
-    if values.max() >= N_COUNTS:
-        return False
-    return values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
-
-
-def _are_log1p_counts(values: NDArray) -> bool:
-    """Tell whether every value lies within float32 rounding error of log1p of a whole number."""
-    if values.dtype.kind in "iu" or values.max() >= np.log1p(N_COUNTS):
-        return False
-    counts = np.expm1(values.astype(np.float64))
-    # A relative error of eps in log1p(count) moves the count by (1 + count) * log1p(count) * eps. Where that
-    # nears half a count, as from some 200,000 on, nearly anything would pass.
-    tolerance = np.finfo(np.float32).eps * (1 + counts) * (1 + values)
-    return bool((np.abs(counts - np.rint(counts)) <= np.minimum(tolerance, 0.25)).all())
-
-
-def _class_blocks(X, class_codes) -> Iterator[tuple]:
-    """Yield genes, values and class of the stored entries, some cells of one class at a time."""
-    per_cell = max(1, _stored_values(X).size // X.shape[0])
-    n_cells_at_once = max(1, BLOCK_SIZE // per_cell)
-    for code in range(class_codes.max() + 1):
-        cells = np.flatnonzero(class_codes == code)
-        for start in range(0, len(cells), n_cells_at_once):
-            block = X[cells[start : start + n_cells_at_once]]
-            if sp.issparse(block):
-                yield block.indices, block.data, code
+    def of_class(code: int) -> Tally:
+        table = np.zeros((X.shape[1], SMALL_COUNT))
+        large_counts = []
+        for cells in _chunks(np.flatnonzero(class_codes == code), BLOCK_SIZE // per_cell):
+            if sp.issparse(X):
+                rows, numbers, row_weights = X, cells, weights
             else:
-                rows, genes = np.nonzero(block)
-                yield genes, block[rows, genes], code
+                rows, numbers, row_weights = sp.csr_array(X[cells]), np.arange(len(cells)), weights[cells]
+            n_entries = (rows.indptr[numbers + 1] - rows.indptr[numbers]).sum()
+            keys, n_cells = np.empty(n_entries, np.int64), np.empty(n_entries)
+            entries = rows.indptr, rows.indices, rows.data, is_log1p
+            n_keys = tally_rows(*entries, numbers, code, n_classes, row_weights, table, keys, n_cells)
+            large_counts.append(_large_counts(keys, n_cells, n_keys))
+        return _add([*large_counts, _small_counts(table[:, np.newaxis], n_classes, 0, code)])
+
+    yield from _in_threads(of_class, np.unique(class_codes), n_stored)
 
 
-def _gene_blocks(X, class_codes) -> Iterator[tuple]:
-    """Yield genes, values and classes of the stored entries, some genes at a time."""
-    per_gene = max(1, X.nnz // X.shape[1])
-    n_genes_at_once = max(1, BLOCK_SIZE // per_gene)
-    for start in range(0, X.shape[1], n_genes_at_once):
-        indptr = X.indptr[start : start + n_genes_at_once + 1]
-        entries = slice(indptr[0], indptr[-1])
-        genes = np.repeat(np.arange(start, start + len(indptr) - 1), np.diff(indptr))
-        yield genes, X.data[entries], class_codes[X.indices[entries]]
+def _tallies_by_gene(X, class_codes, n_classes, weights, is_log1p) -> Iterator[Tally]:
+    """Tally the columns of a CSC matrix, some genes at a time."""
+    from sklearn_cells.feature_selection._kernels import tally_columns
+
+    def of_genes(genes: NDArray) -> Tally:
+        table = np.zeros((len(genes), n_classes, SMALL_COUNT))
+        n_entries = X.indptr[genes[-1] + 1] - X.indptr[genes[0]]
+        keys, n_cells = np.empty(n_entries, np.int64), np.empty(n_entries)
+        entries = X.indptr, X.indices, X.data, is_log1p
+        n_keys = tally_columns(*entries, genes[0], class_codes, n_classes, weights, table, keys, n_cells)
+        return _merge([_large_counts(keys, n_cells, n_keys), _small_counts(table, n_classes, genes[0], 0)])
+
+    per_gene = max(n_classes * SMALL_COUNT, X.nnz // X.shape[1])
+    yield from _in_threads(of_genes, _chunks(np.arange(X.shape[1]), BLOCK_SIZE // per_gene), X.nnz)
 
 
-def _tallies(genes, counts, codes, n_classes: int) -> Iterator[Tally]:
-    """Count equal (gene, count, class) entries of one block."""
-    if len(genes) == 0:
-        return
-    codes = np.broadcast_to(codes, genes.shape)
-    first_gene, first_code = genes.min(), codes.min()
-    n_codes = codes.max() - first_code + 1
-    n_slots = (genes.max() - first_gene + 1) * n_codes * SMALL_COUNT
-    # An array much larger than the block would cost more than sorting the block.
-    is_small = counts < (SMALL_COUNT if n_slots <= 8 * len(genes) else 0)
-    if is_small.any():
-        slots = (genes - first_gene).astype(np.int64) * n_codes
-        slots += codes - first_code
-        slots *= SMALL_COUNT
-        slots += counts
-        n_cells = np.bincount(slots if is_small.all() else slots[is_small])
-        slots = np.flatnonzero(n_cells)
-        gene_and_code, count = np.divmod(slots, SMALL_COUNT)
-        gene, code = np.divmod(gene_and_code, n_codes)
-        yield _keys(gene + first_gene, count, code + first_code, n_classes), n_cells[slots]
-    if not is_small.all():
-        large = ~is_small
-        keys = _keys(genes[large], counts[large], codes[large], n_classes)
-        yield np.unique(keys, return_counts=True)
+def _in_threads(function: Callable, items: Iterable, n_stored: int) -> Iterator[Tally]:
+    """Give the results in order; two threads pay for more than a block, and joblib's workers have one each."""
+    n_jobs = 1 if n_stored <= BLOCK_SIZE else min(2, joblib.cpu_count())
+    return joblib.Parallel(n_jobs, backend="threading", return_as="generator")(
+        joblib.delayed(function)(item) for item in items
+    )
 
 
-def _keys(genes, counts, codes, n_classes: int) -> NDArray[np.int64]:
-    keys = genes.astype(np.int64) * N_COUNTS
-    keys += counts
-    keys *= n_classes
-    keys += codes
-    return keys
+def _numbered(X):
+    """Replace values by the bits of their float32, which for values >= 0 are whole numbers in the same order."""
+    if not sp.issparse(X):
+        return X.astype(np.float32, order="C").view(np.uint32)
+    return type(X)((X.data.astype(np.float32).view(np.uint32), X.indices, X.indptr), shape=X.shape)
+
+
+def _chunks(indices: NDArray, size: int) -> Iterator[NDArray]:
+    size = max(1, size)
+    return (indices[start : start + size] for start in range(0, len(indices), size))
+
+
+def _large_counts(keys, n_cells, n_keys: int) -> Tally:
+    """Give what a kernel did not tally itself."""
+    if n_keys < 0:
+        raise NeitherCountsNorLog1pError
+    return _merge([(keys[:n_keys], n_cells[:n_keys])])
+
+
+def _small_counts(table, n_classes: int, first_gene: int, first_code: int) -> Tally:
+    """Read off an array of the cells of each gene, class and count."""
+    slots = np.flatnonzero(table)
+    gene, code, count = np.unravel_index(slots, table.shape)
+    keys = ((gene + first_gene) * N_COUNTS + count) * n_classes + code + first_code
+    return _merge([(keys, table.ravel()[slots])])
 
 
 def _add(tallies: Iterable[Tally]) -> Tally:
     """Add tallies as they come: the sorted distinct keys, and the sum of the cells of each."""
-    total: Tally = (np.empty(0, np.int64), np.empty(0, np.int64))
+    total: Tally = (np.empty(0, np.int64), np.empty(0))
     pending: list[Tally] = []
     for tally in tallies:
         pending.append(tally)

@@ -9,7 +9,7 @@ from scipy.special import rel_entr
 from sklearn_cells.feature_selection._count_table import CountTable
 
 
-def class_weights(class_sizes: NDArray[np.int64], weights: str) -> NDArray[np.float64]:
+def class_weights(class_sizes: NDArray[np.float64], weights: str) -> NDArray[np.float64]:
     """Give the weight of each class: the same for all ("uniform") or its share of the cells ("prior")."""
     unscaled = class_sizes > 0 if weights == "uniform" else class_sizes
     return unscaled / unscaled.sum()
@@ -35,13 +35,13 @@ def class_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDAr
         Zero for an empty class. The sum over classes is zero for a gene that is constant.
     """
     shape = (table.n_genes, len(weights))
-    sizes = np.maximum(table.class_sizes, 1)
-    gene_and_class = table.gene * len(weights) + table.class_code
+    sizes = np.where(table.class_sizes > 0, table.class_sizes, 1)
+    class_code = table.class_code
+    gene_and_class = table.gene * len(weights) + class_code
 
-    share = table.n_cells / sizes[table.class_code]
-    first = (np.diff(table.gene, prepend=-1) != 0) | (np.diff(table.count, prepend=-1) != 0)
-    gene_and_count = np.cumsum(first) - 1
-    mixture = np.bincount(gene_and_count, weights=weights[table.class_code] * share)
+    share = table.n_cells / sizes[class_code]
+    gene_and_count = np.cumsum(np.diff(table.gene_and_count, prepend=-1) != 0) - 1
+    mixture = np.bincount(gene_and_count, weights=weights[class_code] * share)
     terms = rel_entr(share, mixture[gene_and_count])
     contributions = np.bincount(gene_and_class, weights=terms, minlength=np.prod(shape)).reshape(shape)
 

@@ -11,26 +11,31 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._validation import (
+    BackedCells,
     Interval,
     RealNotInt,
     StrOptions,
     check_cells,
     check_labels,
+    check_sample_weight,
     fit_context,
     is_anndata,
     validate_params,
 )
-from sklearn_cells.feature_selection._count_table import count_table
+from sklearn_cells.feature_selection._count_table import add_tables, count_table
 from sklearn_cells.feature_selection._divergence import divergence
+
+# Values of a block of cells on disk, zeros included: 128 MB of float32 if it were dense.
+BACKED_BLOCK_SIZE = 2**25
 
 WEIGHTS = StrOptions({"uniform", "prior"})
 
 
 @validate_params(
-    {"X": "no_validation", "y": "no_validation", "weights": [WEIGHTS]},
+    {"X": "no_validation", "y": "no_validation", "weights": [WEIGHTS], "sample_weight": ["array-like", None]},
     prefer_skip_nested_validation=True,
 )
-def js_divergence(X, y, *, weights="uniform"):
+def js_divergence(X, y, *, weights="uniform", sample_weight=None):
     """Jensen-Shannon divergence of each gene's counts across the classes.
 
     Parameters
@@ -43,6 +48,9 @@ def js_divergence(X, y, *, weights="uniform"):
 
     weights : {"uniform", "prior"}, default="uniform"
         Whether each class weighs the same or as its share of the cells.
+
+    sample_weight : array-like of shape (n_cells,), default=None
+        The weight of each cell, >= 0. A weight of two is the same as the cell twice.
 
     Returns
     -------
@@ -76,9 +84,23 @@ def js_divergence(X, y, *, weights="uniform"):
     >>> SelectKBest(js_divergence, k=1).fit(X, ["B", "B", "T", "T"]).get_support()
     array([ True, False, False])
     """
-    X = check_cells(X, counts=True)
+    X = check_cells(X, counts=True, backed=True)
     classes, codes = check_labels(y, X.shape[0])
-    return divergence(count_table(X, codes, len(classes)), weights)
+    return divergence(_tabulate(X, codes, len(classes), sample_weight), weights)
+
+
+def _tabulate(X, codes, n_classes, sample_weight):
+    """Make the count table of cells in memory, or of cells on disk in blocks."""
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not isinstance(X, BackedCells):
+        return count_table(X, codes, n_classes, sample_weight)
+    n_rows = max(1, BACKED_BLOCK_SIZE // X.shape[1])
+    blocks = (slice(start, start + n_rows) for start in range(0, X.shape[0], n_rows))
+    return add_tables(
+        count_table(X[rows], codes[rows], n_classes, None if sample_weight is None else sample_weight[rows])
+        for rows in blocks
+    )
 
 
 class JSDivergenceSelector(SelectorMixin, BaseEstimator):
@@ -102,6 +124,9 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
     ----------
     divergences_ : ndarray of shape (n_features_in_,), in nats
         The divergence of each gene, between 0 and the entropy of the class weights.
+
+    classes_ : ndarray of shape (n_classes,)
+        The class labels, sorted.
 
     n_features_ : int
         The number of selected genes.
@@ -138,7 +163,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
     log1p does, scaling each cell to a common depth does not. Values that are neither counts nor
     log1p of counts draw a warning.
 
-    Sparse input is never made dense. Beside `X`, `fit` needs some 100 MB and up to 120 bytes for
+    Sparse input is never made dense. Beside `X`, `fit` needs some 100 MB and up to 80 bytes for
     each (gene, count, class) that occurs.
 
     References
@@ -170,7 +195,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         self.weights = weights
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Compute the divergence of each gene.
 
         Parameters
@@ -180,6 +205,9 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
 
         y : array-like of shape (n_cells,)
             The class of each cell.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell, >= 0.
 
         Returns
         -------
@@ -193,9 +221,60 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
             two classes for each cell.
         """
         vars(self).pop("divergences_", None)  # a fit that fails leaves nothing fitted
-        X = check_cells(X, estimator=self, counts=True)
-        classes, codes = check_labels(y, X.shape[0])
-        self.divergences_ = divergence(count_table(X, codes, len(classes)), self.weights)
+        return self._count(X, y, None, sample_weight)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Add cells to those that the divergences are computed from.
+
+        Any split of the cells into calls gives what one `fit` on all of them gives, to the last
+        bit where weights are whole numbers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts, or log1p of counts. Backed AnnData is read in blocks.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell.
+
+        classes : array-like of shape (n_classes,), default=None
+            All labels that `y` will ever have. Without them, those of the first call.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell, >= 0.
+
+        Returns
+        -------
+        self : JSDivergenceSelector
+            The selector, fitted on all cells so far.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`, or if `y` has a label that is not among the classes.
+        """
+        if classes is not None:
+            classes, _ = check_labels(classes, len(classes))
+            if hasattr(self, "divergences_") and not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    f"`classes` is {classes.tolist()}, but was {self.classes_.tolist()} before: pass the same, or none."
+                )
+        elif hasattr(self, "divergences_"):
+            classes = self.classes_
+        return self._count(X, y, classes, sample_weight)
+
+    def _count(self, X, y, classes, sample_weight):
+        """Take cells into the count table, and compute the divergences again."""
+        goes_on = hasattr(self, "divergences_")
+        X = check_cells(X, estimator=self, reset=not goes_on, counts=True, backed=True)
+        classes, codes = check_labels(y, X.shape[0], classes=classes)
+        table = _tabulate(X, codes, len(classes), sample_weight)
+        if goes_on:
+            table = add_tables([self._table, table])
+        self.classes_ = classes
+        self._table = table
+        self.divergences_ = divergence(table, self.weights)
         self.n_features_ = self._n_features_of(X.shape[1])
         return self
 
