@@ -14,7 +14,18 @@ N_COUNTS = 2**32
 
 @njit(nogil=True, cache=True)
 def are_counts(values):
-    """Tell whether all values are whole numbers below `N_COUNTS`."""
+    """Tell whether all values are whole numbers below `N_COUNTS`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values,)
+        Finite and >= 0.
+
+    Returns
+    -------
+    are_counts : bool
+        Whether they are.
+    """
     for value in values:  # noqa: SIM110
         if not value < N_COUNTS or value != np.int64(value):
             return False
@@ -23,9 +34,20 @@ def are_counts(values):
 
 @njit(inline="always")
 def count_of(value, is_log1p):
-    """Give the count that a value or its log1p stands for, or -1 where there is none.
+    """Give the count that a value stands for.
 
-    A value counts as log1p of a count within the rounding error of float32.
+    Parameters
+    ----------
+    value : int or float
+        A count or, within the rounding error of float32, log1p of one.
+
+    is_log1p : bool
+        Which of them.
+
+    Returns
+    -------
+    count : int
+        Or -1, where the value is not log1p of a count.
     """
     if not is_log1p:
         return np.int64(value)
@@ -45,8 +67,36 @@ def count_of(value, is_log1p):
 def tally_rows(indptr, genes, values, is_log1p, rows, code, n_classes, weights, table, keys, n_cells):
     """Tally the entries of some rows of a CSR matrix, all of one class.
 
-    Weights of counts below `table.shape[1]` are added to `table[gene, count]`. Keys and weights of all others are
-    written to `keys` and `n_cells`. How many there are is returned, or -1 for values that are not counts.
+    Parameters
+    ----------
+    indptr, genes, values : ndarray
+        The matrix.
+
+    is_log1p : bool
+        Whether it holds log1p of counts.
+
+    rows : ndarray of int
+        The rows to tally.
+
+    code : int
+        Their class.
+
+    n_classes : int
+        The number of classes.
+
+    weights : ndarray of shape (n_cells,)
+        The weight of each row of the matrix.
+
+    table : ndarray of shape (n_genes, n_small), float64
+        Weights of counts below `n_small` are added to it.
+
+    keys, n_cells : ndarray of shape (n_entries,), int64 and float64
+        Keys and weights of all other entries are written to them.
+
+    Returns
+    -------
+    n_keys : int
+        How many were written, or -1 where a value is not a count.
     """
     n_small, n_keys = table.shape[1], 0
     for row in rows:
@@ -66,9 +116,38 @@ def tally_rows(indptr, genes, values, is_log1p, rows, code, n_classes, weights, 
 
 @njit(nogil=True, cache=True)
 def tally_columns(indptr, cells, values, is_log1p, first_gene, codes, n_classes, weights, table, keys, n_cells):
-    """Tally the entries of some columns of a CSC matrix, from `first_gene` on.
+    """Tally the entries of some columns of a CSC matrix.
 
-    As :func:`tally_rows`, but with a table of shape (n_columns, n_classes, n_small).
+    Parameters
+    ----------
+    indptr, cells, values : ndarray
+        The matrix.
+
+    is_log1p : bool
+        Whether it holds log1p of counts.
+
+    first_gene : int
+        The first column to tally.
+
+    codes : ndarray of shape (n_cells,)
+        The class of each cell.
+
+    n_classes : int
+        The number of classes.
+
+    weights : ndarray of shape (n_cells,)
+        The weight of each cell.
+
+    table : ndarray of shape (n_columns, n_classes, n_small), float64
+        Weights of counts below `n_small` are added to it.
+
+    keys, n_cells : ndarray of shape (n_entries,), int64 and float64
+        Keys and weights of all other entries are written to them.
+
+    Returns
+    -------
+    n_keys : int
+        How many were written, or -1 where a value is not a count.
     """
     n_small, n_keys = table.shape[2], 0
     for column in range(table.shape[0]):
