@@ -131,3 +131,13 @@ def test_large_continuous_values_are_not_taken_for_log1p_of_counts():
     X = np.random.default_rng(0).uniform(12, 14, size=(40, 3)).astype(np.float32)
     with pytest.warns(UserWarning, match="neither counts nor log1p of counts"):
         count_table(X, np.arange(40) % 2, 2)
+
+
+def test_classes_of_few_cells_are_tallied_by_sorting():
+    rng = np.random.default_rng(0)
+    X = sp.random_array((60, 500), density=0.02, format="csr", rng=rng)
+    X.data = rng.integers(1, 50, size=X.nnz)
+    codes = np.arange(60) % 30
+    table = count_table(X, codes, 30)
+    assert as_dict(table) == counted_one_by_one(X.toarray(), codes)
+    assert (np.diff(table.keys) > 0).all()

@@ -94,7 +94,7 @@ def count_table(X, class_codes: NDArray[np.int64], n_classes: int, sample_weight
     -------
     table : CountTable
         Making it takes an array of 256 bytes for each gene, some arrays of `BLOCK_SIZE` numbers,
-        and up to 80 bytes for each of its entries; values that are neither take 4 bytes more for
+        and up to 120 bytes for each of its entries; values that are neither take 4 bytes more for
         each that is stored.
 
     Raises
@@ -156,9 +156,12 @@ def _tallies_by_class(X, class_codes, n_classes, weights, is_log1p) -> Iterator[
     per_cell = max(1, n_stored // X.shape[0])
 
     def of_class(code: int) -> Tally:
-        table = np.zeros((X.shape[1], SMALL_COUNT))
+        members = np.flatnonzero(class_codes == code)
+        # An array much larger than what is tallied would cost more than sorting that.
+        n_small = SMALL_COUNT if X.shape[1] * SMALL_COUNT <= 8 * per_cell * len(members) else 0
+        table = np.zeros((X.shape[1], n_small))
         large_counts = []
-        for cells in _chunks(np.flatnonzero(class_codes == code), BLOCK_SIZE // per_cell):
+        for cells in _chunks(members, BLOCK_SIZE // per_cell):
             if sp.issparse(X):
                 rows, numbers, row_weights = X, cells, weights
             else:

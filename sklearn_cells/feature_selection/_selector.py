@@ -163,8 +163,8 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
     log1p does, scaling each cell to a common depth does not. Values that are neither counts nor
     log1p of counts draw a warning.
 
-    Sparse input is never made dense. Beside `X`, `fit` needs some 100 MB and up to 80 bytes for
-    each (gene, count, class) that occurs.
+    Sparse input is never made dense. Beside `X`, `fit` needs some 100 MB, up to 120 bytes for
+    each (gene, count, class) that occurs, and 50 for each pair of gene and class.
 
     References
     ----------
