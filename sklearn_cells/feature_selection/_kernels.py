@@ -5,11 +5,12 @@ import math
 import numpy as np
 from numba import njit
 
+from sklearn_cells.feature_selection._count_table import N_COUNTS
+
 # Counts that log1p values are looked up for; those of others are computed.
 LOG1P = np.log1p(np.arange(32.0))
 BETWEEN = np.log1p(np.arange(32.0) + 0.5)
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
-N_COUNTS = 2**32
 
 
 @njit(nogil=True, cache=True)
