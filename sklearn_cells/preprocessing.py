@@ -124,9 +124,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
         if self.target_sum_ is None:
             return X.log1p() if sp.issparse(X) else np.log1p(X)
-        totals = _totals(X)
-        factors = np.divide(self.target_sum_, totals, out=np.zeros_like(totals), where=totals > 0).astype(X.dtype)
-        X = _scale_rows(X.copy(), factors)
+        X = _scale_rows(X.copy(), (self.target_sum_ * _inverse(_totals(X))).astype(X.dtype))
         values = X.data if sp.issparse(X) else X
         np.log1p(values, out=values)
         return X
@@ -143,18 +141,22 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 class VarianceStabilizer(TransformerMixin, BaseEstimator):
-    """Give the square root and the log of counts side by side, informative genes stressed.
+    """Give three views of counts side by side, informative genes stressed.
 
-    Both views even out that the variance of a count grows with its mean. The square root keeps how
-    deep a cell was sequenced and stresses abundant genes; the log, taken after scaling each cell to
-    a common depth, treats all genes alike. Regularised classifiers are right more often with both,
-    and when genes whose counts diverge between the classes come with larger values.
+    Square roots even out that the variance of a count grows with its mean, and keep how deep a cell
+    was sequenced. The other two views take depth away: the share of a gene in the counts of its
+    cell, which stresses abundant genes, and the log of the counts scaled to a common depth, which
+    treats all genes alike. Regularised classifiers are right more often with all three, and when
+    genes whose counts diverge between the classes come with larger values.
 
     Parameters
     ----------
-    sqrt_share : float, default=0.6
-        The share of the square roots in the variance of the output: 1 gives them alone, 0 the logs
-        alone.
+    sqrt_share : float, default=0.4
+        The part of the square roots in the variance of the output, 0 leaves them out.
+
+    linear_share : float, default=0.2
+        The part of the shares of genes in their cell, 0 leaves them out. What both parts leave of 1
+        is that of the logs.
 
     target_sum : float, "median" or None, default=10000
         The total count that each cell is scaled to before log1p, as in :class:`LogNormalizer`.
@@ -169,7 +171,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         The factor of each gene, 1 for one of average divergence.
 
     scales_ : dict of float
-        The factor of each view, by its name "sqrt" or "log1p".
+        The factor of each view, by its name "sqrt", "linear" or "log1p".
 
     n_features_in_ : int
         The number of genes seen in `fit`.
@@ -184,12 +186,14 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    A count x becomes sqrt(x + 1) - 1 in one view, and in the other log(1 + x target_sum / t) in a
-    cell with total t, that of the genes in `X`. In each view a cell is then divided by the square
-    root of its Euclidean norm, which halves differences of depth on a log scale, genes are
-    multiplied by their weights, and all values by one number, so that the variances of the genes
-    sum to `sqrt_share` in one view and to the rest of 1 in the other. Zeros stay zero: sparse input
-    stays sparse, and the output takes twice its memory.
+    In a cell with total t, that of the genes in `X`, a count x becomes sqrt(x + 1) - 1, x / t and
+    log(1 + x target_sum / t). In each view a cell is then divided by the square root of its
+    Euclidean norm, which halves differences of size on a log scale, genes are multiplied by their
+    weights, and all values by one number, so that the variances of the genes sum to the part of the
+    view. Zeros stay zero: sparse input stays sparse, and the output takes three times its memory.
+
+    Where counts are multinomial, the log-odds of two types are a linear function of the shares;
+    square roots and logs are for genes, most of all abundant ones, that vary more than that.
 
     For the square root and the shifted logarithm as variance-stabilizing transformations of counts
     see Ahlmann-Eltze and Huber, Nature Methods 20, 665-672 (2023); for weighting features by what
@@ -200,17 +204,19 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
     --------
     >>> from sklearn_cells.preprocessing import VarianceStabilizer
     >>> VarianceStabilizer().fit_transform([[1.0, 4.0], [0.0, 2.0]], ["B", "T"]).shape
-    (2, 4)
+    (2, 6)
     """
 
     _parameter_constraints: dict = {
         "sqrt_share": [Interval(Real, 0, 1, closed="both")],
+        "linear_share": [Interval(Real, 0, 1, closed="both")],
         "target_sum": LogNormalizer._parameter_constraints["target_sum"],
         "divergence_power": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, sqrt_share=0.6, *, target_sum=10_000, divergence_power=0.25):
+    def __init__(self, sqrt_share=0.4, linear_share=0.2, *, target_sum=10_000, divergence_power=0.25):
         self.sqrt_share = sqrt_share
+        self.linear_share = linear_share
         self.target_sum = target_sum
         self.divergence_power = divergence_power
 
@@ -258,9 +264,17 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite, or `y` is needed and cannot be used.
+            If a value is negative, NaN or infinite, the parts of the views exceed 1, or `y` is
+            needed and cannot be used.
         """
         vars(self).pop("scales_", None)  # a fit that fails leaves nothing fitted
+        shares = {"sqrt": self.sqrt_share, "linear": self.linear_share}
+        shares["log1p"] = round(1 - sum(shares.values()), 12)  # 0.7 and 0.3 leave nothing
+        if shares["log1p"] < 0:
+            raise ValueError(
+                f"sqrt_share={self.sqrt_share} and linear_share={self.linear_share} sum to more than 1: what they "
+                "leave of 1 is the part of the logs."
+            )
         if y is None and self.divergence_power > 0:
             raise ValueError(
                 "VarianceStabilizer requires y to be passed, but the target y is None: pass one label per cell, or set "
@@ -279,7 +293,6 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
             divergences = js_divergence(X, y)
             if divergences.any():
                 self.gene_weights_ = (divergences / divergences.mean()) ** self.divergence_power
-        shares = {"sqrt": self.sqrt_share, "log1p": 1 - self.sqrt_share}
         self._normalizer = LogNormalizer(self.target_sum).fit(X)
         views = {name: self._view(X, name) for name, share in shares.items() if share > 0}
         # Genes that never vary have no variance to be a share of.
@@ -287,7 +300,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         return self._side_by_side(views)
 
     def transform(self, X):
-        """Give both views of counts, the square roots first.
+        """Give the views of counts: square roots, shares and logs, in this order.
 
         Parameters
         ----------
@@ -297,8 +310,8 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         X_stabilized : {ndarray, CSR, CSC} of shape (n_cells, n_features_out)
-            Two columns for each gene, or one where `sqrt_share` is 0 or 1. Of the dtype of `X`
-            where that is float32 or float64, else float64.
+            A column for each gene in each view that has a part. Of the dtype of `X` where that is
+            float32 or float64, else float64.
 
         Raises
         ------
@@ -320,7 +333,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of str
-            Such as `sqrt__CD74` and `log1p__CD74`.
+            Such as `sqrt__CD74`, `linear__CD74` and `log1p__CD74`.
         """
         check_is_fitted(self)
         genes = check_feature_names_in(self, input_features)
@@ -328,15 +341,14 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
 
     def _view(self, X, name):
         """Give one view, each cell divided by the square root of its norm, genes weighted."""
-        if name == "log1p":
-            view = self._normalizer.transform(X)
-        else:
-            view = X.copy()
+        view = self._normalizer.transform(X) if name == "log1p" else X.copy()
+        if name == "sqrt":
             values = view.data if sp.issparse(view) else view
             np.sqrt(values + 1, out=values)
             values -= 1
-        norms = np.sqrt(row_norms(view))
-        _scale_rows(view, np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0))
+        elif name == "linear":
+            _scale_rows(view, _inverse(_totals(X)).astype(view.dtype))
+        _scale_rows(view, _inverse(np.sqrt(row_norms(view))))
         return _scale_columns(view, self.gene_weights_.astype(view.dtype))
 
     def _side_by_side(self, views):
@@ -355,6 +367,11 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         tags.target_tags.required = self.divergence_power > 0
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _inverse(values):
+    """Give 1 / value, and 0 for 0."""
+    return np.divide(1, values, out=np.zeros_like(values), where=values > 0)
 
 
 def _scale_rows(X, factors):

@@ -665,6 +665,15 @@ def test_interrupted_fit_is_not_fitted(data, monkeypatch, engine):
     np.testing.assert_array_equal(classifier.fit(X, y).predict_proba(X), expected)
 
 
+def test_interrupt_before_the_first_epoch_says_so_too(data, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KerasCellClassifier, "_build", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the classifier is not fitted"):
+        KerasCellClassifier(**SMALL).fit(*data)
+
+
 def test_class_of_one_cell_and_more_classes_than_a_batch(data):
     X, _ = data
     y = np.array(["alone", *(f"type {i % 20:02d}" for i in range(239))])

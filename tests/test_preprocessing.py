@@ -92,39 +92,44 @@ def test_wrong_target_is_refused(wrong):
 # ---- VarianceStabilizer
 
 
-def by_hand(counts, y, sqrt_share, target_sum, divergence_power):
+def by_hand(counts, y, shares, target_sum, divergence_power):
     """Dense and gene by gene; `counts` train and are transformed."""
     weights = np.ones(counts.shape[1])
     if divergence_power:
         divergences = js_divergence(counts, y)
         weights = (divergences / divergences.mean()) ** divergence_power
     totals = counts.sum(axis=1, keepdims=True)
-    views = [np.sqrt(counts + 1) - 1, np.log1p(counts * target_sum / totals)]
+    views = [np.sqrt(counts + 1) - 1, counts / totals, np.log1p(counts * target_sum / totals)]
     shared = []
-    for view, share in zip(views, [sqrt_share, 1 - sqrt_share], strict=True):
+    for view, share in zip(views, [*shares, 1 - sum(shares)], strict=True):
+        if share == 0:
+            continue
         view = view / np.sqrt(np.linalg.norm(view, axis=1, keepdims=True)) * weights
         shared.append(view * np.sqrt(share / view.var(axis=0).sum()))
-    return np.hstack([view for view, share in zip(shared, [sqrt_share, 1 - sqrt_share], strict=True) if share])
+    return np.hstack(shared)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize(("share", "target_sum", "power"), [(0.75, 1e4, 0.3), (1.0, 1e4, 0.0), (0.0, 100, 1.0)])
-def test_stabilizer_by_hand(cells, container, share, target_sum, power):
+@pytest.mark.parametrize(
+    ("shares", "target_sum", "power"),
+    [((0.5, 0.125), 1e4, 0.3), ((1.0, 0.0), 1e4, 0.0), ((0.0, 0.0), 100, 1.0), ((0.0, 0.75), 1e4, 0.25)],
+)
+def test_stabilizer_by_hand(cells, container, shares, target_sum, power):
     counts, y = cells.X.toarray().astype(np.float64), cells.obs["cell_type"]
-    stabilizer = VarianceStabilizer(share, target_sum=target_sum, divergence_power=power)
+    stabilizer = VarianceStabilizer(*shares, target_sum=target_sum, divergence_power=power)
     X = container(counts)
     stabilized = stabilizer.fit_transform(X, y)
-    np.testing.assert_allclose(dense(stabilized), by_hand(counts, y, share, target_sum, power), rtol=1e-10)
+    np.testing.assert_allclose(dense(stabilized), by_hand(counts, y, shares, target_sum, power), rtol=1e-10)
     assert sp.issparse(stabilized) == sp.issparse(X)
     np.testing.assert_array_equal(dense(X), counts)
     np.testing.assert_array_equal(dense(stabilizer.transform(X)), dense(stabilized))
     assert stabilized.shape[1] == len(stabilizer.get_feature_names_out()) == 60 * len(stabilizer.scales_)
 
 
-def test_stabilizer_names_both_views_of_each_gene(cells):
+def test_stabilizer_names_the_views_of_each_gene(cells):
     stabilizer = VarianceStabilizer().fit(cells, cells.obs["cell_type"])
     names = stabilizer.get_feature_names_out()
-    assert names[[0, 59, 60]].tolist() == ["sqrt__gene 0", "sqrt__gene 59", "log1p__gene 0"]
+    assert names[[0, 59, 60, 120]].tolist() == ["sqrt__gene 0", "sqrt__gene 59", "linear__gene 0", "log1p__gene 0"]
     assert stabilizer.transform(cells).dtype == cells.X.dtype == np.float32
 
 
@@ -132,25 +137,34 @@ def test_gene_that_says_nothing_and_cell_without_counts_are_zero():
     stabilizer = VarianceStabilizer(target_sum=10)
     stabilized = stabilizer.fit_transform([[3, 1], [3, 2], [3, 7], [3, 9]], ["B", "B", "T", "T"])
     assert stabilizer.gene_weights_[0] == 0
-    assert (stabilized[:, [0, 2]] == 0).all()
+    assert (stabilized[:, [0, 2, 4]] == 0).all()
     assert (stabilizer.transform([[0, 0]]) == 0).all()
 
 
 def test_genes_that_never_vary_are_left_alone():
-    stabilized = VarianceStabilizer(1).fit_transform([[3.0, 3.0], [3.0, 3.0]], ["B", "T"])
+    stabilized = VarianceStabilizer(1, 0).fit_transform([[3.0, 3.0], [3.0, 3.0]], ["B", "T"])
     assert np.isfinite(stabilized).all()
 
 
 def test_stabilizer_without_classes():
-    assert VarianceStabilizer(divergence_power=0).fit_transform([[1.0, 4.0], [0.0, 2.0]]).shape == (2, 4)
+    assert VarianceStabilizer(divergence_power=0).fit_transform([[1.0, 4.0], [0.0, 2.0]]).shape == (2, 6)
     with pytest.raises(ValueError, match="requires y to be passed.*or set divergence_power=0"):
         VarianceStabilizer().fit([[1.0, 4.0], [0.0, 2.0]])
 
 
-@pytest.mark.parametrize("params", [{"sqrt_share": 1.5}, {"divergence_power": -1}, {"target_sum": 0}])
+@pytest.mark.parametrize(
+    "params", [{"sqrt_share": 1.5}, {"linear_share": -0.1}, {"divergence_power": -1}, {"target_sum": 0}]
+)
 def test_stabilizer_refuses_wrong_parameters(params):
     with pytest.raises(ValueError, match=next(iter(params))):
         VarianceStabilizer(**params).fit([[1.0, 4.0], [0.0, 2.0]], ["B", "T"])
+
+
+def test_parts_of_the_views_are_those_of_one_whole(cells):
+    y = cells.obs["cell_type"]
+    assert list(VarianceStabilizer(0.7, 0.3).fit(cells, y).scales_) == ["sqrt", "linear"]
+    with pytest.raises(ValueError, match=r"sqrt_share=0.9 and linear_share=0.2 sum to more than 1"):
+        VarianceStabilizer(0.9).fit(cells, y)
 
 
 def test_stabilizer_refuses_negative_values(cells):

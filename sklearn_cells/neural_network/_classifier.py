@@ -417,7 +417,15 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         classes, codes = check_labels(y, X.shape[0], classes=self.classes_ if goes_on else classes)
         return self._train(X, classes, codes, sample_weight, goes_on=goes_on, incremental=True)
 
-    def _train(self, X, classes, codes, sample_weight, *, goes_on, incremental=False):
+    def _train(self, *args, **kwargs):
+        """Train a network, and say what an interrupt leaves."""
+        try:
+            return self._train_network(*args, **kwargs)
+        except KeyboardInterrupt:
+            state = "as it was before" if hasattr(self, "model_") else "not fitted"
+            raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None
+
+    def _train_network(self, X, classes, codes, sample_weight, *, goes_on, incremental=False):
         """Train a network, and take it over when that is done.
 
         With `goes_on` it starts with the weights of the network that is there. With `incremental`
@@ -458,21 +466,17 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         cells = X, output_order[codes], weights
         sizes = {"batch_size": min(self.batch_size, len(rows)), "input_shape": network.input_shape[1:]}
         train = self._train_keras if self.engine == "keras" else self._train_tensorflow
-        try:
-            with _FIT_LOCK:
-                new_history, optimizer_state = train(
-                    network,
-                    CellBatches(*cells, rows, **sizes, seed=seed),
-                    None if held_out is None else CellBatches(*cells, held_out, **sizes),
-                    center=center,
-                    scale=scale,
-                    epochs=epochs,
-                    schedule=schedule,
-                    optimizer_state=optimizer_state,
-                )
-        except KeyboardInterrupt:
-            state = "as it was before" if hasattr(self, "model_") else "not fitted"
-            raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None
+        with _FIT_LOCK:
+            new_history, optimizer_state = train(
+                network,
+                CellBatches(*cells, rows, **sizes, seed=seed),
+                None if held_out is None else CellBatches(*cells, held_out, **sizes),
+                center=center,
+                scale=scale,
+                epochs=epochs,
+                schedule=schedule,
+                optimizer_state=optimizer_state,
+            )
         model = with_input_norm(network, center, scale) if scale != 1 or center.any() else network
         # The loss of a step is that before its update, so what the last one did shows in the probabilities alone.
         probabilities = _forward(model, dense_rows(X, rows[:16], network.input_shape[1:]))
