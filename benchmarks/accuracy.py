@@ -103,9 +103,7 @@ def smaller_input(seed, architecture):
     """Train a network of either kind on the square roots of 1,000 genes."""
     convolution = {"filters": (8,), "kernel_size": 10, "padding": "same", "pool_size": 4}
     pipeline = our_pipeline(seed, architecture=architecture, **(convolution if architecture == "cnn" else {}))
-    return pipeline.set_params(
-        select__n_features_to_select=1000, normalize__sqrt_share=1.0, normalize__linear_share=0.0
-    )
+    return pipeline.set_params(select__n_features_to_select=1000, normalize__linear_share=0.0, normalize__log_share=0.0)
 
 
 def lr_same_input(seed):

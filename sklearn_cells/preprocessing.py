@@ -151,12 +151,9 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    sqrt_share : float, default=0.4
-        The part of the square roots in the variance of the output, 0 leaves them out.
-
-    linear_share : float, default=0.2
-        The part of the shares of genes in their cell, 0 leaves them out. What both parts leave of 1
-        is that of the logs.
+    sqrt_share, linear_share, log_share : float, default=0.4, 0.2 and 0.4
+        The part of each view in the variance of the output, 0 leaves it out. They are divided by
+        their sum.
 
     target_sum : float, "median" or None, default=10000
         The total count that each cell is scaled to before log1p, as in :class:`LogNormalizer`.
@@ -210,16 +207,19 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "sqrt_share": [Interval(Real, 0, 1, closed="both")],
         "linear_share": [Interval(Real, 0, 1, closed="both")],
+        "log_share": [Interval(Real, 0, 1, closed="both")],
         "target_sum": LogNormalizer._parameter_constraints["target_sum"],
         "divergence_power": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, sqrt_share=0.4, linear_share=0.2, *, target_sum=10_000, divergence_power=0.25):
+    def __init__(self, sqrt_share=0.4, linear_share=0.2, log_share=0.4, *, target_sum=10_000, divergence_power=0.25):
         self.sqrt_share = sqrt_share
         self.linear_share = linear_share
+        self.log_share = log_share
         self.target_sum = target_sum
         self.divergence_power = divergence_power
 
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Learn the factor of each gene and view.
 
@@ -241,7 +241,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         ValueError
             If a value is negative, NaN or infinite, or `y` is needed and cannot be used.
         """
-        self.fit_transform(X, y)
+        self._fit_views(X, y)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -264,30 +264,24 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite, the parts of the views exceed 1, or `y` is
-            needed and cannot be used.
+            If a value is negative, NaN or infinite, no view has a part, or `y` is needed and cannot
+            be used.
         """
+        return self._side_by_side(self._fit_views(X, y))
+
+    def _fit_views(self, X, y):
         vars(self).pop("scales_", None)  # a fit that fails leaves nothing fitted
-        shares = {"sqrt": self.sqrt_share, "linear": self.linear_share}
-        shares["log1p"] = round(1 - sum(shares.values()), 12)  # 0.7 and 0.3 leave nothing
-        if shares["log1p"] < 0:
-            raise ValueError(
-                f"sqrt_share={self.sqrt_share} and linear_share={self.linear_share} sum to more than 1: what they "
-                "leave of 1 is the part of the logs."
-            )
+        shares = {"sqrt": self.sqrt_share, "linear": self.linear_share, "log1p": self.log_share}
+        total = sum(shares.values())
+        if total == 0:
+            raise ValueError("sqrt_share, linear_share and log_share are all 0: one of them at least must be more.")
         if y is None and self.divergence_power > 0:
             raise ValueError(
                 "VarianceStabilizer requires y to be passed, but the target y is None: pass one label per cell, or set "
                 "divergence_power=0."
             )
         X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
-        values = X.data if sp.issparse(X) else X
-        if (values != np.rint(values)).any():
-            warnings.warn(
-                "VarianceStabilizer expects counts, but X holds values that are not whole numbers: pass raw counts.",
-                UserWarning,
-                stacklevel=2,
-            )
+        self._holds_counts = _warn_unless_counts(X)
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
             divergences = js_divergence(X, y)
@@ -296,8 +290,10 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         self._normalizer = LogNormalizer(self.target_sum).fit(X)
         views = {name: self._view(X, name) for name, share in shares.items() if share > 0}
         # Genes that never vary have no variance to be a share of.
-        self.scales_ = {name: (shares[name] / (_total_variance(view) or 1.0)) ** 0.5 for name, view in views.items()}
-        return self._side_by_side(views)
+        self.scales_ = {
+            name: (shares[name] / total / (_total_variance(view) or 1.0)) ** 0.5 for name, view in views.items()
+        }
+        return views
 
     def transform(self, X):
         """Give the views of counts: square roots, shares and logs, in this order.
@@ -320,6 +316,8 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
+        if self._holds_counts:
+            _warn_unless_counts(X)
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
     def get_feature_names_out(self, input_features=None):
@@ -369,6 +367,20 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         return tags
 
 
+def _warn_unless_counts(X):
+    """Warn of values that are not whole numbers; tell whether all are."""
+    values = X.data if sp.issparse(X) else X
+    if np.array_equal(values, np.rint(values)):
+        return True
+    warnings.warn(
+        "VarianceStabilizer expects counts, but X holds values that are not whole numbers: pass raw counts, such as "
+        "those in adata.layers['counts'] or adata.raw.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return False
+
+
 def _inverse(values):
     """Give 1 / value, and 0 for 0."""
     return np.divide(1, values, out=np.zeros_like(values), where=values > 0)
@@ -393,8 +405,11 @@ def _scale_columns(X, factors):
 
 
 def _total_variance(X):
-    """Give the sum of the variances of all columns."""
-    return float((mean_variance_axis(X, axis=0)[1] if sp.issparse(X) else X.var(axis=0)).sum())
+    """Give the sum of the variances of all columns, 0 where they vary by rounding alone."""
+    X = X if sp.issparse(X) else sp.csr_array(X)
+    means, variances = mean_variance_axis(X.astype(np.float64), axis=0)
+    total = float(variances.sum())
+    return total if total > np.finfo(X.dtype).eps * np.sum(means**2) else 0.0
 
 
 def _totals(X):

@@ -24,7 +24,7 @@ def test_mlp_of_2019_layer_by_layer():
 
 
 def test_cnn_of_2019_layer_by_layer():
-    model = build_cnn(19_232, 10, dropout=0.5)
+    model = build_cnn(19_232, 10, hidden_layer_sizes=(512,), dropout=0.5)
     assert summary(model) == [
         ("Conv2D", (19_232, 1, 16), 176),
         ("MaxPooling2D", (4_808, 1, 16), 0),

@@ -116,6 +116,14 @@ def test_center_and_scale_are_those_of_the_weighted_cells(X, small_blocks):
 
 
 def test_cells_that_are_all_the_same_are_not_scaled():
-    center, scale = center_and_scale(np.ones((4, 3), dtype=np.float32), np.ones(4), 15.0)
-    assert center.tolist() == [1, 1, 1]
+    same = np.full((7, 3), 0.1, dtype=np.float32)
+    center, scale = center_and_scale(same, np.ones(7), 15.0)
+    assert center.tolist() == same[0].tolist()
     assert scale == 1
+
+
+def test_scale_is_that_of_differences_between_cells_and_bounded():
+    cells = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    scale = center_and_scale(cells, np.ones(50), 15.0)[1]
+    assert center_and_scale(cells + np.float32(1e4), np.ones(50), 15.0)[1] == pytest.approx(scale, rel=1e-3)
+    assert center_and_scale(cells * np.float32(1e-8), np.ones(50), 15.0)[1] == 1e6

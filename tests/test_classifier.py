@@ -77,7 +77,7 @@ def test_one_cell_has_one_row_of_probabilities(data, fitted):
     one = fitted.predict_proba(X[:1])
     assert one.shape == (1, 3)
     assert one.sum() == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(one, fitted.predict_proba(X)[:1], rtol=1e-5)
+    np.testing.assert_array_equal(one, fitted.predict_proba(X)[:1])
 
 
 def test_float64_after_a_fit_on_float32(data, fitted):
@@ -90,7 +90,7 @@ def test_prediction_in_blocks_equals_the_whole(data, fitted, monkeypatch):
     X, _ = data
     whole = fitted.predict_proba(X)
     monkeypatch.setattr("sklearn_cells.neural_network._batches.BLOCK_SIZE", 7 * X.shape[1])
-    np.testing.assert_allclose(fitted.predict_proba(X), whole, rtol=1e-5)
+    np.testing.assert_array_equal(fitted.predict_proba(X), whole)
 
 
 @pytest.mark.parametrize("params", [SMALL, {**SMALL, "dropout": 0.3}, {**SMALL_CNN, "conv_dropout": 0.1}])
@@ -183,12 +183,12 @@ def test_cells_set_aside_are_of_each_class_alike(data):
     assert sorted([*train, *held_out]) == list(range(100))
 
 
-def test_loss_of_cells_set_aside_is_weighted(data):
+@pytest.mark.parametrize("engine", ["tensorflow", "keras"])
+def test_loss_of_cells_set_aside_is_weighted(data, engine):
     X, y = data
     weights = np.random.default_rng(0).uniform(0, 5, size=len(y)) * (np.arange(len(y)) % 4 > 0)
-    classifier = KerasCellClassifier(**{**STOPPING, "epochs": 5, "learning_rate": 0.003}, kernel_l2=0).fit(
-        X, y, sample_weight=weights
-    )
+    params = {**STOPPING, "epochs": 5, "learning_rate": 0.003, "batch_size": 7, "engine": engine}
+    classifier = KerasCellClassifier(**params).fit(X, y, sample_weight=weights)
     codes = np.unique(y, return_inverse=True)[1]
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
     _, held_out = classifier._split(np.flatnonzero(weights), codes, seed)
@@ -296,6 +296,20 @@ def test_threads_predict_and_fit_as_one_does(data, fitted):
         np.testing.assert_array_equal(probabilities, expected)
 
 
+def test_threads_build_networks_of_ones_own_as_one_does(data):
+    def deep(n_genes, n_classes):
+        hidden = [keras.layers.Dense(8, activation="relu") for _ in range(8)]
+        return keras.Sequential([keras.Input((n_genes,)), *hidden, keras.layers.Dense(n_classes, activation="softmax")])
+
+    def weights(_):
+        return np.concatenate([w.ravel() for w in KerasCellClassifier(deep)._build(60, 3, seed=0).get_weights()])
+
+    expected = weights(None)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(weights, range(12)):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_last_minibatch_of_one_cell(data):
     X, y = data
     assert X[:33].shape[0] % 16 == 1
@@ -313,6 +327,11 @@ def test_fits_in_a_row_are_quiet(data, capfd, caplog):
 def test_verbose_shows_each_epoch(data, capfd):
     KerasCellClassifier(**{**SMALL, "epochs": 2}, verbose=2).fit(*data)
     assert "Epoch 2/2" in capfd.readouterr().out
+
+
+def test_progress_bar_counts_epochs(data, capfd):
+    KerasCellClassifier(**{**SMALL, "epochs": 2}, verbose=1).fit(*data)
+    assert "2/2" in capfd.readouterr().out
 
 
 def test_other_number_of_genes_is_refused(data, fitted):
@@ -386,6 +405,25 @@ def decaying(learning_rate):
     return keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(learning_rate, 10, 0.5))
 
 
+def own_layers(n_genes, n_classes, **options):
+    hidden = [keras.layers.Dense(16, activation="relu", **options), HasUnusedWeight()]
+    return keras.Sequential([keras.Input((n_genes,)), *hidden, keras.layers.Dense(n_classes, activation="softmax")])
+
+
+class HasUnusedWeight(keras.layers.Layer):
+    def build(self, input_shape):
+        self.unused = self.add_weight(shape=(2,))
+
+    def call(self, inputs):
+        return inputs
+
+
+def test_learning_rate_falls_along_half_a_cosine():
+    rates = _training.learning_rates(0.1, "cosine", 2, 2)
+    np.testing.assert_allclose(rates, [[0.1, 0.085355], [0.05, 0.014645]], rtol=1e-4)
+    np.testing.assert_allclose(_training.learning_rates(0.1, "constant", 1, 3), 0.1)
+
+
 ENGINES = {
     "mlp": {},
     "dropout": {"dropout": 0.3},
@@ -397,16 +435,30 @@ ENGINES = {
     },
     "class weights": {"class_weight": "balanced", "learning_rate_schedule": "constant"},
     "sgd": {"optimizer": "sgd"},
+    "whole learning rate": {"optimizer": "sgd", "learning_rate": 1},
     "adam that clips": {"optimizer": partial(keras.optimizers.Adam, clipnorm=0.1)},
     "schedule of its own": {"optimizer": decaying},
     "moving average": {"optimizer": partial(keras.optimizers.SGD, use_ema=True, ema_momentum=0.9)},
     "early stopping": {"early_stopping": True, "n_iter_no_change": 1, "learning_rate": 0.003},
     "raw input": {"input_norm": None},
     "cnn": {**SMALL_CNN, "conv_dropout": 0.1, "conv_l2": 0.01, "learning_rate": 0.003},
+    "constraint": {
+        "architecture": lambda n_genes, n_classes: own_layers(n_genes, n_classes, kernel_constraint="non_neg")
+    },
+    "activity": {"architecture": lambda n_genes, n_classes: own_layers(n_genes, n_classes, activity_regularizer="l2")},
     "own": {"architecture": partial(build_mlp, hidden_layer_sizes=(16,), dropout=0.2, kernel_l2=0.01)},
 }
 
 
+def test_networks_with_terms_of_cells_are_not_halved(data, monkeypatch):
+    monkeypatch.setattr(_training, "HALVED_FROM", 0)
+    dense = partial(keras.layers.Dense, 16, activation="relu")
+    for options, halved in (({}, True), ({"activity_regularizer": "l2"}, False)):
+        network = keras.Sequential([keras.Input((60,)), dense(**options), keras.layers.Dense(3, activation="softmax")])
+        assert _training.Trainer(network, keras.optimizers.Adam())._halved == halved
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # Keras says so of the unused weight
 @pytest.mark.parametrize("params", ENGINES.values(), ids=ENGINES)
 def test_engines_give_the_same_weights_after_fifty_steps(data, params):
     X, y = data
@@ -575,6 +627,21 @@ def test_partial_fits_are_epochs_of_a_fit_with_constant_learning_rate(data, engi
     np.testing.assert_allclose(grown.history_["loss"], whole.history_["loss"], rtol=1e-4)
 
 
+def test_partial_fits_drop_other_units_each(data, monkeypatch):
+    seeds = []
+    build = KerasCellClassifier._build
+
+    def noted(self, n_genes, n_classes, seed):
+        seeds.append(seed)
+        return build(self, n_genes, n_classes, seed)
+
+    monkeypatch.setattr(KerasCellClassifier, "_build", noted)
+    classifier = KerasCellClassifier(**SMALL, dropout=0.5)
+    for _ in range(3):
+        classifier.partial_fit(*data, classes=np.unique(data[1]))
+    assert len(set(seeds)) == 3
+
+
 def test_partial_fit_goes_on_after_fit_and_after_loading(data, tmp_path):
     X, y = data
     classifier = KerasCellClassifier(**{**SMALL, "epochs": 1}).fit(X, y)
@@ -593,6 +660,31 @@ def test_partial_fit_balances_by_all_cells_so_far(data):
     classifier = KerasCellClassifier(**{**SMALL, "class_weight": "balanced"})
     classifier.partial_fit(X[:100], y[:100], classes=np.unique(y)).partial_fit(X[100:], y[100:])
     assert classifier._class_counts.tolist() == [np.sum(y == label) for label in np.unique(y)]
+
+
+def test_partial_fit_weighs_a_class_that_is_yet_to_come(data):
+    X, y = data
+    classes, codes = np.unique(y, return_inverse=True)
+    params = {**SMALL, "class_weight": {classes[2]: 10, classes[0]: 0}}
+    classifier = KerasCellClassifier(**params).partial_fit(X[codes < 2], y[codes < 2], classes=classes)
+    with pytest.raises(ValueError, match="all cells have weight zero"):
+        classifier.partial_fit(X[codes == 0], y[codes == 0])
+    with pytest.raises(ValueError, match="not in class_weight"):
+        KerasCellClassifier(**{**SMALL, "class_weight": {"other": 1}}).partial_fit(X, y, classes=classes)
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "keras"])
+def test_functional_network_of_ones_own_goes_on(data, engine):
+    def functional(n_genes, n_classes):
+        inputs = keras.Input((n_genes // 2, 2))
+        hidden = keras.layers.Dense(8, activation="relu")(keras.layers.Flatten()(inputs))
+        return keras.Model(inputs, keras.layers.Dense(n_classes, activation="softmax")(hidden))
+
+    X, y = data
+    classifier = KerasCellClassifier(functional, **{**SMALL, "epochs": 3}, engine=engine, warm_start=True).fit(X, y)
+    before = classifier.history_["loss"][-1]
+    assert classifier.fit(X, y).history_["loss"][0] < before
+    assert classifier.partial_fit(X, y).n_iter_ == 4
 
 
 def test_partial_fit_refuses_a_class_it_was_not_told_of(data):
@@ -615,6 +707,8 @@ def test_warm_start_goes_on_where_it_was(data):
     first = classifier.history_["loss"]
     again = classifier.fit(X, y).history_["loss"]
     assert again[0] < first[-1]
+    center = classifier.model_.layers[0].mean
+    assert np.array_equal(clone(classifier).fit(X, y).fit(X[:80], y[:80]).model_.layers[0].mean, center)
     assert len(again) == classifier.n_iter_ == 2
     with pytest.raises(ValueError, match="warm_start goes on with the classes"):
         classifier.fit(X, np.where(y == "type 0", "NK", y))

@@ -33,7 +33,7 @@ def expected_failures(estimator):
         LogNormalizer(target_sum=100),
         LogNormalizer(target_sum="median"),
         VarianceStabilizer(),
-        VarianceStabilizer(1.0, 0.0, divergence_power=0),
+        VarianceStabilizer(1.0, 0.0, 0.0, divergence_power=0),
         *CLASSIFIERS,
     ],
     expected_failed_checks=expected_failures,

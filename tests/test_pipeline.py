@@ -11,7 +11,7 @@ from sklearn.metrics import classification_report
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 
-from sklearn_cells import make_cell_pipeline
+from sklearn_cells import JSDivergenceSelector, VarianceStabilizer, make_cell_pipeline
 
 SMALL = {
     "select__n_features_to_select": 20,
@@ -116,7 +116,26 @@ def test_presets_of_2019_have_the_exact_networks():
     for pipeline in (mlp, cnn):
         classify = pipeline["classify"]
         assert (classify.batch_size, classify.epochs, classify.learning_rate) == (60, 10, 0.001)
+        assert not any(isinstance(step, VarianceStabilizer) for step in pipeline)
         assert (classify.class_weight, classify.input_norm, classify.learning_rate_schedule) == (None, None, "constant")
+
+    assert (mlp["classify"].dropout, mlp["classify"].kernel_l2) == ((0, 0.8), (0.01, 0.01, 0))
+    assert (cnn["classify"].dropout, cnn["classify"].kernel_l2) == (0.5, (0.01, 0))
+
+
+def test_defaults_are_those_of_the_benchmarks():
+    select, normalize, classify = make_cell_pipeline().named_steps.values()
+    assert (type(select), select.n_features_to_select, select.weights) == (JSDivergenceSelector, 2000, "uniform")
+    assert normalize.get_params() == {
+        "sqrt_share": 0.4,
+        "linear_share": 0.2,
+        "log_share": 0.4,
+        "target_sum": 10_000,
+        "divergence_power": 0.25,
+    }
+    chosen = {"hidden_layer_sizes": (128,), "kernel_l2": 0.005, "dropout": 0.0, "input_norm": 15.0, "epochs": 20}
+    chosen |= {"learning_rate": 0.003, "batch_size": 64, "class_weight": "balanced", "engine": "tensorflow"}
+    assert chosen.items() <= classify.get_params().items()
 
 
 def test_preset_takes_parameters_too(cells):

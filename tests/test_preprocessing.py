@@ -101,7 +101,7 @@ def by_hand(counts, y, shares, target_sum, divergence_power):
     totals = counts.sum(axis=1, keepdims=True)
     views = [np.sqrt(counts + 1) - 1, counts / totals, np.log1p(counts * target_sum / totals)]
     shared = []
-    for view, share in zip(views, [*shares, 1 - sum(shares)], strict=True):
+    for view, share in zip(views, np.array(shares) / sum(shares), strict=True):
         if share == 0:
             continue
         view = view / np.sqrt(np.linalg.norm(view, axis=1, keepdims=True)) * weights
@@ -112,7 +112,7 @@ def by_hand(counts, y, shares, target_sum, divergence_power):
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize(
     ("shares", "target_sum", "power"),
-    [((0.5, 0.125), 1e4, 0.3), ((1.0, 0.0), 1e4, 0.0), ((0.0, 0.0), 100, 1.0), ((0.0, 0.75), 1e4, 0.25)],
+    [((0.5, 0.125, 1), 1e4, 0.3), ((1.0, 0.0, 0.0), 1e4, 0.0), ((0, 0, 0.1), 100, 1.0), ((0, 0.75, 0.25), 1e4, 0.25)],
 )
 def test_stabilizer_by_hand(cells, container, shares, target_sum, power):
     counts, y = cells.X.toarray().astype(np.float64), cells.obs["cell_type"]
@@ -142,7 +142,7 @@ def test_gene_that_says_nothing_and_cell_without_counts_are_zero():
 
 
 def test_genes_that_never_vary_are_left_alone():
-    stabilized = VarianceStabilizer(1, 0).fit_transform([[3.0, 3.0], [3.0, 3.0]], ["B", "T"])
+    stabilized = VarianceStabilizer(1, 0, 0).fit_transform([[3.0, 3.0], [3.0, 3.0]], ["B", "T"])
     assert np.isfinite(stabilized).all()
 
 
@@ -160,11 +160,23 @@ def test_stabilizer_refuses_wrong_parameters(params):
         VarianceStabilizer(**params).fit([[1.0, 4.0], [0.0, 2.0]], ["B", "T"])
 
 
-def test_parts_of_the_views_are_those_of_one_whole(cells):
-    y = cells.obs["cell_type"]
-    assert list(VarianceStabilizer(0.7, 0.3).fit(cells, y).scales_) == ["sqrt", "linear"]
-    with pytest.raises(ValueError, match=r"sqrt_share=0.9 and linear_share=0.2 sum to more than 1"):
-        VarianceStabilizer(0.9).fit(cells, y)
+def test_no_view_is_refused(cells):
+    with pytest.raises(ValueError, match="sqrt_share, linear_share and log_share are all 0"):
+        VarianceStabilizer(0, 0, 0).fit(cells, cells.obs["cell_type"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_gene_has_no_share_that_varies(dtype):
+    counts = np.random.default_rng(0).poisson(20, size=(200, 1)).astype(dtype)
+    stabilizer = VarianceStabilizer(divergence_power=0).fit(counts)
+    assert stabilizer.scales_["linear"] < 1
+    assert stabilizer.scales_["log1p"] < 1
+    assert stabilizer.transform(counts)[:, 0].var() == pytest.approx(0.4, rel=1e-3)
+
+
+def test_stabilizer_gives_frames(cells):
+    stabilizer = VarianceStabilizer().set_output(transform="pandas").fit(cells.X, cells.obs["cell_type"])
+    assert stabilizer.transform(cells.X.toarray()[:2]).columns[60] == "linear__x0"
 
 
 def test_stabilizer_refuses_negative_values(cells):
@@ -178,3 +190,6 @@ def test_stabilizer_warns_of_values_that_are_no_counts(cells):
     log = LogNormalizer().fit_transform(cells)
     with pytest.warns(UserWarning, match="VarianceStabilizer expects counts"):
         VarianceStabilizer().fit(log, cells.obs["cell_type"])
+    stabilizer = VarianceStabilizer().fit(cells.X, cells.obs["cell_type"])
+    with pytest.warns(UserWarning, match="VarianceStabilizer expects counts"):
+        stabilizer.transform(log)

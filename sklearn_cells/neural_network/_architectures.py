@@ -17,7 +17,7 @@ def build_mlp(
     n_genes: int,
     n_classes: int,
     *,
-    hidden_layer_sizes: int | Sequence[int] = (512,),
+    hidden_layer_sizes: int | Sequence[int] = (128,),
     activation: str = "relu",
     dropout: PerLayer = 0.0,
     kernel_l2: PerLayer = 0.0,
@@ -35,7 +35,7 @@ def build_mlp(
     n_classes : int
         The number of classes.
 
-    hidden_layer_sizes : int or sequence of int, default=(512,)
+    hidden_layer_sizes : int or sequence of int, default=(128,)
         The width of each hidden layer; empty for a linear model.
 
     activation : str, default="relu"
@@ -90,7 +90,7 @@ def build_cnn(
     pool_size: int | Sequence[int] = (4, 4, 4, 3),
     conv_dropout: PerLayer = 0.0,
     conv_l2: PerLayer = 0.0,
-    hidden_layer_sizes: int | Sequence[int] = (512,),
+    hidden_layer_sizes: int | Sequence[int] = (128,),
     activation: str = "relu",
     dropout: PerLayer = 0.0,
     kernel_l2: PerLayer = 0.0,
@@ -129,7 +129,7 @@ def build_cnn(
     conv_l2 : float or sequence of float, default=0.0
         The factor of the sum of squares of the convolution kernels in the loss.
 
-    hidden_layer_sizes : int or sequence of int, default=(512,)
+    hidden_layer_sizes : int or sequence of int, default=(128,)
         The width of each hidden dense layer after the convolutions.
 
     activation : str, default="relu"
@@ -163,7 +163,7 @@ def build_cnn(
     The network of 2019:
 
     >>> from sklearn_cells.neural_network import build_cnn
-    >>> build_cnn(19232, 10, dropout=0.5).count_params()
+    >>> build_cnn(19232, 10, hidden_layer_sizes=(512,), dropout=0.5).count_params()
     6609818
     """
     n_conv = len(filters)
@@ -173,7 +173,7 @@ def build_cnn(
     if len(paddings) != n_conv or not set(paddings) <= {"same", "valid"}:
         raise ValueError(f"expected padding 'same' or 'valid' for {n_conv} layers, got {padding!r}.")
     pools = _per_layer("pool_size", pool_size, n_conv, int, 1)
-    dropouts = _per_layer("conv_dropout", conv_dropout, n_conv)
+    dropouts = _fractions("conv_dropout", conv_dropout, n_conv)
     l2s = _per_layer("conv_l2", conv_l2, n_conv)
     if pooling not in ("max", "average"):
         raise ValueError(f"expected pooling 'max' or 'average', got {pooling!r}.")
@@ -209,10 +209,11 @@ def with_input_norm(network: keras.Model, center: NDArray[np.float32], scale: fl
 
     The layers of the network are shared, not copied.
     """
-    variance = np.full_like(center, scale**-2)
-    norm = layers.Normalization(axis=1, mean=center, variance=variance, name="input_norm")
+    shape = network.input_shape[1:]
+    values = {"mean": center.reshape(shape), "variance": np.full(shape, scale**-2, dtype=np.float32)}
+    norm = layers.Normalization(axis=tuple(range(1, len(shape) + 1)), name="input_norm", **values)
     stack = network.layers if isinstance(network, keras.Sequential) else [network]
-    return keras.Sequential([keras.Input(network.input_shape[1:]), norm, *stack])
+    return keras.Sequential([keras.Input(shape), norm, *stack])
 
 
 def without_input_norm(model: keras.Model) -> tuple[list, NDArray[np.float32], float]:
@@ -228,7 +229,9 @@ def layers_of(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:
     names = ("units", "filters", "kernel_size", "strides", "padding", "pool_size", "activation", "axis", "scale")
     stack = []
     for layer in model.layers:
-        if layer.name != "input_norm" and not isinstance(layer, (layers.InputLayer, layers.Dropout)):
+        if isinstance(layer, keras.Model):
+            stack += layers_of(layer)
+        elif layer.name != "input_norm" and not isinstance(layer, (layers.InputLayer, layers.Dropout)):
             config = layer.get_config()
             stack.append((type(layer).__name__, {name: config[name] for name in names if name in config}))
     return stack
@@ -238,7 +241,7 @@ def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, 
     _check_activation(activation)
     widths = _widths(hidden_layer_sizes)
     n_hidden = len(widths)
-    dropouts = [*_per_layer("dropout", dropout, n_hidden), 0]
+    dropouts = [*_fractions("dropout", dropout, n_hidden), 0]
     all_dense = "dense layers, the output layer last"
     kernel_l2s = _per_layer("kernel_l2", kernel_l2, n_hidden + 1, what=all_dense)
     bias_l2s = _per_layer("bias_l2", bias_l2, n_hidden + 1, what=all_dense)
@@ -284,6 +287,13 @@ def _per_layer(
     if not all(isinstance(v, (int, float, np.number)) and v == kind(v) and v >= low for v in values):
         raise ValueError(f"expected {kind.__name__} values >= {low} for {name}, got {value}.")
     return [kind(v) for v in values]
+
+
+def _fractions(name: str, value: Any, n_layers: int) -> list[float]:
+    fractions = _per_layer(name, value, n_layers)
+    if any(fraction >= 1 for fraction in fractions):
+        raise ValueError(f"expected float values below 1 for {name}, got {value}.")
+    return fractions
 
 
 def _l2(factor: float) -> keras.Regularizer | None:

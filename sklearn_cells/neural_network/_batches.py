@@ -16,6 +16,8 @@ from sklearn_cells._validation import BackedCells
 # Values of a dense block: 16 MB of float32. Cells on disk are read 64 MB at a time.
 BLOCK_SIZE = 2**22
 BACKED_BLOCK_SIZE = 2**24
+# Keras' Normalization takes no standard deviation below 1e-7.
+MAX_SCALE = 1e6
 # A block of cells on disk is put together of so many runs of neighbouring cells.
 RUNS_PER_BLOCK = 128
 
@@ -139,12 +141,15 @@ class KerasBatches(keras.utils.PyDataset):
 def center_and_scale(X, sample_weight: NDArray, norm: float) -> tuple[NDArray[np.float32], float]:
     """Give the weighted mean of the cells, and the factor that makes the norm around it `norm`.
 
-    That norm is the root mean square over the cells. Where all cells are the same, the factor is 1.
+    That norm is the root mean square over the cells. Where all cells are the same, the factor is 1;
+    it is at most `MAX_SCALE`.
     """
     sample_weight = sample_weight.astype(np.float64)
     total = sample_weight.sum()
     sums, squares, start = np.zeros(X.shape[1]), 0.0, 0
+    origin = dense_rows(X, slice(0, 1), (X.shape[1],))[0]  # sums of small differences round little
     for block in dense_blocks(X, (X.shape[1],)):
+        block = block - origin
         weights = sample_weight[start : start + len(block)]
         # einsum without BLAS, whose sums depend on the number of threads.
         sums += np.einsum("i,ij->j", weights, block)
@@ -152,5 +157,5 @@ def center_and_scale(X, sample_weight: NDArray, norm: float) -> tuple[NDArray[np
         start += len(block)
     mean = sums / total
     variance = squares / total - np.sum(mean**2)
-    scale = norm / np.sqrt(variance) if variance > 0 else 1.0
-    return mean.astype(np.float32), float(scale)
+    scale = min(norm / np.sqrt(variance), MAX_SCALE) if variance > 0 else 1.0
+    return (origin + mean).astype(np.float32), float(scale)

@@ -177,8 +177,9 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         The trained network.
 
     history_ : dict of list
-        `loss` and `accuracy` of each epoch, with `early_stopping` also `val_loss` and
-        `val_accuracy`. Of a loaded model it is empty.
+        `loss` and `accuracy` of each epoch, with `early_stopping` also `val_loss`, the weighted
+        mean of the cross-entropy of the cells set aside, and `val_accuracy`. Of a loaded model it
+        is empty.
 
     classes_ : ndarray of shape (n_classes,)
         The class labels, sorted.
@@ -204,9 +205,10 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     terms. Cells of weight zero are left out. So within one batch a weight of two is the same as
     the cell twice.
 
-    Sparse cells are made dense one minibatch at a time. Beside `X` as float32 CSR and the network,
-    memory is needed for some minibatches in `fit`, and in `predict` for 16 MB of cells and what the
-    layers make of them; the first convolution of the default CNN takes 16 times that.
+    Sparse cells are made dense in blocks. Beside `X` as float32 CSR and the network, memory is
+    needed for two blocks of 16 MB and some minibatches in `fit`, and in `predict` for 16 MB of
+    cells and what the layers make of them; the first convolution of the default CNN takes 16 times
+    that.
 
     The `predict` methods can be called from several threads at once; fits take turns.
 
@@ -373,9 +375,10 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one more epoch, on these cells.
 
-        The optimizer goes on where the last call ended, with a constant learning rate and without
-        early stopping. Centre and scale of the input stay those of the first cells. Balanced class
-        weights count all cells that were seen so far.
+        The optimizer goes on where the last call of `partial_fit` ended, and starts anew after
+        `fit`, with a constant learning rate and without early stopping. Centre and scale of the
+        input stay those of the first cells. Balanced class weights count all cells that were seen
+        so far.
 
         Parameters
         ----------
@@ -449,6 +452,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
 
         weights = sample_weight * self._weights_of_classes(classes, class_counts)[codes]
         rows, held_out = np.flatnonzero(weights), None
+        if not len(rows):
+            raise ValueError("all cells have weight zero: pass sample_weight and class_weight that leave some.")
         if self.early_stopping and not incremental:
             rows, held_out = self._split(rows, codes, seed)
 
@@ -500,9 +505,12 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         """Give the weight of each class; a class without cells of any weight has none."""
         present = counts > 0
         weights = np.zeros(len(classes), dtype=np.float32)
-        weights[present] = compute_class_weight(
-            self.class_weight, classes=classes[present], y=classes[present], sample_weight=counts[present]
-        )
+        if isinstance(self.class_weight, dict):
+            weights[:] = compute_class_weight(self.class_weight, classes=classes, y=classes)
+        else:
+            weights[present] = compute_class_weight(
+                self.class_weight, classes=classes[present], y=classes[present], sample_weight=counts[present]
+            )
         if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise ValueError(
                 f"expected class weights >= 0, not all of them zero, got class_weight={self.class_weight}."
@@ -528,7 +536,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         if not callable(self.architecture):
             build, names = BUILDERS[self.architecture]
             return build(n_genes, n_classes, seed=seed, **{name: getattr(self, name) for name in names})
-        with tensorflow_random_state(seed):
+        with _FIT_LOCK, tensorflow_random_state(seed):
             model = self.architecture(n_genes, n_classes)
         check_classifier_model(model, n_classes=n_classes, n_genes=n_genes)
         if model.compiled:
@@ -557,7 +565,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
                     f"optimizer={make!r} is not one that Keras knows: pass a name such as 'adam', 'sgd' or 'rmsprop', "
                     "or a class from keras.optimizers."
                 ) from error
-        return make(learning_rate=learning_rate)
+        return make(learning_rate=float(learning_rate))
 
     def _train_tensorflow(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state):
         """Train with the compiled loop; give the history and the state of the optimizer."""
@@ -586,7 +594,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         shape = {name: getattr(self, name) for name in names if name not in L2_PARAMETERS}
         inputs, outputs = int(np.prod(network.input_shape[1:])), network.output_shape[-1]
         key = repr((build, shape, inputs, outputs, optimizer_settings(optimizer)))
-        return shared_trainer(key, lambda: Trainer(build(inputs, outputs, **shape), optimizer, has_l2=True))
+        return shared_trainer(key, lambda: Trainer(build(inputs, outputs, seed=0, **shape), optimizer, has_l2=True))
 
     def _train_keras(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state):
         """Train with Keras `fit`; give the history and the state of the optimizer."""
@@ -614,13 +622,16 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             )
         ]
         if held_out is not None:
-            callbacks.append(keras.callbacks.EarlyStopping(patience=self.n_iter_no_change, restore_best_weights=True))
+            # Keras' own val_loss is a mean of the minibatches, whatever the weight of their cells.
+            stop = {"monitor": "val_cross_entropy", "mode": "min", "patience": self.n_iter_no_change}
+            callbacks.append(keras.callbacks.EarlyStopping(**stop, restore_best_weights=True))
         wrapped = _BatchedKerasClassifier(
             model=lambda: with_input_norm(network, center, scale),
             optimizer=optimizer,
             # A mean by weight, not by number of cells, makes a weight of two the same as the cell twice.
             loss=keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"),
             metrics=["accuracy"],
+            compile__weighted_metrics=[keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")],
             epochs=len(epochs),
             callbacks=callbacks,
             random_state=batches.seed,
@@ -634,8 +645,11 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             batches=keras_batches,
             validation=None if held_out is None else KerasBatches(held_out),
         )
-        names = [name for name in ("loss", "accuracy", "val_loss", "val_accuracy") if name in wrapped.history_]
-        return {name: wrapped.history_[name] for name in names}, [variable.numpy() for variable in optimizer.variables]
+        names = {"loss": "loss", "accuracy": "accuracy"}
+        if held_out is not None:
+            names |= {"val_loss": "val_cross_entropy", "val_accuracy": "val_accuracy"}
+        history = {name: wrapped.history_[keras_name] for name, keras_name in names.items()}
+        return history, [variable.numpy() for variable in optimizer.variables]
 
     def predict_proba(self, X):
         """Predict the probability of each class.

@@ -50,7 +50,7 @@ def native_log_held_back():
 # weight; and the products of minibatches are too small for many threads.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
-if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
     with native_log_held_back():
         importlib.import_module("tensorflow")
     # Every fit has a graph of its own, and TensorFlow takes several in a row for one that is made again.

@@ -70,22 +70,26 @@ class Trainer:
         is_large = network.count_params() >= HALVED_FROM or any(
             isinstance(layer, keras.layers.Conv2D) for layer in network.layers
         )
-        self._halved = is_large and all(isinstance(layer, HALVED_LAYERS) for layer in network.layers)
+        self._halved = is_large and all(
+            isinstance(layer, HALVED_LAYERS) and getattr(layer, "activity_regularizer", None) is None
+            for layer in network.layers
+        )
         config = optimizer.get_config()
         self._fused = (
             type(optimizer) is keras.optimizers.Adam
             and isinstance(config["learning_rate"], float)
             and not any(config[name] for name in NOT_FUSED)
+            and all(variable.constraint is None for variable in self.variables)
         )
         signature = [
             tf.TensorSpec([None, *network.input_shape[1:]], tf.float32),
             tf.TensorSpec([None], tf.int32),
             tf.TensorSpec([None], tf.float32),
         ]
-        vector, scalar = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.float32)
-        settings = [tf.TensorSpec(network.input_shape[1:], tf.float32), scalar, vector, tf.TensorSpec([], tf.int32)]
-        self._train_block = tf.function(self._train_block, input_signature=[*signature, *settings, vector])
-        self._test_block = tf.function(self._test_block, input_signature=[*signature, *settings])
+        signature += [tf.TensorSpec(network.input_shape[1:], tf.float32), tf.TensorSpec([], tf.float32)]
+        vector, batch_size = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)
+        self._train_block = tf.function(self._train_block, input_signature=[*signature, batch_size, vector, vector])
+        self._test_block = tf.function(self._test_block, input_signature=[*signature, batch_size])
 
     def start(self, network: keras.Model, optimizer_state: Sequence[NDArray] | None) -> None:
         """Take over the variables of a network of the same shape, and the state of an optimizer."""
@@ -137,7 +141,7 @@ class Trainer:
             1 shows a progress bar, 2 prints a line for each epoch.
         """
         center = center.reshape(batches.input_shape)
-        settings = [tf.constant(center), scale, self._l2, batches.batch_size]
+        settings = [tf.constant(center), scale, batches.batch_size]
         bar = keras.utils.Progbar(len(epochs)) if verbose == 1 else None
         history: dict[str, list[float]] = {}
         best_loss, best_weights, waited = np.inf, None, 0
@@ -147,11 +151,11 @@ class Trainer:
             per_block = batches.block_rows // batches.batch_size
             for i, block in enumerate(batches.blocks(epoch)):
                 steps = rates[i * per_block : (i + 1) * per_block]
-                totals += self._train_block(*block, *settings, steps).numpy()
+                totals += self._train_block(*block, *settings, self._l2, steps).numpy()
             logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
             if held_out is not None:
                 totals = sum(self._test_block(*block, *settings).numpy() for block in held_out.blocks(0))
-                logs |= {"val_loss": totals[0] / totals[2], "val_accuracy": totals[1] / totals[2]}
+                logs |= {"val_loss": totals[0] / totals[3], "val_accuracy": totals[1] / totals[2]}
             for name, value in logs.items():
                 history.setdefault(name, []).append(float(value))
             done = epoch - epochs.start + 1
@@ -174,7 +178,7 @@ class Trainer:
             _assign(self.network.variables, best_weights)
         return history
 
-    def _train_block(self, cells, codes, weights, center, scale, l2, batch_size, learning_rates):
+    def _train_block(self, cells, codes, weights, center, scale, batch_size, l2, learning_rates):
         totals = tf.zeros(3)
         for step in tf.range(tf.size(learning_rates)):
             batch = slice(step * batch_size, (step + 1) * batch_size)
@@ -187,20 +191,21 @@ class Trainer:
                     )
                     if penalty:
                         loss += self._penalty(l2)
-                gradients.append(tape.gradient(loss, [variable.value for variable in self.variables]))
+                values = [variable.value for variable in self.variables]
+                gradients.append(tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO))
                 batch_totals.append(tf.stack([loss, correct]))
             self._update([tf.add_n(parts) for parts in zip(*gradients, strict=True)], learning_rates[step])
             totals += _totals(tf.add_n(batch_totals), codes[batch])
         return totals
 
-    def _test_block(self, cells, codes, weights, center, scale, l2, batch_size):
-        totals = tf.zeros(3)
+    def _test_block(self, cells, codes, weights, center, scale, batch_size):
+        """Give the weighted sum of the cross-entropies, the correct cells, the cells and their weight."""
+        totals = tf.zeros(4)
         for start in tf.range(0, tf.size(codes), batch_size):
             batch = slice(start, start + batch_size)
-            loss, correct = self._losses(
-                (cells[batch] - center) * scale, codes[batch], _shares(weights[batch]), training=False
-            )
-            totals += _totals(tf.stack([loss + self._penalty(l2), correct]), codes[batch])
+            loss, correct = self._losses((cells[batch] - center) * scale, codes[batch], weights[batch], training=False)
+            n_cells = tf.cast(tf.size(codes[batch]), tf.float32)
+            totals += tf.stack([loss, correct, n_cells, tf.reduce_sum(weights[batch])])
         return totals
 
     def _parts(self, codes):
@@ -210,11 +215,11 @@ class Trainer:
         half = (tf.size(codes) + 1) // 2
         return [(slice(None, half), True), (slice(half, None), False)]
 
-    def _losses(self, cells, codes, shares, training):
-        """Give the cross-entropy of cells, each with its share of the minibatch, and the number of correct ones."""
+    def _losses(self, cells, codes, weights, training):
+        """Give the weighted sum of the cross-entropies of cells, and the number of correct ones."""
         probabilities = self.network(cells, training=training)
         correct = tf.equal(tf.argmax(probabilities, axis=1, output_type=tf.int32), codes)
-        return self._loss(codes, probabilities, sample_weight=shares), tf.reduce_sum(tf.cast(correct, tf.float32))
+        return self._loss(codes, probabilities, sample_weight=weights), tf.reduce_sum(tf.cast(correct, tf.float32))
 
     def _penalty(self, l2):
         """Give the L2 terms of the weights, and what the layers of the network add to the loss."""
