@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
+from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence, js_divergence_test
 from sklearn_cells.pipeline import make_cell_pipeline
 from sklearn_cells.preprocessing import LogNormalizer, VarianceStabilizer
 
@@ -15,6 +15,7 @@ __all__ = [
     "VarianceStabilizer",
     "__version__",
     "js_divergence",
+    "js_divergence_test",
     "make_cell_pipeline",
     "read_cells",
 ]

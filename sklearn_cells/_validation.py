@@ -15,9 +15,11 @@ from sklearn.utils.validation import validate_data
 
 __all__ = [
     "BackedCells",
+    "DaskCells",
     "Interval",
     "RealNotInt",
     "StrOptions",
+    "check_block",
     "check_cells",
     "check_feature_names_in",
     "check_genes",
@@ -25,6 +27,7 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "is_anndata",
+    "is_dask",
     "validate_params",
 ]
 
@@ -78,7 +81,47 @@ class BackedCells:
         return X
 
 
-def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=False, backed=False):
+class DaskCells:
+    """Cells of a Dask array, of which blocks of rows are checked where they are computed.
+
+    Parameters
+    ----------
+    X : dask.array.Array of shape (n_cells, n_genes)
+        Blocks are ndarrays or sparse.
+
+    gene_names : Index, default=None
+        The names of the genes.
+    """
+
+    def __init__(self, X, gene_names=None):
+        if np.isnan(X.shape[0]):
+            raise ValueError(
+                "the Dask array does not know how many cells its blocks have: X.compute_chunk_sizes() does."
+            )
+        self.shape = X.shape
+        X = X.rechunk({1: -1})
+        ends = np.cumsum(X.chunks[0])
+        self.rows = [slice(end - size, end) for end, size in zip(ends, X.chunks[0], strict=True)]
+        self.blocks = X.to_delayed().ravel().tolist()
+        self.gene_names = gene_names
+
+
+def check_block(block, gene_names, first_cell):
+    """Validate a block of rows of counts that was computed."""
+    X = check_array(block, accept_sparse="csr", dtype=COUNT_DTYPES, ensure_all_finite=False, ensure_min_samples=0)
+    _check_values(X, gene_names, counts=True, cells=np.arange(first_cell, first_cell + X.shape[0]))
+    if sp.issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X
+
+
+def is_dask(X) -> bool:
+    """Tell a Dask array, or a view of one in AnnData, without importing Dask."""
+    return any(base.__module__.startswith("dask.array") for base in type(X).__mro__)
+
+
+def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=False, backed=False, dask=False):
     """Validate a cells x genes matrix and return it as an array or as CSR or CSC.
 
     Parameters
@@ -102,9 +145,12 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
         Whether AnnData on disk stays there, to be read and checked by rows, instead of being
         loaded as a whole.
 
+    dask : bool, default=False
+        Whether a Dask array is left to be computed and checked by blocks, likewise.
+
     Returns
     -------
-    X : ndarray, CSR, CSC or BackedCells of shape (n_cells, n_genes)
+    X : ndarray, CSR, CSC, BackedCells or DaskCells of shape (n_cells, n_genes)
         The input itself where it needs no conversion; entries that are stored twice are summed.
 
     Raises
@@ -128,9 +174,16 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
                 raise ValueError(f"Found array with shape={X.shape} while a minimum of 1 cell and 1 gene is required.")
             return BackedCells(X, dtype, counts)
         X = X.to_memory().X if X.isbacked else X.X
+        if is_dask(X) and dask:
+            return DaskCells(X, gene_names)
+        X = X.compute() if is_dask(X) else X
         X = check_array(X, estimator=estimator, input_name="X", **options)
+    elif is_dask(X) and dask:
+        if estimator is not None:
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return DaskCells(X)
     elif estimator is not None:
-        X = validate_data(estimator, X, reset=reset, **options)
+        X = validate_data(estimator, X.compute() if is_dask(X) else X, reset=reset, **options)
     else:
         X = check_array(X, input_name="X", **options)
     _check_values(X, gene_names, counts)

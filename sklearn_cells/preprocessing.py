@@ -284,7 +284,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         self._holds_counts = _warn_unless_counts(X)
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
-            divergences = js_divergence(X, y)
+            divergences = js_divergence(X, y, bins="auto")
             if divergences.any():
                 self.gene_weights_ = (divergences / divergences.mean()) ** self.divergence_power
         self._normalizer = LogNormalizer(self.target_sum).fit(X)

@@ -27,8 +27,11 @@ def expected_failures(estimator):
 
 @parametrize_with_checks(
     [
-        JSDivergenceSelector(1),
-        JSDivergenceSelector(0.5, weights="prior"),
+        # The checks pass continuous values, which need bins.
+        JSDivergenceSelector(1, bins="auto"),
+        JSDivergenceSelector(0.5, weights="prior", bins=3, bias_correction="miller-madow"),
+        JSDivergenceSelector(1, bins="auto", bias_correction="permutation", n_permutations=5),
+        JSDivergenceSelector(2, bins="auto", redundancy="jmi"),
         LogNormalizer(),
         LogNormalizer(target_sum=100),
         LogNormalizer(target_sum="median"),
@@ -39,6 +42,6 @@ def expected_failures(estimator):
     expected_failed_checks=expected_failures,
 )
 @pytest.mark.filterwarnings("ignore:VarianceStabilizer expects counts:UserWarning")
-@pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p:UserWarning")  # the checks pass continuous values
+@pytest.mark.filterwarnings("ignore:n_features_to_select=2, but X has only 1 genes:UserWarning")
 def test_estimator_checks(estimator, check):
     check(estimator)

@@ -1,7 +1,5 @@
 """The (gene, count, class) table, against counting by hand and by brute force."""
 
-import warnings
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sklearn_cells.feature_selection import _count_table
-from sklearn_cells.feature_selection._count_table import count_table
+from sklearn_cells.feature_selection._count_table import add_tables, count_table, pooled
 
 CONTAINERS = [np.asarray, np.asfortranarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_array]
 
@@ -64,13 +62,45 @@ def test_log1p_gives_the_table_of_the_counts(dtype):
     assert as_dict(count_table(np.log1p(X.astype(dtype)), codes, 2)) == counted_one_by_one(X, codes)
 
 
-def test_other_values_are_told_apart_and_draw_a_warning():
-    X = np.array([[0.25, 0.0], [0.25, 1.5], [0.75, 0.5]])
-    with pytest.warns(UserWarning, match="neither counts nor log1p of counts"):
-        table = count_table(X, np.array([0, 0, 1]), 2)
-    bits = {value: int(np.float32(value).view(np.uint32)) for value in (0.25, 0.5, 0.75, 1.5)}
-    expected = {(0, bits[0.25], 0): 2, (0, bits[0.75], 1): 1, (1, bits[1.5], 0): 1, (1, bits[0.5], 1): 1}
-    assert as_dict(table) == expected
+def test_other_values_are_refused_or_taken_to_a_precision_of_a_32nd():
+    X = np.array([[0.25, 0.0], [0.2501, 1.5], [0.75, 1.55]])
+    codes = np.array([0, 0, 1])
+    with pytest.raises(ValueError, match="neither counts nor log1p of counts.*set bins='auto'"):
+        count_table(X, codes, 2)
+    table = count_table(X, codes, 2, continuous=True)
+    assert not table.of_counts
+    assert table.gene.tolist() == [0, 0, 1, 1]
+    assert table.n_cells.tolist() == [2, 1, 1, 1]
+    assert (np.diff(table.count.reshape(2, 2)) > 0).all()  # in the order of the values
+    for container in (sp.csr_array, sp.csc_array):
+        assert as_dict(count_table(container(X), codes, 2, continuous=True)) == as_dict(table)
+
+
+def test_cells_of_weight_zero_leave_no_trace():
+    X = np.array([[1, 0], [7, 2], [3, 4]])
+    table = count_table(X, np.array([0, 1, 1]), 2, np.array([1.0, 0.0, 2.0]))
+    assert as_dict(table) == {(0, 1, 0): 1, (0, 3, 1): 2, (1, 4, 1): 2}
+
+
+def test_pooled_counts_have_about_as_many_cells_each():
+    X = np.repeat([0, 1, 2, 3, 4, 9], [10, 4, 3, 3, 1, 1])[:, np.newaxis]
+    codes = np.arange(len(X)) % 2
+    table = count_table(X, codes, 2)
+    expected = np.repeat([0, 1, 2, 3], [10, 4, 3, 5])[:, np.newaxis]
+    assert as_dict(pooled(table, np.array([3]))) == counted_one_by_one(expected, codes)
+    assert as_dict(pooled(table, np.array([1]))) == counted_one_by_one(np.minimum(X, 1), codes)
+    joined = pooled(table, np.array([3]), zeros_apart=False)
+    assert as_dict(joined) == counted_one_by_one((expected - 1).clip(0), codes)
+    assert joined.class_sizes.tolist() == table.class_sizes.tolist()
+
+
+def test_table_without_counts_goes_with_any_other():
+    nothing = count_table(np.zeros((2, 1)), np.array([0, 1]), 2)
+    other = count_table(np.array([[0.3], [0.0]]), np.array([0, 1]), 2, continuous=True)
+    assert not add_tables([nothing, other]).of_counts
+    assert add_tables([nothing, other]).class_sizes.tolist() == [2, 2]
+    with pytest.raises(ValueError, match="some blocks of cells hold counts"):
+        add_tables([other, count_table(np.ones((2, 1)), np.array([0, 1]), 2)])
 
 
 def test_stored_zeros_are_zeros():
@@ -87,20 +117,19 @@ def test_matrix_without_counts_gives_an_empty_table():
 
 
 @given(
-    arrays(
-        np.int64, st.tuples(st.integers(1, 12), st.integers(1, 6)), elements=st.integers(0, 2**33) | st.integers(0, 3)
-    ),
+    arrays(np.int64, st.tuples(st.integers(1, 12), st.integers(1, 6)), elements=st.integers(0, 2**32 - 1)),
     st.integers(0, 2**32 - 1),
 )
 def test_any_counts(X, seed):
     codes = np.random.default_rng(seed).integers(3, size=len(X))
-    values = X if X.max() < _count_table.N_COUNTS else X.astype(np.float32).view(np.uint32)
-    expected = counted_one_by_one(values, codes)
+    expected = counted_one_by_one(X, codes)
     for container in (np.asarray, sp.csr_array, sp.csc_array):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # counts beyond 2**32 are taken as float32
-            found = as_dict(count_table(container(X), codes, 3))
-        assert found == expected
+        assert as_dict(count_table(container(X), codes, 3)) == expected
+
+
+def test_counts_too_large_for_a_key_are_refused():
+    with pytest.raises(ValueError, match="neither counts nor log1p of counts"):
+        count_table(np.array([[2**32], [1]]), np.array([0, 1]), 2)
 
 
 def test_tallies_are_added_before_they_pile_up(monkeypatch):
@@ -128,7 +157,7 @@ def test_log1p_of_counts_in_float32_kept_as_float64():
 
 def test_large_continuous_values_are_not_taken_for_log1p_of_counts():
     X = np.random.default_rng(0).uniform(12, 14, size=(40, 3)).astype(np.float32)
-    with pytest.warns(UserWarning, match="neither counts nor log1p of counts"):
+    with pytest.raises(ValueError, match="neither counts nor log1p of counts"):
         count_table(X, np.arange(40) % 2, 2)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import chain
 
 import joblib
 import numpy as np
@@ -17,6 +17,10 @@ BLOCK_SIZE = 2**20
 
 # Counts below this are tallied in an array, the few larger ones by sorting.
 SMALL_COUNT = 32
+
+# Bits of a float32 that are dropped of values that are no counts: 5 of the 23 after the binary point are kept, so that
+# such values repeat too.
+DROPPED_BITS = 18
 
 # A gene, a count and a class are packed into one int64 key; counts take this many values.
 N_COUNTS = 2**32
@@ -35,7 +39,11 @@ class CountTable:
     n_cells: NDArray[np.float64]  # the sum of their weights
     class_sizes: NDArray[np.float64]
     n_genes: int
-    of_counts: bool = True  # or of other values, numbered
+    of_counts: bool = True  # or of other values, numbered in their order
+
+    def __getstate__(self):
+        """Leave out what is computed from the fields."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def gene(self) -> NDArray[np.int64]:
@@ -57,6 +65,31 @@ class CountTable:
         """The class of each entry."""
         return self.keys % len(self.class_sizes)
 
+    @cached_property
+    def row(self) -> NDArray[np.int64]:
+        """The row of each entry: the number of its (gene, count) among those that occur."""
+        return np.cumsum(np.diff(self.gene_and_count, prepend=-1) != 0) - 1
+
+    @cached_property
+    def row_gene(self) -> NDArray[np.int64]:
+        """The gene of each row."""
+        return self.gene[np.flatnonzero(np.diff(self.row, prepend=-1))]
+
+    @cached_property
+    def row_cells(self) -> NDArray[np.float64]:
+        """The cells of each row."""
+        return np.bincount(self.row, self.n_cells, len(self.row_gene)).astype(np.float64)
+
+    @cached_property
+    def gene_cells(self) -> NDArray[np.float64]:
+        """The cells of each gene that show any count of it."""
+        return np.bincount(self.row_gene, self.row_cells, self.n_genes).astype(np.float64)
+
+    @property
+    def total(self) -> float:
+        """All cells."""
+        return float(self.class_sizes.sum())
+
 
 Tally = tuple[NDArray[np.int64], NDArray[np.float64]]  # sorted keys, how many cells have each
 
@@ -67,19 +100,26 @@ class NeitherCountsNorLog1pError(ValueError):
     def __init__(self):
         super().__init__(
             "X holds neither counts nor log1p of counts. Values that are scaled by depth or otherwise continuous "
-            "hardly repeat, and then the divergence is close to its maximum for every gene: rank the genes on counts."
+            "hardly repeat, and then the divergence is close to its maximum for every gene: pass raw counts, such as "
+            "those in adata.layers['counts'] or adata.raw, or set bins='auto'."
         )
 
 
-def count_table(X, class_codes: NDArray[np.int64], n_classes: int, sample_weight: NDArray | None = None) -> CountTable:
+def count_table(
+    X,
+    class_codes: NDArray[np.int64],
+    n_classes: int,
+    sample_weight: NDArray | None = None,
+    *,
+    continuous: bool = False,
+) -> CountTable:
     """Tabulate counts by gene and class.
 
     Parameters
     ----------
     X : ndarray, CSR or CSC of shape (n_cells, n_genes)
         Finite values >= 0, none of them stored twice. Counts and log1p of counts give the same
-        table. Any other values are taken as they are, with a warning: each distinct float32 value
-        is a count of its own.
+        table.
 
     class_codes : ndarray of shape (n_cells,)
         The class of each cell, 0 to `n_classes` - 1.
@@ -90,6 +130,9 @@ def count_table(X, class_codes: NDArray[np.int64], n_classes: int, sample_weight
     sample_weight : ndarray of shape (n_cells,), default=None
         How many cells each one stands for.
 
+    continuous : bool, default=False
+        Whether values that are neither are taken, to a precision of 1/32 of each.
+
     Returns
     -------
     table : CountTable
@@ -99,6 +142,9 @@ def count_table(X, class_codes: NDArray[np.int64], n_classes: int, sample_weight
 
     Raises
     ------
+    NeitherCountsNorLog1pError
+        If values are neither, unless they are `continuous`.
+
     ValueError
         If there are so many genes and classes that a key would overflow.
     """
@@ -115,13 +161,25 @@ def count_table(X, class_codes: NDArray[np.int64], n_classes: int, sample_weight
     of_counts = True
     try:
         keys, n_cells = _add(tallies(X, class_codes, n_classes, weights, is_log1p))
-    except NeitherCountsNorLog1pError as error:
-        warnings.warn(str(error), UserWarning, stacklevel=2)
+    except NeitherCountsNorLog1pError:
+        if not continuous:
+            raise
         keys, n_cells = _add(tallies(_numbered(X), class_codes, n_classes, weights, False))
         of_counts = False
-    counted = keys // n_classes % N_COUNTS > 0  # sparse input may store zeros
+    counted = (keys // n_classes % N_COUNTS > 0) & (n_cells > 0)  # sparse input may store zeros
     class_sizes = np.bincount(class_codes, weights, minlength=n_classes).astype(np.float64)
     return CountTable(keys[counted], n_cells[counted], class_sizes, X.shape[1], of_counts)
+
+
+def tabulated(X: sp.csc_array, of_counts: bool) -> sp.csc_array:
+    """Give values of cells as they stand in their table: counts, or numbers of other values."""
+    from sklearn_cells.feature_selection._kernels import are_counts
+
+    if not of_counts:
+        return _numbered(X)
+    if are_counts(X.data):
+        return X
+    return sp.csc_array((np.rint(np.expm1(X.data.astype(np.float64))), X.indices, X.indptr), shape=X.shape)
 
 
 def add_tables(tables: Iterable[CountTable]) -> CountTable:
@@ -130,22 +188,57 @@ def add_tables(tables: Iterable[CountTable]) -> CountTable:
     Raises
     ------
     ValueError
-        If some tables are of counts and others not.
+        If some tables are of counts and others not; those without any are both.
     """
     tables = iter(tables)
     first = next(tables)
-    sizes = first.class_sizes.copy()
+    sizes = np.zeros_like(first.class_sizes)
+    of_counts: set[bool] = set()
 
     def tallies():
-        yield first.keys, first.n_cells
-        for table in tables:
-            if table.of_counts != first.of_counts:
-                raise ValueError("some blocks of cells hold counts or log1p of counts, others neither: pass counts.")
+        for table in chain([first], tables):
+            if len(table.keys):
+                of_counts.add(table.of_counts)
+            if len(of_counts) > 1:
+                raise ValueError(
+                    "some blocks of cells hold counts or log1p of counts, others neither: pass the same for all cells."
+                )
             sizes[:] += table.class_sizes
             yield table.keys, table.n_cells
 
     keys, n_cells = _add(tallies())
-    return CountTable(keys, n_cells, sizes, first.n_genes, first.of_counts)
+    return CountTable(keys, n_cells, sizes, first.n_genes, of_counts != {False})
+
+
+def pooled(table: CountTable, n_bins: NDArray[np.int64], zeros_apart: NDArray[np.bool_] | bool = True) -> CountTable:
+    """Pool neighbouring counts of each gene into bins of about as many cells each.
+
+    Parameters
+    ----------
+    table : CountTable
+        The counts.
+
+    n_bins : ndarray of shape (n_genes,)
+        How many bins there are at most for the counts above zero, one at least.
+
+    zeros_apart : bool or ndarray of shape (n_genes,), default=True
+        Whether zeros stay alone, or join the first bin.
+
+    Returns
+    -------
+    table : CountTable
+        Its counts are the numbers of the bins.
+    """
+    below = np.cumsum(table.row_cells) - table.row_cells / 2
+    genes = table.row_gene
+    below -= (np.cumsum(table.gene_cells) - table.gene_cells)[genes]  # the cells of genes before
+    share = below / table.gene_cells[genes]
+    bins = np.clip((share * n_bins[genes]).astype(np.int64), 0, n_bins[genes] - 1)
+    bins += np.broadcast_to(zeros_apart, table.n_genes)[genes]
+    counted = bins[table.row] > 0
+    keys = (genes * N_COUNTS + bins)[table.row] * len(table.class_sizes) + table.class_code
+    keys, n_cells = _merge([(keys[counted], table.n_cells[counted])])
+    return CountTable(keys, n_cells, table.class_sizes, table.n_genes)
 
 
 def _tallies_by_class(X, class_codes, n_classes, weights, is_log1p) -> Iterator[Tally]:
@@ -201,10 +294,10 @@ def _in_threads(function: Callable, items: Iterable, n_stored: int) -> Iterator[
 
 
 def _numbered(X):
-    """Replace values by the bits of their float32, which for values >= 0 are whole numbers in the same order."""
+    """Replace values by the first bits of their float32, which for values >= 0 are whole numbers in the same order."""
     if not sp.issparse(X):
-        return X.astype(np.float32, order="C").view(np.uint32)
-    return type(X)((X.data.astype(np.float32).view(np.uint32), X.indices, X.indptr), shape=X.shape)
+        return X.astype(np.float32, order="C").view(np.uint32) >> DROPPED_BITS
+    return type(X)((X.data.astype(np.float32).view(np.uint32) >> DROPPED_BITS, X.indices, X.indptr), shape=X.shape)
 
 
 def _chunks(indices: NDArray, size: int) -> Iterator[NDArray]:

@@ -40,9 +40,8 @@ def class_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDAr
     gene_and_class = table.gene * len(weights) + class_code
 
     share = table.n_cells / sizes[class_code]
-    gene_and_count = np.cumsum(np.diff(table.gene_and_count, prepend=-1) != 0) - 1
-    mixture = np.bincount(gene_and_count, weights=weights[class_code] * share)
-    terms = rel_entr(share, mixture[gene_and_count])
+    mixture = np.bincount(table.row, weights=weights[class_code] * share)
+    terms = rel_entr(share, mixture[table.row])
     contributions = np.bincount(gene_and_class, weights=terms, minlength=np.prod(shape)).reshape(shape)
 
     n_nonzero = np.bincount(gene_and_class, weights=table.n_cells, minlength=np.prod(shape)).reshape(shape)

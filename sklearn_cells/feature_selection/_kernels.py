@@ -10,6 +10,8 @@ from sklearn_cells.feature_selection._count_table import N_COUNTS
 # Counts that log1p values are looked up for; those of others are computed.
 LOG1P = np.log1p(np.arange(32.0))
 BETWEEN = np.log1p(np.arange(32.0) + 0.5)
+# Levels of the counts of a gene where genes are compared with each other.
+N_LEVELS = 4
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 
@@ -164,3 +166,142 @@ def tally_columns(indptr, cells, values, is_log1p, first_gene, codes, n_classes,
                 n_cells[n_keys] = weights[cell]
                 n_keys += 1
     return n_keys
+
+
+@njit(nogil=True, cache=True)
+def null_divergences(genes, starts, row_cells, class_sizes, weights, n_permutations, seed):
+    """Draw the divergences of genes where labels are permuted.
+
+    Parameters
+    ----------
+    genes : ndarray of int
+        The genes to draw for.
+
+    starts : ndarray of shape (n_genes + 1,)
+        Where the rows of each gene start.
+
+    row_cells : ndarray of shape (n_rows,), int64
+        How many cells show each count above zero.
+
+    class_sizes : ndarray of shape (n_classes,), int64
+        How many cells are of each class.
+
+    weights : ndarray of shape (n_classes,)
+        The weights of the classes in the divergence.
+
+    n_permutations : int
+        The number of draws.
+
+    seed : int
+        Of the generators of the genes.
+
+    Returns
+    -------
+    divergences : ndarray of shape (len(genes), n_permutations), in nats
+        The draws.
+    """
+    n_classes, total = len(class_sizes), class_sizes.sum()
+    drawn = np.zeros((len(genes), n_permutations))
+    left, cells = np.empty(n_classes, np.int64), np.empty(n_classes, np.int64)
+    for i in range(len(genes)):
+        rows = row_cells[starts[genes[i]] : starts[genes[i] + 1]]
+        if len(rows) == 0:
+            continue
+        np.random.seed((seed + genes[i]) % 2**32)  # noqa: NPY002  (numba's own, of this thread)
+        for permutation in range(n_permutations):
+            left[:] = class_sizes
+            n_left, result = total, 0.0
+            for row in range(len(rows)):
+                draw_cells(left, n_left, rows[row], cells)
+                n_left -= rows[row]
+                result += divergence_of_row(cells, class_sizes, weights)
+            drawn[i, permutation] = result + divergence_of_row(left, class_sizes, weights)  # the zeros
+    return drawn
+
+
+@njit(inline="always")
+def draw_cells(left, n_left, n, cells):
+    """Draw `n` cells of those that are left of each class, without replacement: multivariate hypergeometric."""
+    cells[:] = 0
+    if n < len(left):
+        for drawn in range(n):
+            place, code = np.random.randint(0, n_left - drawn), 0  # noqa: NPY002
+            while place >= left[code]:
+                place -= left[code]
+                code += 1
+            cells[code] += 1
+            left[code] -= 1
+        return
+    for code in range(len(left)):
+        n_left -= left[code]
+        if n == 0 or left[code] == 0:
+            continue
+        cells[code] = n if n_left == 0 else np.random.hypergeometric(left[code], n_left, n)  # noqa: NPY002
+        n -= cells[code]
+        left[code] -= cells[code]
+
+
+@njit(inline="always")
+def divergence_of_row(cells, class_sizes, weights):
+    """Give what one count of a gene adds to its divergence."""
+    mixture, result = 0.0, 0.0
+    for code in range(len(cells)):
+        if cells[code] > 0:
+            share = cells[code] / class_sizes[code]
+            mixture += weights[code] * share
+            result += weights[code] * share * math.log(share)
+    return result - mixture * math.log(mixture) if mixture > 0 else 0.0
+
+
+@njit(nogil=True, cache=True)
+def shared_information(indptr, cells, levels, genes, groups, n_classes, weights, information):
+    """Give what each of some genes tells of the (level, class) and of the level of another gene.
+
+    Parameters
+    ----------
+    indptr, cells, levels : ndarray
+        A CSC matrix of levels, 0 to `N_LEVELS` - 1.
+
+    genes : ndarray of int
+        The columns to compare.
+
+    groups : ndarray of shape (n_cells,)
+        The level of the other gene times `n_classes`, plus the class of each cell.
+
+    n_classes : int
+        The number of classes.
+
+    weights : ndarray of shape (n_cells,)
+        The weight of each cell; they sum to 1.
+
+    information : ndarray of shape (n_columns, 2), in nats
+        Both are written to the rows of the genes.
+    """
+    n_groups = N_LEVELS * n_classes
+    of_groups = np.zeros(n_groups)
+    for cell in range(len(groups)):
+        of_groups[groups[cell]] += weights[cell]
+    entropy_of_groups = entropy_of(of_groups)
+    entropy_of_other = entropy_of(of_groups.reshape(N_LEVELS, n_classes).sum(axis=1))
+    table = np.empty((N_LEVELS, n_groups))
+    for gene in genes:
+        table[1:] = 0
+        table[0] = of_groups
+        for entry in range(indptr[gene], indptr[gene + 1]):
+            cell = cells[entry]
+            table[levels[entry], groups[cell]] += weights[cell]
+        table[0] -= table[1:].sum(axis=0)
+        both = table.reshape(N_LEVELS, N_LEVELS, n_classes).sum(axis=2)
+        alone = entropy_of(both.sum(axis=1))
+        information[gene, 0] = alone + entropy_of_groups - entropy_of(table.ravel())
+        information[gene, 1] = alone + entropy_of_other - entropy_of(both.ravel())
+
+
+@njit(inline="always")
+def entropy_of(shares):
+    """Give the entropy of a distribution, in nats; what rounding leaves of nothing counts as nothing."""
+    entropy = 0.0
+    for share in shares:
+        if share > 1e-15:
+            entropy -= share * math.log(share)
+    return entropy

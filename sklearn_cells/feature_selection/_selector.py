@@ -1,106 +1,39 @@
 """JSDivergenceSelector: the genes whose counts differ most between the classes."""
 
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._validation import (
-    BackedCells,
     Interval,
     RealNotInt,
     StrOptions,
     check_cells,
     check_labels,
-    check_sample_weight,
     fit_context,
     is_anndata,
-    validate_params,
+    is_dask,
 )
-from sklearn_cells.feature_selection._count_table import add_tables, count_table
-from sklearn_cells.feature_selection._divergence import divergence
-
-# Values of a block of cells on disk, zeros included: 128 MB of float32 if it were dense.
-BACKED_BLOCK_SIZE = 2**25
-
-WEIGHTS = StrOptions({"uniform", "prior"})
+from sklearn_cells.feature_selection._chance import g_test, gamma_test, miller_madow_bias, permutation_moments
+from sklearn_cells.feature_selection._count_table import CountTable, add_tables, tabulated
+from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
+from sklearn_cells.feature_selection._redundancy import CRITERIA, choose, gene_levels, level_edges
+from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, columns_of, tabulate
 
 
-@validate_params(
-    {"X": "no_validation", "y": "no_validation", "weights": [WEIGHTS], "sample_weight": ["array-like", None]},
-    prefer_skip_nested_validation=True,
-)
-def js_divergence(X, y, *, weights="uniform", sample_weight=None):
-    """Jensen-Shannon divergence of each gene's counts across the classes.
-
-    Parameters
-    ----------
-    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Counts or log1p of counts; both give the same numbers.
-
-    y : array-like of shape (n_cells,)
-        The class of each cell.
-
-    weights : {"uniform", "prior"}, default="uniform"
-        Whether each class weighs the same or as its share of the cells.
-
-    sample_weight : array-like of shape (n_cells,), default=None
-        The weight of each cell, >= 0. A weight of two is the same as the cell twice.
-
-    Returns
-    -------
-    divergences : ndarray of shape (n_genes,), in nats
-        See :class:`JSDivergenceSelector` for the formula and its pitfalls.
-
-    Raises
-    ------
-    ValueError
-        If a value is negative, NaN or infinite, or if `y` does not hold one label of at least two
-        classes for each cell.
-
-    See Also
-    --------
-    JSDivergenceSelector : Selects the genes with the greatest divergence.
-    sklearn.feature_selection.mutual_info_classif : The same numbers for `weights="prior"` and
-        `discrete_features=True`, gene by gene.
-
-    Examples
-    --------
-    The first gene tells the classes apart, the second half so, the third not at all:
-
-    >>> from sklearn_cells.feature_selection import js_divergence
-    >>> X = [[0, 0, 1], [0, 1, 1], [3, 1, 1], [3, 1, 1]]
-    >>> js_divergence(X, ["B", "B", "T", "T"]).round(4)
-    array([0.6931, 0.2158, 0.    ])
-
-    It serves as a score function:
-
-    >>> from sklearn.feature_selection import SelectKBest
-    >>> SelectKBest(js_divergence, k=1).fit(X, ["B", "B", "T", "T"]).get_support()
-    array([ True, False, False])
-    """
-    X = check_cells(X, counts=True, backed=True)
-    classes, codes = check_labels(y, X.shape[0])
-    return divergence(_tabulate(X, codes, len(classes), sample_weight), weights)
-
-
-def _tabulate(X, codes, n_classes, sample_weight):
-    """Make the count table of cells in memory, or of cells on disk in blocks."""
-    if sample_weight is not None:
-        sample_weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not isinstance(X, BackedCells):
-        return count_table(X, codes, n_classes, sample_weight)
-    n_rows = max(1, BACKED_BLOCK_SIZE // X.shape[1])
-    blocks = (slice(start, start + n_rows) for start in range(0, X.shape[0], n_rows))
-    return add_tables(
-        count_table(X[rows], codes[rows], n_classes, None if sample_weight is None else sample_weight[rows])
-        for rows in blocks
-    )
+def _needs_no_pairs(selector):
+    if selector.redundancy is not None:
+        raise AttributeError("redundancy compares genes in all cells: call fit, or set redundancy=None.")
+    return True
 
 
 class JSDivergenceSelector(SelectorMixin, BaseEstimator):
@@ -112,18 +45,59 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_features_to_select : int or float, default=1000
-        The number of genes to keep, or the fraction of them if between 0 and 1. With fewer genes
-        than that in `X`, all are kept and a warning says so.
+    n_features_to_select : int, float or None, default=1000
+        The number of genes to keep, or the fraction of them if between 0 and 1; None keeps all that
+        `max_fdr` leaves. With fewer genes than that in `X`, all are kept and a warning says so.
 
     weights : {"uniform", "prior"}, default="uniform"
         Whether each class weighs the same, so that rare classes get their genes, or as its share
         of the cells.
 
+    bins : int, "auto" or None, default=None
+        Into how many bins of about as many cells each the values above zero of a gene are pooled,
+        at most; zeros stay alone. "auto" leaves counts and log1p of counts exact and makes up to 10
+        bins of other values, fewer for genes that few cells show. None compares counts exactly and
+        refuses other values.
+
+    bias_correction : {"miller-madow", "permutation"} or None, default=None
+        What is subtracted from each divergence for chance: a formula of the number of values and
+        cells, the mean over permuted labels, which is better where classes have few cells, or
+        nothing. Corrected divergences of genes that say nothing scatter around 0.
+
+    n_permutations : int, default=100
+        How many permutations "permutation" draws.
+
+    max_fdr : float or None, default=None
+        The false discovery rate (Benjamini-Hochberg) that the p-values of the genes to keep must
+        not exceed. None does not look at p-values.
+
+    redundancy : {"mrmr", "jmi", "cmim"} or None, default=None
+        The criterion by which genes are chosen one after the other, so that they do not repeat what
+        chosen ones say: minimum redundancy and maximum relevance, joint mutual information, or
+        conditional mutual information maximisation [2]_. None takes the most divergent ones.
+
+    n_candidates : int or None, default=None
+        The number of most divergent genes that `redundancy` chooses from. None is twice the number
+        of genes to keep, 1,000 at least.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the permutations.
+
     Attributes
     ----------
     divergences_ : ndarray of shape (n_features_in_,), in nats
-        The divergence of each gene, between 0 and the entropy of the class weights.
+        The divergence of each gene, between 0 and the entropy of the class weights, less the
+        correction.
+
+    pvalues_ : ndarray of shape (n_features_in_,)
+        How likely a gene that says nothing of the class has that much: by the G-test or, with
+        `bias_correction="permutation"`, by permutations.
+
+    contributions_ : ndarray of shape (n_features_in_, n_classes), in nats
+        What each class adds to the divergence, not corrected.
+
+    ranking_ : ndarray of shape (n_features_in_,)
+        The rank of each gene, from 1; the selected ones have the first ranks.
 
     classes_ : ndarray of shape (n_classes,)
         The class labels, sorted.
@@ -160,16 +134,30 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
     into the list by chance.
 
     Counts are compared exactly, so any one-to-one function of the count gives the same divergence:
-    log1p does, scaling each cell to a common depth does not. Values that are neither counts nor
-    log1p of counts draw a warning.
+    log1p does, scaling each cell to a common depth does not. With `bins`, values that are no counts
+    are first rounded to a precision of 1/32 of each.
+
+    The G-test is that of count and class, whatever the `weights`, on counts that are pooled with
+    their neighbours into 10 bins at most, of five cells of each class in the mean. With
+    permutations, the p-value is that of a gamma distribution with their mean and variance, so that
+    small ones need not many. Both assume that cells are independent: cells of few donors are less so than they
+    look.
+
+    `redundancy` compares genes by four levels of their counts, in cells weighted as the classes
+    are. The candidates' counts are kept in memory for that, with 9 bytes for each.
 
     Sparse input is never made dense. Beside `X`, `fit` needs some 100 MB, up to 120 bytes for
-    each (gene, count, class) that occurs, and 50 for each pair of gene and class.
+    each (gene, count, class) that occurs, and 50 for each pair of gene and class. Backed AnnData is
+    read in blocks. A Dask array, of AnnData too, is tabulated block by block on the scheduler that
+    is active, and the tables are added in a tree; only the table reaches this process.
 
     References
     ----------
     .. [1] J. Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on
        Information Theory 37 (1991), 145-151.
+    .. [2] G. Brown, A. Pocock, M.-J. Zhao and M. Lujan, "Conditional likelihood maximisation: a
+       unifying framework for information theoretic feature selection", Journal of Machine Learning
+       Research 13 (2012), 27-66.
 
     Examples
     --------
@@ -186,13 +174,40 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         "n_features_to_select": [
             Interval(Integral, 1, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
+            None,
         ],
         "weights": [WEIGHTS],
+        "bins": BINS,
+        "bias_correction": [StrOptions({"miller-madow", "permutation"}), None],
+        "n_permutations": [Interval(Integral, 2, None, closed="left")],
+        "max_fdr": [Interval(Real, 0, 1, closed="right"), None],
+        "redundancy": [StrOptions(set(CRITERIA)), None],
+        "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
     }
 
-    def __init__(self, n_features_to_select=1000, *, weights="uniform"):
+    def __init__(
+        self,
+        n_features_to_select=1000,
+        *,
+        weights="uniform",
+        bins=None,
+        bias_correction=None,
+        n_permutations=100,
+        max_fdr=None,
+        redundancy=None,
+        n_candidates=None,
+        random_state=None,
+    ):
         self.n_features_to_select = n_features_to_select
         self.weights = weights
+        self.bins = bins
+        self.bias_correction = bias_correction
+        self.n_permutations = n_permutations
+        self.max_fdr = max_fdr
+        self.redundancy = redundancy
+        self.n_candidates = n_candidates
+        self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -200,8 +215,8 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Counts or log1p of counts.
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+            Counts or log1p of counts, or other values where there are `bins`.
 
         y : array-like of shape (n_cells,)
             The class of each cell.
@@ -217,12 +232,13 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite, or if `y` does not hold one label of at least
-            two classes for each cell.
+            If a value is negative, NaN or infinite, or neither a count nor log1p of one where
+            `bins` is None, or if `y` does not hold one label of at least two classes for each cell.
         """
         vars(self).pop("divergences_", None)  # a fit that fails leaves nothing fitted
         return self._count(X, y, None, sample_weight)
 
+    @available_if(_needs_no_pairs)
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Add cells to those that the divergences are computed from.
@@ -232,8 +248,8 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Counts, or log1p of counts. Backed AnnData is read in blocks.
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+            As in `fit`.
 
         y : array-like of shape (n_cells,)
             The class of each cell.
@@ -253,6 +269,9 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         ------
         ValueError
             As in `fit`, or if `y` has a label that is not among the classes.
+
+        AttributeError
+            If `redundancy` is asked for, which needs all cells at once.
         """
         if classes is not None:
             classes, _ = check_labels(classes, len(classes))
@@ -265,23 +284,56 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         return self._count(X, y, classes, sample_weight)
 
     def _count(self, X, y, classes, sample_weight):
-        """Take cells into the count table, and compute the divergences again."""
+        """Take cells into the count table, and rank the genes again."""
         goes_on = hasattr(self, "divergences_")
-        X = check_cells(X, estimator=self, reset=not goes_on, counts=True, backed=True)
+        X = check_cells(X, estimator=self, reset=not goes_on, counts=True, backed=True, dask=True)
         classes, codes = check_labels(y, X.shape[0], classes=classes)
-        table = _tabulate(X, codes, len(classes), sample_weight)
+        table = tabulate(X, codes, len(classes), sample_weight, continuous=self.bins is not None)
         if goes_on:
             table = add_tables([self._table, table])
+        compared = binned(table, self.bins)
+        divergences, pvalues = divergence(compared, self.weights), None
+        if self.bias_correction == "miller-madow":
+            divergences = divergences - miller_madow_bias(compared, class_weights(table.class_sizes, self.weights))
+        elif self.bias_correction == "permutation":
+            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            mean, variance = permutation_moments(compared, self.weights, self.n_permutations, seed)
+            pvalues = gamma_test(divergences, mean, variance)
+            divergences = divergences - mean
+        if pvalues is None and self.max_fdr is not None:
+            pvalues = g_test(compared)
+        passing = np.ones(X.shape[1], dtype=bool)
+        if self.max_fdr is not None:
+            passing = false_discovery_control(pvalues) <= self.max_fdr
+        order = np.lexsort((-divergences, ~passing))  # stable: of equal genes the first one
+        n_features = self._n_features_of(X.shape[1], int(passing.sum()))
+        closest = None
+        if self.redundancy is not None and n_features > 0:
+            n_candidates = self.n_candidates or max(2 * n_features, 1000)
+            candidates = order[: min(max(n_candidates, n_features), passing.sum())]
+            cell_weights = class_weights(table.class_sizes, self.weights) / np.maximum(table.class_sizes, 1e-300)
+            cell_weights = cell_weights[codes] * (1 if sample_weight is None else np.asarray(sample_weight))
+            chosen, closest = _chosen(
+                X, table, candidates, codes, cell_weights, n_genes=n_features, criterion=self.redundancy
+            )
+            order = np.concatenate([chosen, order[~np.isin(order, chosen)]])
+
         self.classes_ = classes
+        self.n_features_ = n_features
+        self.ranking_ = np.empty_like(order)
+        self.ranking_[order] = np.arange(1, len(order) + 1)
         self._table = table
-        self.divergences_ = divergence(table, self.weights)
-        self.n_features_ = self._n_features_of(X.shape[1])
+        self._pvalues = pvalues
+        self._closest = closest
+        self.divergences_ = divergences
         return self
 
-    def _n_features_of(self, n_genes):
+    def _n_features_of(self, n_genes, n_passing):
         wanted = self.n_features_to_select
+        if wanted is None:
+            return n_passing
         if not isinstance(wanted, Integral):
-            return max(1, int(wanted * n_genes))
+            return min(max(1, int(wanted * n_genes)), n_passing)
         if wanted > n_genes:
             warnings.warn(
                 f"n_features_to_select={wanted}, but X has only {n_genes} genes: all of them are kept. "
@@ -289,59 +341,81 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=3,
             )
-        return min(wanted, n_genes)
+        return min(wanted, n_passing)
 
-    def _ranking(self):
-        """Give the gene indices by falling divergence, ties in the order of `X`."""
-        return np.argsort(-self.divergences_, kind="stable")
+    @property
+    def pvalues_(self):
+        """How likely a gene that says nothing of the class has that much."""
+        check_is_fitted(self, "divergences_")
+        if self._pvalues is None:
+            self._pvalues = g_test(binned(self._table, self.bins))
+        return self._pvalues
+
+    @property
+    def contributions_(self):
+        """What each class adds to the divergence of each gene."""
+        check_is_fitted(self, "divergences_")
+        table = binned(self._table, self.bins)
+        return class_contributions(table, class_weights(table.class_sizes, self.weights))
 
     def _get_support_mask(self):
         check_is_fitted(self, "divergences_")
-        mask = np.zeros(self.n_features_in_, dtype=bool)
-        mask[self._ranking()[: self.n_features_]] = True
-        return mask
+        return self.ranking_ <= self.n_features_
 
     def transform(self, X):
         """Reduce `X` to the selected genes.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
-            The cells.
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape \
+                (n_cells, n_features_in_)
+            The cells. Those on disk or of Dask are read in blocks.
 
         Returns
         -------
         X_selected : {ndarray, CSR} of shape (n_cells, n_features_)
-            The columns of the selected genes, in the order of `X`.
+            The columns of the selected genes, in the order of `X`, in memory.
         """
-        if is_anndata(X):
+        if is_anndata(X) or is_dask(X):
             check_is_fitted(self, "divergences_")
-            X = check_cells(X, estimator=self, reset=False, dtype=None)
-            return (X.tocsr() if sp.issparse(X) else X)[:, self.get_support()]
+            X = check_cells(X, estimator=self, reset=False, dtype=None, backed=True, dask=True)
+            return columns_of(X, np.flatnonzero(self.get_support()))
         return super().transform(X)
 
     def gene_table(self):
-        """Give the genes as a table, most divergent first.
+        """Give the genes as a table, by rank.
 
         Returns
         -------
-        table : DataFrame of shape (n_features_in_, 4)
-            Columns `gene` (the name, or x0, x1, ... without names), `divergence` (nats), `rank`
-            (from 1) and `selected`.
+        table : DataFrame of shape (n_features_in_, n_columns)
+            Columns `gene` (the name, or x0, x1, ... without names), `divergence` (nats), `pvalue`,
+            `rank` (from 1), `selected`, `marks`, the class that adds most to the divergence, and
+            `direction`, "up" or "down", whether counts are higher or lower there than in the other
+            classes. With `redundancy` also `represented_by`: of a candidate that was not selected,
+            the selected gene that says most of it.
         """
         check_is_fitted(self, "divergences_")
-        order = self._ranking()
+        order = np.argsort(self.ranking_)
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             names = np.array([f"x{i}" for i in range(self.n_features_in_)], dtype=object)
-        return pd.DataFrame(
-            {
-                "gene": names[order],
-                "divergence": self.divergences_[order],
-                "rank": np.arange(1, len(order) + 1),
-                "selected": np.arange(len(order)) < self.n_features_,
-            }
-        )
+        marked = self.contributions_.argmax(axis=1)
+        columns = {
+            "gene": names[order],
+            "divergence": self.divergences_[order],
+            "pvalue": self.pvalues_[order],
+            "rank": np.arange(1, len(order) + 1),
+            "selected": np.arange(len(order)) < self.n_features_,
+            "marks": self.classes_[marked[order]],
+            "direction": np.where(_is_higher(self._table, marked), "up", "down")[order],
+        }
+        if self._closest is not None:
+            stands_for = np.full(self.n_features_in_, None, dtype=object)
+            candidates, closest = self._closest
+            stands_for[candidates] = names[closest]
+            stands_for[self.get_support()] = None
+            columns["represented_by"] = stands_for[order]
+        return pd.DataFrame(columns)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -349,3 +423,26 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         tags.input_tags.positive_only = True
         tags.target_tags.required = True
         return tags
+
+
+def _chosen(X, table: CountTable, candidates, codes, cell_weights, *, n_genes, criterion):
+    """Choose genes among candidates; give them in their order, and the chosen one closest to each candidate."""
+    from sklearn_cells.feature_selection._kernels import N_LEVELS
+
+    candidates = np.sort(candidates)
+    counts = tabulated(sp.csc_array(columns_of(X, candidates)), table.of_counts)
+    levels = gene_levels(counts, level_edges(table, candidates, N_LEVELS))
+    chosen, closest = choose(levels, codes, cell_weights, len(table.class_sizes), n_genes, criterion)
+    return candidates[chosen], (candidates, candidates[closest])
+
+
+def _is_higher(table: CountTable, marked):
+    """Tell whether the mean count of each gene is higher in one class than in the mean of the others."""
+    n_classes = len(table.class_sizes)
+    shape = (table.n_genes, n_classes)
+    sums = np.bincount(
+        table.gene * n_classes + table.class_code, weights=table.count * table.n_cells, minlength=np.prod(shape)
+    )
+    means = sums.reshape(shape) / np.where(table.class_sizes > 0, table.class_sizes, 1)
+    of_marked = means[np.arange(table.n_genes), marked]
+    return of_marked > (means.sum(axis=1) - of_marked) / (np.sum(table.class_sizes > 0) - 1)

@@ -1,0 +1,228 @@
+"""Cells to tables, and the score functions: js_divergence and js_divergence_test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from sklearn_cells._validation import (
+    BackedCells,
+    DaskCells,
+    Interval,
+    StrOptions,
+    check_block,
+    check_cells,
+    check_labels,
+    check_sample_weight,
+    validate_params,
+)
+from sklearn_cells.feature_selection._chance import bins_of_enough_cells, g_test
+from sklearn_cells.feature_selection._count_table import CountTable, add_tables, count_table, pooled
+from sklearn_cells.feature_selection._divergence import divergence
+
+# Values of a block of cells on disk, zeros included: 128 MB of float32 if it were dense.
+BACKED_BLOCK_SIZE = 2**25
+
+# Tables that are added at once where Dask makes them.
+TABLES_AT_ONCE = 8
+
+WEIGHTS = StrOptions({"uniform", "prior"})
+BINS = [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None]
+
+
+@validate_params(
+    {
+        "X": "no_validation",
+        "y": "no_validation",
+        "weights": [WEIGHTS],
+        "bins": BINS,
+        "sample_weight": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def js_divergence(X, y, *, weights="uniform", bins=None, sample_weight=None):
+    """Jensen-Shannon divergence of each gene's counts across the classes.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+        Counts or log1p of counts; both give the same numbers. Other values need `bins`.
+
+    y : array-like of shape (n_cells,)
+        The class of each cell.
+
+    weights : {"uniform", "prior"}, default="uniform"
+        Whether each class weighs the same or as its share of the cells.
+
+    bins : int, "auto" or None, default=None
+        As in :class:`JSDivergenceSelector`.
+
+    sample_weight : array-like of shape (n_cells,), default=None
+        The weight of each cell, >= 0. A weight of two is the same as the cell twice.
+
+    Returns
+    -------
+    divergences : ndarray of shape (n_genes,), in nats
+        See :class:`JSDivergenceSelector` for the formula and its pitfalls.
+
+    Raises
+    ------
+    ValueError
+        If a value is negative, NaN or infinite, or neither a count nor log1p of one where `bins`
+        is None, or if `y` does not hold one label of at least two classes for each cell.
+
+    See Also
+    --------
+    JSDivergenceSelector : Selects the genes with the greatest divergence.
+    js_divergence_test : The same with p-values.
+    sklearn.feature_selection.mutual_info_classif : The same numbers for `weights="prior"` and
+        `discrete_features=True`, gene by gene.
+
+    Examples
+    --------
+    The first gene tells the classes apart, the second half so, the third not at all:
+
+    >>> from sklearn_cells.feature_selection import js_divergence
+    >>> X = [[0, 0, 1], [0, 1, 1], [3, 1, 1], [3, 1, 1]]
+    >>> js_divergence(X, ["B", "B", "T", "T"]).round(4)
+    array([0.6931, 0.2158, 0.    ])
+
+    It serves as a score function:
+
+    >>> from sklearn.feature_selection import SelectKBest
+    >>> SelectKBest(js_divergence, k=1).fit(X, ["B", "B", "T", "T"]).get_support()
+    array([ True, False, False])
+    """
+    return divergence(binned(_table_of(X, y, bins, sample_weight), bins), weights)
+
+
+@validate_params(
+    {"X": "no_validation", "y": "no_validation", "bins": BINS, "sample_weight": ["array-like", None]},
+    prefer_skip_nested_validation=True,
+)
+def js_divergence_test(X, y, *, bins=None, sample_weight=None):
+    """Divergence of each gene across the classes, and the p-value that its count depends on them.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+        Counts or log1p of counts; both give the same numbers. Other values need `bins`.
+
+    y : array-like of shape (n_cells,)
+        The class of each cell.
+
+    bins : int, "auto" or None, default=None
+        As in :class:`JSDivergenceSelector`.
+
+    sample_weight : array-like of shape (n_cells,), default=None
+        How many cells each one stands for.
+
+    Returns
+    -------
+    divergences : ndarray of shape (n_genes,), in nats
+        With prior weights.
+
+    p_values : ndarray of shape (n_genes,)
+        Of the G-test, as in :class:`JSDivergenceSelector`.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`js_divergence`.
+
+    See Also
+    --------
+    JSDivergenceSelector : Has p-values by permutation too.
+    sklearn.feature_selection.SelectFdr : Selects by the false discovery rate.
+
+    Examples
+    --------
+    >>> from sklearn.feature_selection import SelectFdr
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.feature_selection import js_divergence_test
+    >>> cells = make_cells(300, 100, n_classes=3, random_state=0)  # 30 of the genes are markers
+    >>> selector = SelectFdr(js_divergence_test, alpha=0.05).fit(cells.X, cells.obs["cell_type"])
+    >>> int(selector.get_support()[:30].sum()), int(selector.get_support()[30:].sum())
+    (30, 2)
+    """
+    table = binned(_table_of(X, y, bins, sample_weight), bins)
+    return divergence(table, "prior"), g_test(table)
+
+
+def _table_of(X, y, bins, sample_weight) -> CountTable:
+    X = check_cells(X, counts=True, backed=True, dask=True)
+    classes, codes = check_labels(y, X.shape[0])
+    return tabulate(X, codes, len(classes), sample_weight, continuous=bins is not None)
+
+
+def tabulate(X, codes: NDArray, n_classes: int, sample_weight: NDArray | None, *, continuous: bool) -> CountTable:
+    """Make the count table of checked cells: in memory, on disk by blocks, or by Dask wherever the blocks are."""
+    if sample_weight is not None:
+        # The shape of the cells is all that is looked at.
+        cells = np.broadcast_to(0.0, (X.shape[0], 1))
+        sample_weight = check_sample_weight(sample_weight, cells, dtype=np.float64, ensure_non_negative=True)
+
+    def of_rows(rows):
+        return codes[rows], n_classes, None if sample_weight is None else sample_weight[rows]
+
+    if isinstance(X, BackedCells):
+        return add_tables(count_table(block, *of_rows(rows), continuous=continuous) for rows, block in blocks(X))
+    if not isinstance(X, DaskCells):
+        return count_table(X, codes, n_classes, sample_weight, continuous=continuous)
+    import dask
+
+    make, add = dask.delayed(_table_of_block, pure=True), dask.delayed(add_tables, pure=True)
+    tables = [
+        make(block, X.gene_names, rows.start, *of_rows(rows), continuous=continuous)
+        for rows, block in zip(X.rows, X.blocks, strict=True)
+    ]
+    while len(tables) > 1:
+        tables = [add(tables[start : start + TABLES_AT_ONCE]) for start in range(0, len(tables), TABLES_AT_ONCE)]
+    return tables[0].compute()
+
+
+def _table_of_block(block, gene_names, first_cell, codes, n_classes, sample_weight, *, continuous) -> CountTable:
+    return count_table(
+        check_block(block, gene_names, first_cell), codes, n_classes, sample_weight, continuous=continuous
+    )
+
+
+def columns_of(X, genes):
+    """Give some genes of checked cells, in memory: an ndarray or CSR."""
+    if isinstance(X, DaskCells):
+        import dask
+
+        cut = dask.delayed(lambda block, names, first: _columns(check_block(block, names, first), genes), pure=False)
+        parts = dask.compute(*(cut(b, X.gene_names, r.start) for r, b in zip(X.rows, X.blocks, strict=True)))
+    else:
+        parts = [_columns(block, genes) for _, block in blocks(X)]
+    return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+
+
+def _columns(X, genes):
+    return (X.tocsr() if sp.issparse(X) else X)[:, genes]
+
+
+def blocks(X) -> Iterator[tuple[slice, NDArray | sp.csr_array]]:
+    """Yield rows of cells: all at once in memory, by blocks from disk."""
+    n_cells = X.shape[0]
+    if not isinstance(X, BackedCells):
+        yield slice(0, n_cells), X
+        return
+    n_rows = max(1, BACKED_BLOCK_SIZE // X.shape[1])
+    for start in range(0, n_cells, n_rows):
+        rows = slice(start, min(start + n_rows, n_cells))
+        yield rows, X[rows]
+
+
+def binned(table: CountTable, bins: int | str | None) -> CountTable:
+    """Pool the values of each gene into `bins`; "auto" leaves counts alone."""
+    if bins is None or (bins == "auto" and table.of_counts):
+        return table
+    if bins == "auto":
+        return pooled(table, bins_of_enough_cells(table))
+    return pooled(table, np.full(table.n_genes, bins))
