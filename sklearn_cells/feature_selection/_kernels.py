@@ -212,15 +212,15 @@ def null_divergences(genes, starts, row_cells, class_sizes, weights, n_permutati
             left[:] = class_sizes
             n_left, result = total, 0.0
             for row in range(len(rows)):
-                draw_cells(left, n_left, rows[row], cells)
+                _draw_cells(left, n_left, rows[row], cells)
                 n_left -= rows[row]
-                result += divergence_of_row(cells, class_sizes, weights)
-            drawn[i, permutation] = result + divergence_of_row(left, class_sizes, weights)  # the zeros
+                result += _divergence_of_row(cells, class_sizes, weights)
+            drawn[i, permutation] = result + _divergence_of_row(left, class_sizes, weights)  # the zeros
     return drawn
 
 
 @njit(inline="always")
-def draw_cells(left, n_left, n, cells):
+def _draw_cells(left, n_left, n, cells):
     """Draw `n` cells of those that are left of each class, without replacement: multivariate hypergeometric."""
     cells[:] = 0
     if n < len(left):
@@ -242,7 +242,7 @@ def draw_cells(left, n_left, n, cells):
 
 
 @njit(inline="always")
-def divergence_of_row(cells, class_sizes, weights):
+def _divergence_of_row(cells, class_sizes, weights):
     """Give what one count of a gene adds to its divergence."""
     mixture, result = 0.0, 0.0
     for code in range(len(cells)):
@@ -281,8 +281,8 @@ def shared_information(indptr, cells, levels, genes, groups, n_classes, weights,
     of_groups = np.zeros(n_groups)
     for cell in range(len(groups)):
         of_groups[groups[cell]] += weights[cell]
-    entropy_of_groups = entropy_of(of_groups)
-    entropy_of_other = entropy_of(of_groups.reshape(N_LEVELS, n_classes).sum(axis=1))
+    entropy_of_groups = _entropy_of(of_groups)
+    entropy_of_other = _entropy_of(of_groups.reshape(N_LEVELS, n_classes).sum(axis=1))
     table = np.empty((N_LEVELS, n_groups))
     for gene in genes:
         table[1:] = 0
@@ -292,13 +292,13 @@ def shared_information(indptr, cells, levels, genes, groups, n_classes, weights,
             table[levels[entry], groups[cell]] += weights[cell]
         table[0] -= table[1:].sum(axis=0)
         both = table.reshape(N_LEVELS, N_LEVELS, n_classes).sum(axis=2)
-        alone = entropy_of(both.sum(axis=1))
-        information[gene, 0] = alone + entropy_of_groups - entropy_of(table.ravel())
-        information[gene, 1] = alone + entropy_of_other - entropy_of(both.ravel())
+        alone = _entropy_of(both.sum(axis=1))
+        information[gene, 0] = alone + entropy_of_groups - _entropy_of(table.ravel())
+        information[gene, 1] = alone + entropy_of_other - _entropy_of(both.ravel())
 
 
 @njit(inline="always")
-def entropy_of(shares):
+def _entropy_of(shares):
     """Give the entropy of a distribution, in nats; what rounding leaves of nothing counts as nothing."""
     entropy = 0.0
     for share in shares:

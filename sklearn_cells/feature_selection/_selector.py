@@ -345,7 +345,13 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
 
     @property
     def pvalues_(self):
-        """How likely a gene that says nothing of the class has that much."""
+        """How likely a gene that says nothing of the class has that much.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_features_in_,)
+            Computed when they are first asked for.
+        """
         check_is_fitted(self, "divergences_")
         if self._pvalues is None:
             self._pvalues = g_test(binned(self._table, self.bins))
@@ -353,7 +359,13 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
 
     @property
     def contributions_(self):
-        """What each class adds to the divergence of each gene."""
+        """What each class adds to the divergence of each gene.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_features_in_, n_classes), in nats
+            Not corrected for chance.
+        """
         check_is_fitted(self, "divergences_")
         table = binned(self._table, self.bins)
         return class_contributions(table, class_weights(table.class_sizes, self.weights))
