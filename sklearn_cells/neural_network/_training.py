@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 
@@ -300,6 +301,7 @@ def shared_trainer(key: Hashable, make: Callable[[], Trainer]) -> Trainer:
     _trainers[key] = trainer
     if len(_trainers) > MAX_TRAINERS:
         _trainers.popitem(last=False)
+        gc.collect()  # graphs are in cycles, and collecting them late leaves memory in pieces
     return trainer
 
 
