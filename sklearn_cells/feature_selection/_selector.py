@@ -322,7 +322,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         self.n_features_ = n_features
         self.ranking_ = np.empty_like(order)
         self.ranking_[order] = np.arange(1, len(order) + 1)
-        self._table = table
+        self._table, self._compared = table, compared  # one object without bins
         self._pvalues = pvalues
         self._closest = closest
         self.divergences_ = divergences
@@ -354,7 +354,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         """
         check_is_fitted(self, "divergences_")
         if self._pvalues is None:
-            self._pvalues = g_test(binned(self._table, self.bins))
+            self._pvalues = g_test(self._compared)
         return self._pvalues
 
     @property
@@ -367,8 +367,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
             Not corrected for chance.
         """
         check_is_fitted(self, "divergences_")
-        table = binned(self._table, self.bins)
-        return class_contributions(table, class_weights(table.class_sizes, self.weights))
+        return class_contributions(self._compared, class_weights(self._compared.class_sizes, self.weights))
 
     def _get_support_mask(self):
         check_is_fitted(self, "divergences_")
