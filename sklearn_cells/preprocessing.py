@@ -10,14 +10,8 @@ from sklearn.utils.extmath import row_norms
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._validation import (
-    FLOAT_DTYPES,
-    Interval,
-    StrOptions,
-    check_cells,
-    check_feature_names_in,
-    fit_context,
-)
+from sklearn_cells._cells import FLOAT_DTYPES, check_cells
+from sklearn_cells._validation import Interval, StrOptions, check_feature_names_in, fit_context
 from sklearn_cells.feature_selection import js_divergence
 
 
@@ -29,6 +23,12 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     target_sum : float or "median", default=None
         The total count that each cell is scaled to before log1p; "median" is the median total of
         the training cells that have any count. None does not scale.
+
+    layer : str or None, default=None
+        The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
+
+    gene_names : str, default="var_names"
+        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
 
     Attributes
     ----------
@@ -62,11 +62,15 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "target_sum": [None, StrOptions({"median"}), Interval(Real, 0, None, closed="neither")]
+        "target_sum": [None, StrOptions({"median"}), Interval(Real, 0, None, closed="neither")],
+        "layer": [str, None],
+        "gene_names": [str],
     }
 
-    def __init__(self, target_sum=None):
+    def __init__(self, target_sum=None, *, layer=None, gene_names="var_names"):
         self.target_sum = target_sum
+        self.layer = layer
+        self.gene_names = gene_names
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -162,6 +166,12 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         Each gene is multiplied by its Jensen-Shannon divergence across the classes to this power;
         0 leaves that out, and needs no classes.
 
+    layer : str or None, default=None
+        The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
+
+    gene_names : str, default="var_names"
+        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
+
     Attributes
     ----------
     gene_weights_ : ndarray of shape (n_features_in_,)
@@ -210,14 +220,28 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         "log_share": [Interval(Real, 0, 1, closed="both")],
         "target_sum": LogNormalizer._parameter_constraints["target_sum"],
         "divergence_power": [Interval(Real, 0, None, closed="left")],
+        "layer": [str, None],
+        "gene_names": [str],
     }
 
-    def __init__(self, sqrt_share=0.4, linear_share=0.2, log_share=0.4, *, target_sum=10_000, divergence_power=0.25):
+    def __init__(
+        self,
+        sqrt_share=0.4,
+        linear_share=0.2,
+        log_share=0.4,
+        *,
+        target_sum=10_000,
+        divergence_power=0.25,
+        layer=None,
+        gene_names="var_names",
+    ):
         self.sqrt_share = sqrt_share
         self.linear_share = linear_share
         self.log_share = log_share
         self.target_sum = target_sum
         self.divergence_power = divergence_power
+        self.layer = layer
+        self.gene_names = gene_names
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from sklearn_cells._validation import BackedCells
+from sklearn_cells._cells import BackedCells
 from sklearn_cells.neural_network import _batches
 from sklearn_cells.neural_network._batches import CellBatches, KerasBatches, center_and_scale, dense_blocks
 

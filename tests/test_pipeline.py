@@ -132,6 +132,8 @@ def test_defaults_are_those_of_the_benchmarks():
         "log_share": 0.4,
         "target_sum": 10_000,
         "divergence_power": 0.25,
+        "layer": None,
+        "gene_names": "var_names",
     }
     chosen = {"hidden_layer_sizes": (128,), "kernel_l2": 0.005, "dropout": 0.0, "input_norm": 15.0, "epochs": 20}
     chosen |= {"learning_rate": 0.003, "batch_size": 64, "class_weight": "balanced", "engine": "tensorflow"}

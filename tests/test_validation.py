@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 
-from sklearn_cells import JSDivergenceSelector, KerasCellClassifier, LogNormalizer
-from sklearn_cells._validation import check_cells, check_labels
+from sklearn_cells import JSDivergenceSelector, KerasCellClassifier, LogNormalizer, VarianceStabilizer
+from sklearn_cells._cells import check_cells
+from sklearn_cells._validation import check_labels
 
 CONTAINERS = [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_array]
 
@@ -110,3 +112,64 @@ def test_arrays_come_back_as_they_are():
         sp.csc_matrix(np.eye(2)),
     ):
         assert check_cells(X) is X
+
+
+def with_layers():
+    """Counts in a layer and, with a gene more, in raw; X is centred, and the symbols are in a column of var."""
+    counts = np.array([[0, 1, 2, 0], [1, 0, 3, 0], [4, 0, 0, 1], [5, 1, 0, 0]], dtype=np.float32)
+    ids = [f"ENSG0000000000{i}" for i in range(4)]
+    cells = ad.AnnData(counts, var=pd.DataFrame({"symbol": ["CD3E", "CD79A", "LYZ", "CD74"]}, index=ids))
+    cells.raw = cells.copy()
+    cells = cells[:, :3].copy()
+    cells.layers["counts"] = sp.csr_matrix(cells.X)
+    cells.X = cells.X - cells.X.mean(axis=0)
+    return cells
+
+
+@pytest.mark.parametrize(
+    "estimator", [JSDivergenceSelector(2), LogNormalizer(), VarianceStabilizer(), KerasCellClassifier(epochs=1)]
+)
+def test_every_estimator_takes_a_layer_and_names_from_a_column(estimator):
+    cells, y = with_layers(), ["B", "T", "B", "T"]
+    for layer, genes in (("counts", ["CD3E", "CD79A", "LYZ"]), ("raw", ["CD3E", "CD79A", "LYZ", "CD74"])):
+        fitted = clone(estimator).set_params(layer=layer, gene_names="symbol").fit(cells, y)
+        assert fitted.feature_names_in_.tolist() == genes
+        matrix = cells.raw.X if layer == "raw" else cells.layers[layer]
+        method = "predict_proba" if hasattr(fitted, "predict_proba") else "transform"
+        expected = clone(estimator).fit(matrix, y) if method == "transform" else None
+        if expected is not None:
+            found, wanted = fitted.transform(cells[:2]), expected.transform(matrix[:2])
+            np.testing.assert_array_equal(*(m.toarray() if sp.issparse(m) else m for m in (found, wanted)))
+        assert getattr(fitted, method)(cells[:2]).shape[0] == 2
+
+
+def test_layers_of_backed_anndata_and_of_its_views(tmp_path):
+    with_layers().write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    for layer in ("counts", "raw"):
+        selector = JSDivergenceSelector(1, layer=layer)
+        divergences = clone(selector).fit(with_layers(), list("BBTT")).divergences_
+        for cells in (backed, backed[np.arange(4)]):
+            np.testing.assert_array_equal(selector.fit(cells, list("BBTT")).divergences_, divergences)
+    backed.file.close()
+
+
+def test_wrong_layer_and_wrong_column_say_what_there_is():
+    cells = with_layers()
+    with pytest.raises(ValueError, match=r"layer='spliced' is not in .* layers are \['counts'\]: pass one of these"):
+        LogNormalizer(layer="spliced").fit(cells)
+    with pytest.raises(ValueError, match=r"gene_names='name' is no column of var, which has \['symbol'\]"):
+        LogNormalizer(gene_names="name").fit(cells)
+    with pytest.raises(ValueError, match="choose from AnnData, but X is ndarray"):
+        LogNormalizer(layer="counts").fit(np.ones((2, 2)))
+    del cells.raw
+    with pytest.raises(ValueError, match="layer='raw' is not in .* which has no raw"):
+        LogNormalizer(layer="raw").fit(cells)
+    cells.var["symbol"] = ["CD3E", None, None]
+    with pytest.raises(ValueError, match=r"2 of 3 gene names are missing in var\['symbol'\], the first that of 'ENSG"):
+        LogNormalizer(layer="counts", gene_names="symbol").fit(cells)
+
+
+def test_centred_values_of_anndata_say_where_else_counts_may_be():
+    with pytest.raises(ValueError, match=r"scaled values; layer='counts' takes another matrix, of \['counts', 'raw'\]"):
+        LogNormalizer().fit(with_layers())

@@ -9,17 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sklearn_cells._validation import (
-    BackedCells,
-    DaskCells,
-    Interval,
-    StrOptions,
-    check_block,
-    check_cells,
-    check_labels,
-    check_sample_weight,
-    validate_params,
-)
+from sklearn_cells._cells import BackedCells, DaskCells, check_block, check_cells
+from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, validate_params
 from sklearn_cells.feature_selection._chance import bins_of_enough_cells, g_test
 from sklearn_cells.feature_selection._count_table import CountTable, add_tables, count_table, pooled
 from sklearn_cells.feature_selection._divergence import divergence

@@ -13,16 +13,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._validation import (
-    Interval,
-    RealNotInt,
-    StrOptions,
-    check_cells,
-    check_labels,
-    fit_context,
-    is_anndata,
-    is_dask,
-)
+from sklearn_cells._anndata import is_anndata
+from sklearn_cells._cells import check_cells, is_dask
+from sklearn_cells._validation import Interval, RealNotInt, StrOptions, check_labels, fit_context
 from sklearn_cells.feature_selection._chance import g_test, gamma_test, miller_madow_bias, permutation_moments
 from sklearn_cells.feature_selection._count_table import CountTable, add_tables, tabulated
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
@@ -82,6 +75,12 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
 
     random_state : int, RandomState instance or None, default=None
         Determines the permutations.
+
+    layer : str or None, default=None
+        The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
+
+    gene_names : str, default="var_names"
+        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
 
     Attributes
     ----------
@@ -184,6 +183,8 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         "redundancy": [StrOptions(set(CRITERIA)), None],
         "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
+        "layer": [str, None],
+        "gene_names": [str],
     }
 
     def __init__(
@@ -198,6 +199,8 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         redundancy=None,
         n_candidates=None,
         random_state=None,
+        layer=None,
+        gene_names="var_names",
     ):
         self.n_features_to_select = n_features_to_select
         self.weights = weights
@@ -208,6 +211,8 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         self.redundancy = redundancy
         self.n_candidates = n_candidates
         self.random_state = random_state
+        self.layer = layer
+        self.gene_names = gene_names
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils.extmath import row_norms
 
-from sklearn_cells._validation import BackedCells
+from sklearn_cells._cells import BackedCells
 
 # Values of a dense block: 16 MB of float32. Cells on disk are read 64 MB at a time.
 BLOCK_SIZE = 2**22

@@ -16,15 +16,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._validation import (
-    Interval,
-    StrOptions,
-    check_cells,
-    check_genes,
-    check_labels,
-    check_sample_weight,
-    fit_context,
-)
+from sklearn_cells._cells import check_cells, check_genes
+from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, fit_context
 from sklearn_cells.neural_network._architectures import (
     build_cnn,
     build_mlp,
@@ -171,6 +164,12 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     verbose : int, default=0
         0 is silent, 1 shows progress bars, 2 prints a line for each epoch.
 
+    layer : str or None, default=None
+        The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
+
+    gene_names : str, default="var_names"
+        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
+
     Attributes
     ----------
     model_ : keras.Model
@@ -258,6 +257,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+        "layer": [str, None],
+        "gene_names": [str],
     }
 
     def __init__(
@@ -291,6 +292,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         warm_start=False,
         random_state=None,
         verbose=0,
+        layer=None,
+        gene_names="var_names",
     ):
         self.architecture = architecture
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -320,6 +323,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+        self.layer = layer
+        self.gene_names = gene_names
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):

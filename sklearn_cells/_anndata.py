@@ -1,0 +1,109 @@
+"""What is taken from AnnData: a matrix, the names of its genes, blocks of its rows."""
+
+import numpy as np
+import pandas as pd
+
+
+def is_anndata(X) -> bool:
+    """Tell an AnnData object without importing anndata."""
+    return any(base.__name__ == "AnnData" and base.__module__.startswith("anndata.") for base in type(X).__mro__)
+
+
+def is_on_disk(cells, layer=None) -> bool:
+    """Tell whether the chosen matrix of AnnData stays on disk until rows are asked for; layers never do."""
+    return cells.isbacked and layer is None
+
+
+def matrix_of(cells, layer=None):
+    """Give X, a layer or, with "raw", the X of `cells.raw`, in memory or of Dask."""
+    if layer is None:
+        X = cells.to_memory().X if cells.isbacked else cells.X
+        if X is None:
+            raise ValueError(
+                "the AnnData object has no X; put the counts there, such as adata.X = adata.layers['counts']"
+                f"{other_matrices(cells)}."
+            )
+        return X
+    if layer in cells.layers:
+        return cells.layers[layer]
+    if not _is_raw(cells, layer):
+        raise ValueError(
+            f"layer={layer!r} is not in the AnnData object, whose layers are {list(cells.layers)}"
+            f"{' and which has no raw' if layer == 'raw' else ''}: pass one of these, or None for X."
+        )
+    X = cells.raw.X
+    return X.to_memory() if hasattr(X, "to_memory") else X
+
+
+def gene_names_of(cells, gene_names="var_names", layer=None):
+    """Give the names of the genes of the chosen matrix: the index or a column of `var`, or of `raw.var`."""
+    var = cells.raw.var if _is_raw(cells, layer) else cells.var
+    if gene_names == "var_names":
+        return var.index
+    if gene_names not in var:
+        raise ValueError(
+            f"gene_names={gene_names!r} is no column of var, which has {list(var.columns)}: pass one of these, or "
+            "'var_names'."
+        )
+    missing = var[gene_names].isna()
+    if missing.any():
+        raise ValueError(
+            f"{missing.sum()} of {len(var)} gene names are missing in var[{gene_names!r}], the first that of "
+            f"{var.index[missing.argmax()]!r}: leave those genes out."
+        )
+    return pd.Index(var[gene_names].astype(str))
+
+
+def with_matrix(cells, layer, gene_names):
+    """Give AnnData with the chosen matrix as X and the chosen names as `var_names`; X on disk stays there."""
+    if layer is None and gene_names == "var_names":
+        return cells
+    import anndata as ad
+
+    names = gene_names_of(cells, gene_names, layer)
+    if is_on_disk(cells, layer):
+        parent, rows, columns = rows_on_disk(cells)
+        opened = ad.read_h5ad(parent.filename, backed="r")  # the names of the one that came stay as they are
+        opened.var_names = gene_names_of(parent, gene_names)
+        return opened if rows is None else opened[rows, columns]
+    return as_anndata(matrix_of(cells, layer), cells.obs_names, names)
+
+
+def as_anndata(X, obs_names, var_names):
+    """Make AnnData of a matrix and names alone."""
+    import anndata as ad
+
+    var = pd.DataFrame(index=pd.Index(var_names, name=None).astype(str))
+    return ad.AnnData(X, obs=pd.DataFrame(index=obs_names), var=var)
+
+
+def rows_on_disk(cells):
+    """Give what backed AnnData is a view of, and the rows and columns there: None where it is no view.
+
+    A view on disk cannot be indexed again.
+    """
+    if not cells.is_view:
+        return cells, None, slice(None)
+    return cells._adata_ref, np.arange(cells._adata_ref.n_obs)[cells._oidx], cells._vidx
+
+
+def read_rows(cells, rows):
+    """Load some rows of AnnData, a slice or indices, into memory, in their order."""
+    if not cells.isbacked:
+        return cells[rows]
+    parent, of_parent, columns = rows_on_disk(cells)
+    rows = np.arange(cells.n_obs)[rows] if of_parent is None else of_parent[rows]
+    # In the order of the file, neighbours are read at once.
+    chosen, place = np.unique(rows, return_inverse=True)
+    return parent[chosen].to_memory()[place, columns]
+
+
+def other_matrices(cells):
+    """Say what else AnnData holds, as the end of a message."""
+    raw = ["raw"] if cells.raw is not None else []
+    names = [*cells.layers, *raw]
+    return f"; layer={names[0]!r} takes another matrix, of {names}" if names else ""
+
+
+def _is_raw(cells, layer):
+    return layer == "raw" and "raw" not in cells.layers and cells.raw is not None
