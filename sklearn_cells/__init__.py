@@ -4,11 +4,12 @@ from importlib import import_module
 
 from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence, js_divergence_test
 from sklearn_cells.pipeline import make_cell_pipeline
-from sklearn_cells.preprocessing import LogNormalizer, VarianceStabilizer
+from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "GeneAligner",
     "JSDivergenceSelector",
     "KerasCellClassifier",
     "LogNormalizer",

@@ -1,10 +1,18 @@
-"""The recommended chain from counts to classes, and the two of 2019."""
+"""The recommended chain from counts to classes, that of 2019, and prediction block by block."""
 
+import numpy as np
+import scipy.sparse as sp
+from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
 
+from sklearn_cells._anndata import is_anndata, read_rows
 from sklearn_cells._validation import StrOptions, validate_params
 from sklearn_cells.feature_selection import JSDivergenceSelector
-from sklearn_cells.preprocessing import LogNormalizer, VarianceStabilizer
+from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
+
+# Values of cells that are predicted at one time, zeros included: 128 MB of float32 if they were dense.
+BLOCK_SIZE = 2**25
 
 # How both networks of 2019 were trained.
 TRAINING_2019 = {
@@ -37,13 +45,140 @@ CNN_2019 = {
 }
 
 
-@validate_params({"preset": [StrOptions({"default", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True)
-def make_cell_pipeline(preset="default", *, memory=None, verbose=False, **params):
-    """Chain gene selection, normalisation and classifier.
+def _if_pipeline_has(method):
+    return available_if(lambda pipeline: hasattr(super(CellPipeline, pipeline), method))
 
-    The steps are `select` (:class:`JSDivergenceSelector`), `normalize` and `classify`
-    (:class:`KerasCellClassifier`). The selector comes first because it needs counts: depth-scaled
-    values hardly repeat, and their divergence says nothing.
+
+class CellPipeline(Pipeline):
+    """A :class:`sklearn.pipeline.Pipeline` that predicts block by block.
+
+    `predict`, `predict_proba` and `score` take some thousand cells at a time through all steps, so
+    that memory does not grow with the cells but for the result. Cells on disk (backed AnnData) are
+    read as they are needed. All else is as in scikit-learn.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator) tuples
+        As in :class:`sklearn.pipeline.Pipeline`.
+
+    transform_input : list of str, default=None
+        As there.
+
+    memory : str or object with the joblib.Memory interface, default=None
+        Caches the fitted transformers.
+
+    verbose : bool, default=False
+        Whether to print the time of each step of `fit`.
+
+    See Also
+    --------
+    make_cell_pipeline : Makes the recommended one.
+
+    Notes
+    -----
+    Blocks hold 2^25 values, zeros included: 128 MB if they were dense float32, less if sparse.
+
+    Examples
+    --------
+    >>> from sklearn.naive_bayes import MultinomialNB
+    >>> from sklearn_cells import JSDivergenceSelector
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.pipeline import CellPipeline
+    >>> cells = make_cells(200, 50, n_classes=2, random_state=0)
+    >>> pipeline = CellPipeline([("select", JSDivergenceSelector(20)), ("classify", MultinomialNB())])
+    >>> pipeline.fit(cells, cells.obs["cell_type"]).predict(cells[:2]).shape
+    (2,)
+    """
+
+    @_if_pipeline_has("predict")
+    def predict(self, X, **params):
+        """Predict the class of each cell.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        **params : dict
+            As in :class:`sklearn.pipeline.Pipeline`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_cells,)
+            The classes.
+        """
+        return np.concatenate([super(CellPipeline, self).predict(block, **params) for block in row_blocks(X)])
+
+    @_if_pipeline_has("predict_proba")
+    def predict_proba(self, X, **params):
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        **params : dict
+            As in :class:`sklearn.pipeline.Pipeline`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_cells, n_classes)
+            In the order of `classes_`.
+        """
+        return np.concatenate([super(CellPipeline, self).predict_proba(block, **params) for block in row_blocks(X)])
+
+    @_if_pipeline_has("score")
+    def score(self, X, y=None, sample_weight=None, **params):
+        """Give the accuracy of the predicted classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        y : array-like of shape (n_cells,)
+            The classes.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
+
+        **params : dict
+            As in :class:`sklearn.pipeline.Pipeline`.
+
+        Returns
+        -------
+        accuracy : float
+            The share of the cells whose predicted class is right.
+        """
+        return accuracy_score(y, self.predict(X, **params), sample_weight=sample_weight)
+
+
+def row_blocks(X):
+    """Yield blocks of the rows of cells, in memory."""
+    shape = getattr(X, "shape", ())
+    whole = len(shape) != 2 or not (is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or _is_csr(X))
+    if whole or (np.prod(shape, dtype=float) <= BLOCK_SIZE and not getattr(X, "isbacked", False)) or shape[0] == 0:
+        yield X
+        return
+    n_rows = max(1, BLOCK_SIZE // max(1, shape[1]))
+    for start in range(0, shape[0], n_rows):
+        rows = slice(start, start + n_rows)
+        yield read_rows(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+
+
+def _is_csr(X):
+    return sp.issparse(X) and X.format == "csr"
+
+
+@validate_params({"preset": [StrOptions({"default", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True)
+def make_cell_pipeline(preset="default", *, layer=None, gene_names="var_names", memory=None, verbose=False, **params):
+    """Chain gene alignment, gene selection, normalisation and classifier.
+
+    The steps are `align` (:class:`GeneAligner`), `select` (:class:`JSDivergenceSelector`),
+    `normalize` and `classify` (:class:`KerasCellClassifier`). The selector comes before the
+    normalisation because it needs counts: depth-scaled values hardly repeat, and their divergence
+    says nothing.
 
     Parameters
     ----------
@@ -51,6 +186,13 @@ def make_cell_pipeline(preset="default", *, memory=None, verbose=False, **params
         "default" takes 2,000 genes through :class:`VarianceStabilizer` to a network of one hidden
         layer. "mlp_2019" and "cnn_2019" are the networks of 2019 and how they were trained, on
         log1p of counts: the first of 1,000 genes, the second of all.
+
+    layer : str or None, default=None
+        The layer of AnnData that holds the counts; "raw" takes `adata.raw`. None takes `X`. This
+        and the next are parameters of `align`.
+
+    gene_names : str, default="var_names"
+        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
 
     memory : str or object with the joblib.Memory interface, default=None
         Caches the fitted transformers, see :class:`sklearn.pipeline.Pipeline`.
@@ -64,7 +206,7 @@ def make_cell_pipeline(preset="default", *, memory=None, verbose=False, **params
 
     Returns
     -------
-    pipeline : sklearn.pipeline.Pipeline
+    pipeline : CellPipeline
         Not fitted. It takes counts: an array, a sparse matrix, a DataFrame or AnnData.
 
     Raises
@@ -93,5 +235,6 @@ def make_cell_pipeline(preset="default", *, memory=None, verbose=False, **params
         steps = [JSDivergenceSelector(1000), LogNormalizer(), KerasCellClassifier(**MLP_2019)]
     else:
         steps = ["passthrough", LogNormalizer(), KerasCellClassifier(**CNN_2019)]
-    names = ["select", "normalize", "classify"]
-    return Pipeline(list(zip(names, steps, strict=True)), memory=memory, verbose=verbose).set_params(**params)
+    steps = [GeneAligner(layer=layer, gene_names=gene_names), *steps]
+    names = ["align", "select", "normalize", "classify"]
+    return CellPipeline(list(zip(names, steps, strict=True)), memory=memory, verbose=verbose).set_params(**params)

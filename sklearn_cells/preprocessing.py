@@ -1,4 +1,4 @@
-"""Counts to values that a classifier can use: LogNormalizer and VarianceStabilizer."""
+"""Counts to values that a classifier can use: GeneAligner, LogNormalizer and VarianceStabilizer."""
 
 import warnings
 from numbers import Real
@@ -10,9 +10,12 @@ from sklearn.utils.extmath import row_norms
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_cells._aligner import GeneAligner
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
 from sklearn_cells._validation import Interval, StrOptions, check_feature_names_in, fit_context
 from sklearn_cells.feature_selection import js_divergence
+
+__all__ = ["GeneAligner", "LogNormalizer", "VarianceStabilizer"]
 
 
 class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

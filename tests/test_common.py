@@ -4,7 +4,7 @@ import pytest
 from sklearn.base import is_classifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_cells import JSDivergenceSelector, KerasCellClassifier, LogNormalizer, VarianceStabilizer
+from sklearn_cells import GeneAligner, JSDivergenceSelector, KerasCellClassifier, LogNormalizer, VarianceStabilizer
 
 FLOAT32_REASON = (
     "the network computes in float32, where within one minibatch a cell of weight two and the cell twice differ by "
@@ -32,6 +32,7 @@ def expected_failures(estimator):
         JSDivergenceSelector(0.5, weights="prior", bins=3, bias_correction="miller-madow"),
         JSDivergenceSelector(1, bins="auto", bias_correction="permutation", n_permutations=5),
         JSDivergenceSelector(2, bins="auto", redundancy="jmi"),
+        GeneAligner(),
         LogNormalizer(),
         LogNormalizer(target_sum=100),
         LogNormalizer(target_sum="median"),

@@ -2,16 +2,22 @@
 
 import subprocess
 import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import anndata as ad
 import joblib
 import numpy as np
 import pytest
 from sklearn.metrics import classification_report
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score, permutation_test_score
+from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline
 
-from sklearn_cells import JSDivergenceSelector, VarianceStabilizer, make_cell_pipeline
+import sklearn_cells.pipeline
+from sklearn_cells import GeneAligner, JSDivergenceSelector, VarianceStabilizer, make_cell_pipeline
+from sklearn_cells.datasets import make_cells
+from sklearn_cells.pipeline import row_blocks
 
 SMALL = {
     "select__n_features_to_select": 20,
@@ -95,11 +101,105 @@ def test_dumped_pipeline_predicts_the_same_in_a_new_process(cells, fitted, tmp_p
     np.testing.assert_array_equal(np.load(tmp_path / "probabilities.npy"), fitted.predict_proba(cells))
 
 
-def test_other_genes_at_predict_are_refused(cells, fitted):
-    with pytest.raises(ValueError, match="feature names should match"):
-        fitted.predict(cells[:, ::-1])
-    with pytest.raises(ValueError, match="feature names should match|expecting 60 features"):
-        fitted.predict(cells[:, :50])
+def test_genes_in_another_order_predict_the_same_and_missing_ones_are_announced(cells, fitted):
+    np.testing.assert_array_equal(fitted.predict_proba(cells[:, ::-1]), fitted.predict_proba(cells))
+    with pytest.warns(UserWarning, match=r"The cells have 52 of 60 training genes .* most informative missing genes"):
+        assert fitted.score(cells[160:, 8:], cells.obs["cell_type"][160:]) > 0.6
+    with pytest.raises(ValueError, match="expecting 60 features"), pytest.warns(UserWarning, match="feature names"):
+        fitted.predict(cells.X[:, :50])
+
+
+def as_frame(cells):
+    return cells.to_df()
+
+
+def as_csr(cells):
+    return cells.X
+
+
+def as_array(cells):
+    return cells.X.toarray()
+
+
+@pytest.mark.parametrize("container", [lambda cells: cells, as_frame, as_csr, as_array])
+def test_blocks_predict_what_all_cells_at_once_do(cells, monkeypatch, container):
+    X = container(cells)
+    fitted = make_cell_pipeline(**SMALL).fit(X[:160], cells.obs["cell_type"][:160])
+    expected = Pipeline(fitted.steps).predict_proba(X)
+    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
+    blocks = [block.shape[0] for block in row_blocks(X)]
+    assert blocks == [50, 50, 50, 50, 40]
+    np.testing.assert_array_equal(fitted.predict_proba(X), expected)
+    np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[expected.argmax(axis=1)])
+    assert fitted.score(X, cells.obs["cell_type"]) == np.mean(fitted.predict(X) == cells.obs["cell_type"])
+
+
+def test_backed_cells_predict_the_same_by_blocks(cells, fitted, monkeypatch, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
+    np.testing.assert_array_equal(fitted.predict_proba(backed), fitted.predict_proba(cells))
+    rows = np.array([200, 3, 77, 4, *range(100, 160)])
+    np.testing.assert_array_equal(fitted.predict_proba(backed[rows]), fitted.predict_proba(cells[rows]))
+    columns = np.arange(60)[::-1]
+    np.testing.assert_array_equal(fitted.predict_proba(backed[rows, columns]), fitted.predict_proba(cells[rows]))
+    backed.file.close()
+
+
+def test_memory_of_prediction_from_disk_does_not_grow_with_the_cells(fitted, monkeypatch, tmp_path):
+    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 500)
+    peaks = []
+    for n_cells in (1000, 8000):
+        make_cells(n_cells, 60, n_classes=3, mean_count=5, random_state=0).write_h5ad(tmp_path / "many.h5ad")
+        backed = ad.read_h5ad(tmp_path / "many.h5ad", backed="r")
+        fitted.predict(backed)
+        tracemalloc.start()
+        fitted.predict(backed)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        backed.file.close()
+    assert peaks[1] - peaks[0] < 7000 * 60 * 8  # what the cells take as CSR; nothing of them is kept but the result
+
+
+def test_threads_predict_the_same_at_once(cells, fitted):
+    queries = [cells[:, np.random.default_rng(seed).permutation(60)] for seed in range(8)]
+    expected = fitted.predict_proba(cells)
+    with ThreadPoolExecutor(4) as pool:
+        for probabilities in pool.map(fitted.predict_proba, queries):
+            np.testing.assert_array_equal(probabilities, expected)
+
+
+def test_one_cell_predicts_and_none_says_so(cells, fitted):
+    np.testing.assert_array_equal(fitted.predict_proba(cells[5]), fitted.predict_proba(cells)[5:6])
+    with pytest.raises(ValueError, match="0 sample"):
+        fitted.predict(cells[:0])
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_scikit_learns_functions_take_anndata_and_its_views(cells, n_jobs):
+    pipeline = make_cell_pipeline(select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    view = cells[40:200]
+    view_types = view.obs["cell_type"].cat.add_categories("unused")
+    predicted = cross_val_predict(pipeline, view, view_types, cv=3, method="predict_proba", n_jobs=n_jobs)
+    assert predicted.shape == (160, 3)
+    scored = permutation_test_score(pipeline, view, view_types, cv=2, n_permutations=5, random_state=0, n_jobs=n_jobs)
+    assert scored[0] > scored[1].max()
+
+
+def test_layer_and_gene_names_are_of_the_first_step(cells):
+    other = cells.copy()
+    other.layers["counts"] = other.X
+    other.X = None
+    other.var["symbol"] = other.var_names
+    other.var_names = [f"id {i}" for i in range(60)]
+    y = cells.obs["cell_type"]
+    pipeline = make_cell_pipeline(layer="counts", gene_names="symbol", **SMALL).fit(other, y)
+    assert pipeline["select"].feature_names_in_.tolist() == cells.var_names.tolist()
+    expected = make_cell_pipeline(**SMALL).fit(cells, y).predict_proba(cells)
+    np.testing.assert_array_equal(pipeline.predict_proba(other), expected)
+    np.testing.assert_array_equal(
+        pipeline.set_params(align__layer=None, align__gene_names="var_names").predict_proba(cells), expected
+    )
 
 
 def test_predict_before_fit_is_refused(cells):
@@ -124,7 +224,8 @@ def test_presets_of_2019_have_the_exact_networks():
 
 
 def test_defaults_are_those_of_the_benchmarks():
-    select, normalize, classify = make_cell_pipeline().named_steps.values()
+    align, select, normalize, classify = make_cell_pipeline().named_steps.values()
+    assert type(align) is GeneAligner
     assert (type(select), select.n_features_to_select, select.weights) == (JSDivergenceSelector, 2000, "uniform")
     assert normalize.get_params() == {
         "sqrt_share": 0.4,
