@@ -15,15 +15,22 @@ __all__ = [
     "LogNormalizer",
     "VarianceStabilizer",
     "__version__",
+    "annotate",
     "js_divergence",
     "js_divergence_test",
+    "majority_vote",
     "make_cell_pipeline",
     "read_cells",
 ]
 
 
 # Imported on demand: TensorFlow and anndata take longer to import than all the rest.
-_ON_DEMAND = {"KerasCellClassifier": "neural_network", "read_cells": "io"}
+_ON_DEMAND = {
+    "KerasCellClassifier": "neural_network",
+    "annotate": "annotation",
+    "majority_vote": "annotation",
+    "read_cells": "io",
+}
 
 
 def __getattr__(name):

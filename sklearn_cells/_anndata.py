@@ -92,10 +92,14 @@ def read_rows(cells, rows):
     if not cells.isbacked:
         return cells[rows]
     parent, of_parent, columns = rows_on_disk(cells)
+    if of_parent is None and isinstance(rows, slice):
+        return parent[rows].to_memory()
     rows = np.arange(cells.n_obs)[rows] if of_parent is None else of_parent[rows]
-    # In the order of the file, neighbours are read at once.
+    # In the order of the file, neighbours are read at once; anndata does so for a mask, not for indices.
     chosen, place = np.unique(rows, return_inverse=True)
-    return parent[chosen].to_memory()[place, columns]
+    mask = np.zeros(parent.n_obs, dtype=bool)
+    mask[chosen] = True
+    return parent[mask].to_memory()[place, columns]
 
 
 def other_matrices(cells):

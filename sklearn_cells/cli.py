@@ -1,14 +1,237 @@
-"""The command sklearn-cells."""
+"""The command sklearn-cells: demo, train, predict, evaluate, genes and models."""
 
+import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
+
+MODEL_HELP = "A model file, or the name of an installed model (see: sklearn-cells models)."
+FILE = click.Path(dir_okay=False, path_type=Path)
+CELLS = click.Path(exists=True, path_type=Path)
+
+
+class _Examples(click.Command):
+    """A command whose examples are printed as they are written."""
+
+    def format_epilog(self, ctx, formatter):
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.strip().splitlines():
+                    formatter.write(f"  {line.strip()}\n")
+
+
+def _options(*options):
+    def add(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_of_cells = _options(
+    click.option("--layer", help="The layer with the counts; raw takes the raw of the file. By default X."),
+    click.option(
+        "--gene-names", default="var_names", show_default=True, help="The column of var with the names of the genes."
+    ),
+)
+_force = click.option("--force", is_flag=True, help="Replace what is there already.")
+_model = click.option("-m", "--model", default="sorted_blood", show_default=True, help=MODEL_HELP)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sklearn_cells")
 def main():
-    """Name the type of a cell from its RNA counts."""
+    """Name the type of a cell from its RNA counts.
+
+    Files of cells are .h5ad, 10x .h5, a 10x matrix folder, .mat, .csv, .tsv or .npz. Exit codes: 0 done, 1 an error
+    that is printed, 2 a command that was not understood.
+    """
+
+
+@main.command(
+    cls=_Examples,
+    epilog="""sklearn-cells train reference.h5ad --labels cell_type -o blood.cellmodel
+    sklearn-cells train reference.h5ad --labels cell_type --target-error 0.1 -o blood.cellmodel""",
+)
+@click.argument("reference", type=CELLS)
+@click.option("--labels", required=True, help="The column of obs with the types.")
+@click.option("-o", "--output", type=FILE, required=True, help="The model file to write.")
+@_of_cells
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "cross_dataset", "mlp_2019", "cnn_2019"]),
+    default="default",
+    show_default=True,
+    help="cross_dataset for cells of other laboratories, see the guide.",
+)
+@click.option("--genes", "n_genes", type=click.IntRange(min=1), help="The number of genes to select.")
+@click.option(
+    "--target-error", type=click.FloatRange(0, 1), help="Errors allowed among assigned cells. [default: 0.05]"
+)
+@click.option("--target-coverage", type=click.FloatRange(0, 1), help="Instead, the share of cells to assign.")
+@click.option("--folds", default=5, show_default=True, help="Folds of held-out cells.")
+@click.option("--name", help="What the model card calls the model. [default: name of the file]")
+@click.option("--description", help="What it is for, on the model card.")
+@click.option("--seed", default=0, show_default=True)
+@_force
+def train(
+    reference, labels, output, layer, gene_names, preset, n_genes, target_error, target_coverage, folds, name,
+    description, seed, force,
+):  # fmt: skip
+    """Train a model on cells whose types are known.
+
+    The model leaves cells unassigned whose confidence is below a threshold. The threshold and the scores on the model
+    card come from cells that were held out.
+    """
+    with _errors_of(reference), _on_terminal() as console:
+        _check_free(output, force)
+        from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, save_model
+        from sklearn_cells.persistence import training_card
+
+        cells = _read(reference)
+        y = _column(cells, labels, reference)
+        pipeline = make_cell_pipeline(preset, layer=layer, gene_names=gene_names, classify__random_state=seed)
+        if n_genes is not None:
+            pipeline.set_params(select__n_features_to_select=n_genes)
+        model = RejectOptionClassifier(
+            pipeline, target_error=target_error, target_coverage=target_coverage, cv=folds, random_state=seed
+        )
+        with console.status(f"Training on {cells.n_obs} cells of {y.nunique()} types, {folds + 1} times ..."):
+            model.fit(cells, y)
+        card = training_card(model, cells, y, name=name or output.stem, description=description, source=reference.name)
+        save_model(model, output, card=card, overwrite=force)
+        click.echo(f"{card}\n\nWritten: {output}")
+
+
+@main.command(
+    cls=_Examples,
+    epilog="""sklearn-cells predict my_cells.h5ad
+    sklearn-cells predict my_cells.h5ad -m blood.cellmodel -o named.h5ad --clusters leiden""",
+)
+@click.argument("query", type=CELLS)
+@_model
+@click.option("-o", "--output", type=FILE, help="The .h5ad to write, and a .csv beside it. [default: QUERY.named.h5ad]")
+@click.option("--clusters", help="A column of obs: adds the label that most cells of a cluster have.")
+@_of_cells
+@_force
+def predict(query, model, output, clusters, layer, gene_names, force):
+    """Name the types of cells.
+
+    Writes the cells with obs columns predicted_label and confidence and the probabilities in obsm, and a .csv with the
+    same. Cells of an .h5ad are read block by block, so that the file may be larger than memory.
+    """
+    with _errors_of(query), _on_terminal() as console:
+        output = output or query.with_name(f"{query.stem}.named.h5ad")
+        table = output.with_suffix(".csv")
+        if output.suffix != ".h5ad":
+            raise click.BadParameter(f"{output} must end in .h5ad.", param_hint="--output")
+        for path in (output, table):
+            _check_free(path, force)
+        from sklearn_cells.annotation import annotate, write_annotation
+
+        classifier = _load(model, layer, gene_names)
+        cells = _open(query)
+        annotation, probabilities = annotate(
+            classifier, cells, clusters=clusters, return_proba=True, verbose=int(console.is_terminal)
+        )
+        write_annotation(query, cells, annotation, probabilities, output, model=str(model), overwrite=force)
+        _write_csv(annotation.join(probabilities.add_prefix("probability ")), table, force, index_label="cell")
+        counts = annotation["predicted_label"].value_counts()
+        width = max(len(str(label)) for label in counts.index)
+        for label, count in counts.items():
+            click.echo(f"{label!s:{width}}  {count:8,}  {count / len(annotation):6.1%}")
+        click.echo(f"\nWritten: {output} and {table}")
+
+
+@main.command(
+    cls=_Examples,
+    epilog="""sklearn-cells evaluate labelled.h5ad --labels cell_type -m blood.cellmodel
+    sklearn-cells evaluate labelled.h5ad --labels cell_type -m blood.cellmodel -o scores.csv""",
+)
+@click.argument("cells", type=CELLS)
+@click.option("--labels", required=True, help="The column of obs with the true types.")
+@_model
+@click.option("-o", "--output", type=FILE, help="A .csv to write the scores to.")
+@_of_cells
+@_force
+def evaluate(cells, labels, model, output, layer, gene_names, force):
+    """Compare the predicted types of cells with the true ones."""
+    with _errors_of(cells), _on_terminal() as console:
+        if output is not None:
+            _check_free(output, force)
+        import pandas as pd
+        from sklearn.metrics import classification_report
+
+        from sklearn_cells.annotation import annotate
+
+        classifier = _load(model, layer, gene_names)
+        data = _open(cells)
+        y = _column(data, labels, cells)
+        unknown = sorted(set(y.astype(str)) - set(map(str, classifier.classes_)))
+        if len(unknown) == y.nunique():
+            raise click.ClickException(
+                f"none of the types in {labels!r} of {cells} is one that {model} knows: {', '.join(unknown)} against "
+                f"{', '.join(map(str, classifier.classes_))}."
+            )
+        annotation = annotate(classifier, data, verbose=int(console.is_terminal))
+        predicted = annotation["predicted_label"].astype(str).to_numpy()
+        y = y.astype(str).to_numpy()
+        unassigned = str(getattr(classifier, "unassigned_label_", ""))
+        assigned = predicted != unassigned
+        click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all right")
+        if assigned.any() and not assigned.all():
+            click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned right")
+        if unknown:
+            click.echo(f"Types that the model does not know: {', '.join(unknown)}")
+        types = sorted(set(y) | (set(predicted) - {unassigned}))
+        report = {"labels": types, "zero_division": 0}
+        click.echo("\n" + classification_report(y, predicted, digits=3, **report))
+        if output is not None:
+            _write_csv(pd.DataFrame(classification_report(y, predicted, output_dict=True, **report)).T, output, force)
+            click.echo(f"Written: {output}")
+
+
+@main.command(
+    cls=_Examples,
+    epilog="""sklearn-cells genes reference.h5ad --labels cell_type
+    sklearn-cells genes reference.h5ad --labels cell_type -n 100 --redundancy cmim -o panel.csv""",
+)
+@click.argument("reference", type=CELLS)
+@click.option("--labels", required=True, help="The column of obs with the types.")
+@click.option("-n", "n_genes", type=click.IntRange(min=1), default=20, show_default=True, help="The number to select.")
+@click.option("--redundancy", type=click.Choice(["mrmr", "jmi", "cmim"]), help="Leave out genes that repeat others.")
+@click.option("-o", "--output", type=FILE, help="A .csv to write the whole ranking to.")
+@_of_cells
+@_force
+def genes(reference, labels, n_genes, redundancy, output, layer, gene_names, force):
+    """Rank genes by how much their counts differ between the types."""
+    with _errors_of(reference), _on_terminal():
+        if output is not None:
+            _check_free(output, force)
+        from sklearn_cells import JSDivergenceSelector
+
+        cells = _open(reference)
+        selector = JSDivergenceSelector(n_genes, redundancy=redundancy, layer=layer, gene_names=gene_names)
+        table = selector.fit(cells, _column(cells, labels, reference)).gene_table()
+        columns = ["rank", "gene", "divergence", "pvalue", "marks", "direction"]
+        click.echo(table.loc[table["selected"], columns].to_string(index=False, float_format="{:.3g}".format))
+        if output is not None:
+            _write_csv(table, output, force, index=False)
+            click.echo(f"\nWritten: {output}")
+
+
+@main.command()
+def models():
+    """List the models that come with the package, with their cards."""
+    from sklearn_cells._models import installed_models
+    from sklearn_cells.persistence import read_card
+
+    for name, path in installed_models().items():
+        with _errors_of(path):
+            click.echo(f"{name}\n{read_card(path)}\n")
 
 
 @main.command()
@@ -34,5 +257,94 @@ def demo(output):
         raise click.ClickException(str(error)) from error
 
 
+@contextmanager
+def _errors_of(path):
+    """Print errors of files and cells as one line, not as a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        message = str(error) or type(error).__name__
+        raise click.ClickException(message if str(path) in message else f"{path}: {message}") from error
+
+
+@contextmanager
+def _on_terminal():
+    """Give the terminal for progress, and show warnings as messages."""
+    from rich.console import Console
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        click.echo(f"Warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield Console(stderr=True)
+
+
+def _check_free(path, force):
+    if path.exists() and not force:
+        raise click.ClickException(f"{path} is there already: --force replaces it.")
+    if not path.resolve().parent.is_dir():
+        raise click.ClickException(
+            f"there is no folder {path.resolve().parent} to write {path.name} to: make it first."
+        )
+
+
+def _read(path):
+    from sklearn_cells import read_cells
+
+    return read_cells(path)
+
+
+def _open(path):
+    """Read cells; those of an .h5ad stay on disk."""
+    if path.suffix != ".h5ad":
+        return _read(path)
+    import anndata as ad
+
+    try:
+        return ad.read_h5ad(path, backed="r")
+    except Exception:  # what is wrong with the file is told by read_cells
+        return _read(path)
+
+
+def _load(model, layer, gene_names):
+    from sklearn_cells import load_model
+    from sklearn_cells._models import installed_models, model_path
+
+    path = model_path(model)
+    if not path.exists():
+        raise click.ClickException(
+            f"there is no model {model}: name a file, or one of the installed models {list(installed_models())}."
+        )
+    classifier = load_model(path)
+    chosen = {"align__layer": layer, "align__gene_names": gene_names}
+    prefix = "estimator__" if hasattr(classifier, "estimator") else ""
+    fitted = getattr(classifier, "estimator_", classifier)
+    if "align__layer" in fitted.get_params():
+        fitted.set_params(**chosen)
+    elif layer is not None or gene_names != "var_names":
+        raise click.ClickException(f"{model} has no step {prefix}align, so that --layer and --gene-names say nothing.")
+    return classifier
+
+
+def _column(cells, column, path):
+    if column not in cells.obs:
+        raise click.ClickException(f"{path} has no column {column!r} in obs, which has {list(cells.obs.columns)}.")
+    labels = cells.obs[column]
+    missing = int(labels.isna().sum())
+    if missing:
+        raise click.ClickException(
+            f"{missing} of {len(labels)} cells of {path} have no label in {column!r}: leave them out of the file first."
+        )
+    return labels
+
+
+def _write_csv(table, path, force, **options):
+    from sklearn_cells._files import atomic_path
+
+    with atomic_path(path, overwrite=force) as temporary:
+        table.to_csv(temporary, **options)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

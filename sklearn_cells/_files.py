@@ -1,0 +1,59 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path in the same folder, which takes the place of `path` when the block ends.
+
+    Until then an older file at `path` stays as it is. After an error or an interrupt the temporary
+    file is removed; a process that is killed leaves it behind, hidden, as `.NAME.xxxxxxxx.tmp`.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write.
+
+    overwrite : bool, default=False
+        Whether an older file may be replaced.
+
+    Yields
+    ------
+    temporary : Path
+        Where to write. No file is there yet.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file and `overwrite` is False.
+
+    IsADirectoryError
+        If there is a folder of that name.
+
+    FileNotFoundError
+        If the folder to write to is missing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the file to write in it.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already: pass overwrite=True to replace it, or another name.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to: make it first.")
+    # Not of tempfile, whose files nobody else may read.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # an interrupt too
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,258 @@
+"""Names of cells, and those that most cells of a cluster have: annotate and majority_vote."""
+
+import shutil
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from rich.progress import Progress
+
+from sklearn_cells._files import atomic_path
+from sklearn_cells._validation import Interval, validate_params
+from sklearn_cells.pipeline import row_blocks
+
+
+@validate_params(
+    {
+        "model": "no_validation",
+        "cells": "no_validation",
+        "clusters": [str, "array-like", None],
+        "min_share": [Interval(Real, 0, 1, closed="both")],
+        "return_proba": ["boolean"],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def annotate(model, cells, *, clusters=None, min_share=0.0, return_proba=False, verbose=0):
+    """Name the type of each cell, with the confidence of the name.
+
+    Parameters
+    ----------
+    model : classifier
+        Fitted, with `predict_proba`: that of :func:`make_cell_pipeline`, of
+        :class:`RejectOptionClassifier`, of :func:`load_model`, or any other.
+
+    cells : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+        What the model takes. Cells on disk (backed AnnData) are read by blocks.
+
+    clusters : str or array-like of shape (n_cells,), default=None
+        A column of `cells.obs`, or the cluster of each cell: adds the label that most cells of the
+        cluster have.
+
+    min_share : float, default=0.0
+        As in :func:`majority_vote`.
+
+    return_proba : bool, default=False
+        Whether to return the probabilities too.
+
+    verbose : int, default=0
+        Above 0, a progress bar is shown.
+
+    Returns
+    -------
+    annotation : DataFrame of shape (n_cells, 2) or (n_cells, 4)
+        `predicted_label`, categorical, and `confidence`, the probability of the most probable type;
+        with clusters `majority_label` and `majority_share`. Its index is that of the cells, so that
+        `cells.obs = cells.obs.join(annotation)` adds it.
+
+    probabilities : DataFrame of shape (n_cells, n_classes)
+        A column for each class. Only with `return_proba`.
+
+    Raises
+    ------
+    TypeError
+        If the model has no `predict_proba`.
+
+    ValueError
+        If the model cannot use the cells, or `clusters` is no column of `obs` or has missing values.
+
+    See Also
+    --------
+    majority_vote : The vote alone.
+
+    Notes
+    -----
+    Memory is needed for a block of cells, of 2^25 values at most, and for the result.
+
+    Examples
+    --------
+    >>> from sklearn.naive_bayes import MultinomialNB
+    >>> from sklearn_cells import annotate
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.pipeline import CellPipeline
+    >>> cells = make_cells(200, 50, n_classes=2, random_state=0)
+    >>> model = CellPipeline([("classify", MultinomialNB())]).fit(cells.X, cells.obs["cell_type"])
+    >>> annotate(model, cells.X[:2]).round(2)
+      predicted_label  confidence
+    0          type 0         1.0
+    1          type 1         1.0
+    """
+    if not hasattr(model, "predict_proba"):
+        raise TypeError(
+            f"annotate needs a classifier with predict_proba, which {type(model).__name__} has not: wrap it in "
+            "RejectOptionClassifier, which makes probabilities of decision values."
+        )
+    index = _names_of(cells)
+    clusters = None if clusters is None else _clusters_of(cells, clusters, len(index))
+    with Progress(disable=verbose == 0) as progress:
+        task = progress.add_task("predict", total=len(index))
+        probabilities = []
+        for block in row_blocks(cells):
+            probabilities.append(model.predict_proba(block))
+            progress.advance(task, len(probabilities[-1]))
+    probabilities = pd.DataFrame(np.concatenate(probabilities), index=index, columns=list(map(str, model.classes_)))
+    annotation = pd.DataFrame(
+        {
+            "predicted_label": pd.Categorical(_labels_of(model, probabilities.to_numpy())),
+            "confidence": probabilities.max(axis=1),
+        },
+        index=index,
+    )
+    if clusters is not None:
+        annotation = annotation.join(majority_vote(annotation["predicted_label"], clusters, min_share=min_share))
+    return (annotation, probabilities) if return_proba else annotation
+
+
+@validate_params(
+    {
+        "labels": ["array-like"],
+        "clusters": ["array-like"],
+        "min_share": [Interval(Real, 0, 1, closed="both")],
+        "unassigned_label": "no_validation",
+    },
+    prefer_skip_nested_validation=True,
+)
+def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label="Unassigned"):
+    """Give each cell the label that most cells of its cluster have.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_cells,)
+        The predicted label of each cell.
+
+    clusters : array-like of shape (n_cells,)
+        The cluster of each cell, such as `adata.obs["leiden"]`.
+
+    min_share : float, default=0.0
+        The share of its cells that the label of a cluster must have; the cells of other clusters get
+        `unassigned_label`.
+
+    unassigned_label : str or int, default="Unassigned"
+        What cells of such clusters get.
+
+    Returns
+    -------
+    vote : DataFrame of shape (n_cells, 2)
+        `majority_label`, categorical, and `majority_share`, the share of the cells of the cluster
+        that have this label. The index is that of `labels` where it is a Series. Of labels that are
+        as frequent the first in sorted order wins; unassigned cells vote for that.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or a cell has no label or no cluster.
+
+    See Also
+    --------
+    annotate : Labels, confidence and vote in one call.
+
+    Examples
+    --------
+    >>> from sklearn_cells import majority_vote
+    >>> majority_vote(["B", "B", "T", "T"], [0, 0, 0, 1])
+      majority_label  majority_share
+    0              B        0.666667
+    1              B        0.666667
+    2              B        0.666667
+    3              T        1.000000
+    """
+    index = labels.index if isinstance(labels, pd.Series) else pd.RangeIndex(len(labels))
+    if len(labels) != len(clusters):
+        raise ValueError(f"there are {len(labels)} labels, but {len(clusters)} clusters: pass one of each per cell.")
+    cells = pd.DataFrame({"label": np.asarray(labels), "cluster": np.asarray(clusters)}, index=index)
+    for name, missing in cells.isna().sum().items():
+        if missing:
+            raise ValueError(f"{missing} of {len(cells)} cells have no {name}: leave them out, or name one for them.")
+    shares = pd.crosstab(cells["cluster"], cells["label"], normalize="index")
+    winners = shares.idxmax(axis=1).astype(object).where(shares.max(axis=1) >= min_share, unassigned_label)
+    vote = {"majority_label": cells["cluster"].map(winners), "majority_share": cells["cluster"].map(shares.max(axis=1))}
+    return pd.DataFrame(vote).astype({"majority_label": "category"})
+
+
+def _names_of(cells):
+    names = getattr(cells, "obs_names", getattr(cells, "index", None))
+    n_cells = cells.shape[0] if hasattr(cells, "shape") else len(cells)
+    return pd.RangeIndex(n_cells) if names is None or callable(names) else names
+
+
+def _clusters_of(cells, clusters, n_cells):
+    if isinstance(clusters, str):
+        obs = getattr(cells, "obs", None)
+        if obs is None or clusters not in obs:
+            found = "no AnnData" if obs is None else list(obs.columns)
+            raise ValueError(f"clusters={clusters!r} is no column of cells.obs, which has {found}: pass one of these.")
+        clusters = obs[clusters]
+    if len(clusters) != n_cells:
+        raise ValueError(f"there are {n_cells} cells, but {len(clusters)} clusters: pass one per cell.")
+    return clusters
+
+
+def _labels_of(model, probabilities):
+    """Give the labels of probabilities: those of a reject option where the model has one."""
+    if hasattr(model, "assign"):
+        return model.assign(probabilities)
+    return model.classes_[probabilities.argmax(axis=1)]
+
+
+def write_annotation(source, cells, annotation, probabilities, path, *, model, overwrite=False):
+    """Write cells with their annotation to an .h5ad, which appears whole or not at all.
+
+    An .h5ad is copied as it is, and the annotation is added: its matrix is never in memory.
+
+    Parameters
+    ----------
+    source : path
+        The file that the cells came from.
+
+    cells : AnnData
+        The cells. Those of an .h5ad are not looked at but for `obs`.
+
+    annotation, probabilities : DataFrame
+        As `annotate` gives them: columns of `obs`, and `obsm["probabilities"]`.
+
+    path : path
+        The file to write.
+
+    model : str
+        Named in `uns["sklearn_cells"]`.
+
+    overwrite : bool, default=False
+        Whether an older file, and older columns of the same names, may be replaced.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        If they may not.
+    """
+    import anndata as ad
+    import h5py
+
+    from sklearn_cells import __version__
+
+    repeated = [name for name in annotation if name in cells.obs]
+    if repeated and not overwrite:
+        raise ValueError(f"obs has {repeated} already: pass overwrite=True (--force) to replace them.")
+    obs = cells.obs.drop(columns=repeated).join(annotation)
+    added = {
+        "obs": obs,
+        "obsm/probabilities": probabilities,
+        "uns/sklearn_cells": {"model": model, "version": __version__},
+    }
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        if cells.isbacked:
+            shutil.copyfile(source, temporary)
+        else:
+            cells.write_h5ad(temporary)
+        with h5py.File(temporary, "r+") as file:
+            for key, value in added.items():
+                ad.io.write_elem(file, key, value)

@@ -1,0 +1,116 @@
+"""annotate and majority_vote: names, their confidence, and what the neighbours say."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.svm import LinearSVC
+
+import sklearn_cells.pipeline
+from sklearn_cells import annotate, majority_vote
+from sklearn_cells.annotation import write_annotation
+from sklearn_cells.pipeline import make_cell_pipeline
+
+
+@pytest.fixture(scope="module")
+def model(cells):
+    pipeline = make_cell_pipeline(select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    return pipeline.fit(cells, cells.obs["cell_type"])
+
+
+def test_annotation_joins_the_cells(cells, model):
+    annotation, probabilities = annotate(model, cells, return_proba=True)
+    assert annotation.index.equals(cells.obs_names)
+    np.testing.assert_array_equal(annotation["predicted_label"], model.predict(cells))
+    np.testing.assert_array_equal(probabilities, model.predict_proba(cells))
+    np.testing.assert_array_equal(annotation["confidence"], probabilities.max(axis=1))
+    assert probabilities.columns.tolist() == model.classes_.tolist()
+
+
+@pytest.mark.parametrize("container", [lambda cells: cells.X, lambda cells: cells.to_df()])
+def test_matrices_and_frames_are_annotated_too(cells, container):
+    X = container(cells)
+    model = make_cell_pipeline(select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    annotation = annotate(model.fit(X, cells.obs["cell_type"]), X)
+    np.testing.assert_array_equal(annotation["predicted_label"], model.predict(X))
+    assert list(annotation.index) == list(X.index if isinstance(X, pd.DataFrame) else range(240))
+
+
+def test_cells_on_disk_are_annotated_by_blocks_with_a_bar(cells, model, monkeypatch, tmp_path, capsys):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
+    expected = annotate(model, cells)
+    assert capsys.readouterr() == ("", "")
+    pd.testing.assert_frame_equal(annotate(model, backed, verbose=1), expected)
+    assert "100%" in capsys.readouterr().out
+    backed.file.close()
+
+
+def test_clusters_vote(cells, model):
+    votes = annotate(model, cells, clusters="cell_type")
+    assert (votes["majority_label"].astype(str) == cells.obs["cell_type"].astype(str)).all()
+    assert (annotate(model, cells, clusters=cells.obs["cell_type"].to_numpy()) == votes).all(axis=None)
+    with pytest.raises(ValueError, match=r"clusters='leiden' is no column of cells.obs, which has \['cell_type'\]"):
+        annotate(model, cells, clusters="leiden")
+    with pytest.raises(ValueError, match="240 cells, but 3 clusters"):
+        annotate(model, cells, clusters=[0, 1, 2])
+
+
+def test_classifier_without_probabilities_is_told_what_to_do(cells):
+    model = LinearSVC().fit(cells.X, cells.obs["cell_type"])
+    with pytest.raises(TypeError, match="LinearSVC has not: wrap it in RejectOptionClassifier"):
+        annotate(model, cells.X)
+
+
+def test_majority_counts_the_cells_of_a_cluster():
+    labels = pd.Series(["T", "B", "B", "NK", "T", "Unassigned"], index=list("abcdef"))
+    vote = majority_vote(labels, [1, 1, 1, 2, 2, 3])
+    assert vote["majority_label"].tolist() == ["B", "B", "B", "NK", "NK", "Unassigned"]  # NK and T are as frequent
+    np.testing.assert_allclose(vote["majority_share"], [2 / 3, 2 / 3, 2 / 3, 0.5, 0.5, 1])
+    assert vote.index.tolist() == list("abcdef")
+
+
+def test_small_majorities_are_unassigned():
+    vote = majority_vote(["B", "B", "T", "T", "NK"], ["x", "x", "x", "y", "y"], min_share=0.6)
+    assert vote["majority_label"].tolist() == ["B"] * 3 + ["Unassigned"] * 2
+    vote = majority_vote([1, 2], [0, 0], min_share=0.6, unassigned_label=-1)
+    assert vote["majority_label"].tolist() == [-1, -1]
+
+
+def test_votes_need_a_label_and_a_cluster_for_each_cell():
+    with pytest.raises(ValueError, match="2 labels, but 1 clusters"):
+        majority_vote(["B", "T"], [0])
+    with pytest.raises(ValueError, match="1 of 2 cells have no cluster"):
+        majority_vote(["B", "T"], [0, np.nan])
+    with pytest.raises(ValueError, match="1 of 2 cells have no label"):
+        majority_vote(["B", None], [0, 1])
+
+
+@pytest.mark.parametrize("backed", [None, "r"])
+def test_written_cells_have_all_they_had_and_the_annotation(cells, model, tmp_path, backed):
+    source = cells.copy()
+    source.obsm["X_umap"] = np.zeros((240, 2))
+    source.layers["log1p"] = source.X.log1p()
+    source.write_h5ad(tmp_path / "cells.h5ad")
+    query = ad.read_h5ad(tmp_path / "cells.h5ad", backed=backed)
+    annotation, probabilities = annotate(model, query, return_proba=True)
+    out = tmp_path / "named.h5ad"
+    write_annotation(tmp_path / "cells.h5ad", query, annotation, probabilities, out, model="blood")
+    named = ad.read_h5ad(out)
+    pd.testing.assert_frame_equal(named.obs[annotation.columns.tolist()], annotation, check_index_type=False)
+    np.testing.assert_array_equal(named.obsm["probabilities"], probabilities)
+    assert named.obsm["probabilities"].columns.tolist() == model.classes_.tolist()
+    assert named.uns["sklearn_cells"]["model"] == "blood"
+    assert (named.X != source.X).nnz == 0
+    assert set(named.layers) == {"log1p"}
+    assert "X_umap" in named.obsm
+    with pytest.raises(FileExistsError, match="is there already"):
+        write_annotation(tmp_path / "cells.h5ad", query, annotation, probabilities, out, model="blood")
+    again = tmp_path / "again.h5ad"
+    with pytest.raises(ValueError, match=r"obs has \['predicted_label', 'confidence'\] already"):
+        write_annotation(out, named, annotation, probabilities, again, model="blood")
+    write_annotation(out, named, annotation, probabilities, again, model="blood", overwrite=True)
+    assert ad.read_h5ad(again).obs.columns.tolist() == ["cell_type", "predicted_label", "confidence"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.h5ad", "cells.h5ad", "named.h5ad"]
