@@ -3,7 +3,7 @@
     python benchmarks/streaming_predict.py --cells 1000000 --celltypist CELLTYPIST_PYTHON
 
 The file has simulated blocks of cells again and again. Both methods are trained on one. CellTypist, which reads
-a file as a whole, gets the first `--celltypist-cells`, and so does ours in that comparison. Seconds are those of reading
+a file as a whole, gets the first `--celltypist-cells`, and so does ours in that comparison. Seconds are of reading
 and predicting; each method runs in a process of its own, and peak memory is that of this process. CELLTYPIST_PYTHON is
 the Python of an environment that has CellTypist.
 """

@@ -180,7 +180,7 @@ def check_genes(estimator, gene_names, *, reset=True):
             f"gene names must differ, but {names[names.duplicated()][0]!r} occurs more than once; "
             "adata.var_names_make_unique() makes them different."
         )
-    # A frame without rows carries the names to scikit-learn's own bookkeeping; one made of columns alone takes a second.
+    # A frame without rows carries the names to scikit-learn's own bookkeeping. Made of columns alone it takes a second.
     names_only = pd.DataFrame(np.empty((0, len(names))), columns=names.astype(object))
     validate_data(estimator, names_only, reset=reset, skip_check_array=True)
 
