@@ -237,27 +237,10 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
                 "cells of the same classes."
             )
 
-        temperature, threshold, held_out = 1.0, self.threshold, {}
-        if threshold is None or self.calibration is not None:
-            logits, held_out_codes = self._held_out_logits(X, classes, codes, fit_params, split_params)
-            before = softmax(logits, axis=1)
-            predicted = before.argmax(axis=1)
-            if self.calibration is not None and (predicted != held_out_codes).any():
-                temperature = 1 / float(TemperatureScaling().fit(logits, held_out_codes).beta_)
-            after = softmax(logits / temperature, axis=1)
-            coverage, risk, thresholds = risk_coverage_curve(held_out_codes, predicted, after.max(axis=1))
-            if threshold is None:
-                threshold = self._chosen_threshold(coverage, risk, thresholds)
-            labels = np.arange(len(classes))
-            held_out["risk_coverage_"] = pd.DataFrame({"threshold": thresholds, "coverage": coverage, "risk": risk})
-            held_out["calibration_error_"] = {
-                "before": expected_calibration_error(held_out_codes, before, labels=labels),
-                "after": expected_calibration_error(held_out_codes, after, labels=labels),
-            }
-        vars(self).update(held_out)
+        self.temperature_, self.threshold_ = 1.0, self.threshold
+        if self.threshold is None or self.calibration is not None:
+            self._learn_from(*self._held_out_logits(X, classes, codes, fit_params, split_params))
         self.classes_ = classes
-        self.temperature_ = temperature
-        self.threshold_ = float(threshold)
         self.unassigned_label_ = unassigned_label
         self.estimator_ = estimator
         return self
@@ -296,6 +279,23 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         )
         return np.concatenate(logits), codes[np.concatenate([test for _, test in splits])]
 
+    def _learn_from(self, logits, codes):
+        """Learn temperature and threshold from held-out cells, and keep what they say."""
+        before = softmax(logits, axis=1)
+        predicted = before.argmax(axis=1)
+        if self.calibration is not None and (predicted != codes).any():
+            self.temperature_ = 1 / float(TemperatureScaling().fit(logits, codes).beta_)
+        after = softmax(logits / self.temperature_, axis=1)
+        coverage, risk, thresholds = risk_coverage_curve(codes, predicted, after.max(axis=1))
+        if self.threshold is None:
+            self.threshold_ = float(self._chosen_threshold(coverage, risk, thresholds))
+        self.risk_coverage_ = pd.DataFrame({"threshold": thresholds, "coverage": coverage, "risk": risk})
+        labels = np.arange(logits.shape[1])
+        self.calibration_error_ = {
+            "before": expected_calibration_error(codes, before, labels=labels),
+            "after": expected_calibration_error(codes, after, labels=labels),
+        }
+
     def _splits(self, X, codes, split_params):
         cv = self.cv
         if cv is None or isinstance(cv, Integral):
@@ -324,7 +324,7 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
             f"{risk[best]:.3g}, where {coverage[best]:.1%} of them are assigned, at the threshold "
             f"{thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better classifier.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return thresholds[best]
 
@@ -383,7 +383,7 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         return (
             MetadataRouter(owner=self)
             .add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
-            .add(splitter=check_cv(self.cv), method_mapping=MethodMapping().add(caller="fit", callee="split"))
+            .add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         )
 
     def __sklearn_is_fitted__(self):
