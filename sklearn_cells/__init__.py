@@ -3,8 +3,10 @@
 from importlib import import_module
 
 from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence, js_divergence_test
+from sklearn_cells.metrics import expected_calibration_error, risk_coverage_curve
 from sklearn_cells.pipeline import make_cell_pipeline
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
+from sklearn_cells.reject import RejectOptionClassifier
 
 __version__ = "0.1.0"
 
@@ -13,14 +15,17 @@ __all__ = [
     "JSDivergenceSelector",
     "KerasCellClassifier",
     "LogNormalizer",
+    "RejectOptionClassifier",
     "VarianceStabilizer",
     "__version__",
     "annotate",
+    "expected_calibration_error",
     "js_divergence",
     "js_divergence_test",
     "majority_vote",
     "make_cell_pipeline",
     "read_cells",
+    "risk_coverage_curve",
 ]
 
 

@@ -5,20 +5,27 @@ import numbers
 import numpy as np
 import pandas as pd
 from sklearn.base import _fit_context as fit_context
+from sklearn.calibration import _TemperatureScaling as TemperatureScaling
+from sklearn.utils import _safe_indexing as take_rows
 from sklearn.utils import assert_all_finite, column_or_1d
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_params
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions, validate_params
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
+from sklearn.utils.validation import _check_method_params as check_method_params
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
+    "HasMethods",
     "Interval",
     "RealNotInt",
     "StrOptions",
+    "TemperatureScaling",
     "check_feature_names_in",
     "check_labels",
+    "check_method_params",
     "check_sample_weight",
     "fit_context",
+    "take_rows",
     "validate_params",
 ]
 
@@ -56,6 +63,8 @@ def check_labels(y, n_cells, classes=None):
     y = column_or_1d(y, warn=True)
     if len(y) != n_cells:
         raise ValueError(f"X has {n_cells} cells but y has {len(y)} labels; pass one label per cell.")
+    if len(y) == 0:
+        raise ValueError("X has no cells: pass at least one cell of each of two classes.")
     missing = pd.isna(y)
     if missing.any():
         raise ValueError(

@@ -1,0 +1,461 @@
+"""RejectOptionClassifier: cells that a classifier is not sure of become "Unassigned"."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.utils import get_tags, indexable
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_cells._validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    TemperatureScaling,
+    check_labels,
+    check_method_params,
+    fit_context,
+    take_rows,
+)
+from sklearn_cells.metrics import expected_calibration_error, risk_coverage_curve
+
+# Added to probabilities before the log, as scikit-learn does.
+SMALLEST_PROBABILITY = 1e-12
+
+
+class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Classify the cells that a classifier is sure of, and leave the others unassigned.
+
+    The classifier is fitted on all cells. How its probabilities are calibrated, and how much the
+    most probable class must have, is learned from copies of it and the cells that each did not see.
+
+    Parameters
+    ----------
+    estimator : classifier
+        With `predict_proba` or else `decision_function`, such as that of
+        :func:`make_cell_pipeline` or `LinearSVC()`. A copy of it is fitted.
+
+    threshold : float, default=None
+        The least probability of the predicted class at which a cell is assigned, from 0 to 1.
+
+    target_error : float, default=None
+        Instead, the share of errors allowed among assigned cells. The threshold is the one that
+        assigns most of the held-out cells with no more errors than that. Where none of `threshold`,
+        `target_error` and `target_coverage` is given, 0.05.
+
+    target_coverage : float, default=None
+        Instead, the share of cells to assign. The threshold is the greatest that assigns this share
+        of the held-out cells.
+
+    calibration : {"temperature"} or None, default="temperature"
+        Whether logits are divided by a temperature that makes the probabilities of held-out cells
+        most likely. None leaves probabilities as they are.
+
+    cv : int, splitter or iterable, default=5
+        How cells are held out: in that many stratified folds of shuffled cells, or as in
+        :func:`sklearn.model_selection.check_cv`. `StratifiedShuffleSplit(1)` fits once instead of
+        five times.
+
+    unassigned_label : str or int, default=None
+        What `predict` gives for cells below the threshold. None is "Unassigned" where classes are
+        strings and -1 where they are numbers.
+
+    n_jobs : int, default=None
+        The folds that are fitted at the same time, as everywhere in scikit-learn.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the folds where `cv` is a number; not the estimator, which has its own.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        Fitted on all cells.
+
+    classes_ : ndarray of shape (n_classes,)
+        The class labels, sorted, without the one of unassigned cells.
+
+    threshold_ : float
+        The least probability of the predicted class at which a cell is assigned.
+
+    temperature_ : float
+        What logits are divided by: above 1 the estimator was too sure, below 1 not sure enough. 1
+        where `calibration` is None or no held-out cell was wrong.
+
+    unassigned_label_ : str or int
+        What `predict` gives for cells below the threshold.
+
+    risk_coverage_ : DataFrame of shape (n_thresholds, 3)
+        `threshold`, `coverage` and `risk` on the held-out cells, see
+        :func:`sklearn_cells.metrics.risk_coverage_curve`. Not there where nothing was held out,
+        that is with a given `threshold` and no calibration. This holds for the next one too.
+
+    calibration_error_ : dict of float
+        The expected calibration error of the held-out cells "before" and "after" the division by
+        the temperature.
+
+    n_features_in_ : int
+        The number of genes seen in `fit`, where the estimator has it.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        The gene names seen in `fit`, where the estimator has them.
+
+    See Also
+    --------
+    sklearn.calibration.CalibratedClassifierCV : Calibration alone.
+    sklearn.model_selection.TunedThresholdClassifierCV : A threshold between two classes.
+    sklearn_cells.metrics.risk_coverage_curve : Error against share of cells kept.
+
+    Notes
+    -----
+    The logits are log(p + 1e-12) of the probabilities of the estimator. Where it has none they are
+    the values of its decision function, for two classes 0 and the value; their softmax is no
+    probability before it is calibrated. The temperature is scikit-learn's, the one of greatest
+    likelihood [1]_. Where no held-out cell is wrong there is none, as sharper is always better.
+
+    Choosing to abstain by the greatest probability is Chow's rule [2]_. It knows the cells that lie
+    between the types, not every cell of a type that was absent from training: some look like one
+    of the known. The target error holds for cells like the training cells, in the mean; another
+    laboratory's have more errors. With a small number of held-out cells the chosen threshold is
+    itself uncertain.
+
+    Each class of two cells or more is held out, also with fewer cells than folds. A held-out cell
+    whose class has no cell in its training fold, as that of a class of one cell, is not counted.
+    The others count alike, whatever weights go to the estimator.
+
+    `score` is the accuracy where an unassigned cell is an error. In searches over parameters of the
+    estimator, scores that use probabilities, such as "neg_log_loss", say more.
+
+    What `fit` holds beside the fitted estimators are some arrays of n_cells x n_classes float64, and
+    `predict` likewise; `X` goes to the estimator as it comes, backed AnnData too.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural
+       networks", ICML 2017, 1321-1330.
+    .. [2] C. K. Chow, "On optimum recognition error and reject tradeoff", IEEE Transactions on
+       Information Theory 16 (1970), 41-46.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn_cells import RejectOptionClassifier
+    >>> X = [[0], [1], [2], [3], [4], [5], [6], [7]]
+    >>> y = ["B", "B", "B", "T", "B", "T", "T", "T"]
+    >>> classifier = RejectOptionClassifier(LogisticRegression(), threshold=0.8, cv=2, random_state=0)
+    >>> classifier.fit(X, y).predict([[0], [3], [7]])
+    array(['B', 'Unassigned', 'T'], dtype='<U10')
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit", "predict_proba"]), HasMethods(["fit", "decision_function"])],
+        "threshold": [Interval(Real, 0, 1, closed="both"), None],
+        "target_error": [Interval(Real, 0, 1, closed="left"), None],
+        "target_coverage": [Interval(Real, 0, 1, closed="right"), None],
+        "calibration": [StrOptions({"temperature"}), None],
+        "cv": ["cv_object"],
+        "unassigned_label": [str, Integral, None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        threshold=None,
+        target_error=None,
+        target_coverage=None,
+        calibration="temperature",
+        cv=5,
+        unassigned_label=None,
+        n_jobs=None,
+        random_state=None,
+    ):
+        self.estimator = estimator
+        self.threshold = threshold
+        self.target_error = target_error
+        self.target_coverage = target_coverage
+        self.calibration = calibration
+        self.cv = cv
+        self.unassigned_label = unassigned_label
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)  # the estimator is not validated yet
+    def fit(self, X, y, **fit_params):
+        """Fit the estimator on all cells, and learn temperature and threshold from held-out ones.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            What the estimator takes.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell: strings or integers.
+
+        **fit_params : dict
+            Passed to `fit` of the estimator; of arrays with a value for each cell, those of the
+            training cells. `groups` goes to the splitter instead. With scikit-learn's metadata
+            routing enabled, what each of them requests.
+
+        Returns
+        -------
+        self : RejectOptionClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If more than one of `threshold`, `target_error` and `target_coverage` is given,
+            `unassigned_label` is a class or not of their kind, no class has as many cells as there
+            are folds, or the estimator cannot use `X` and `y`.
+
+        Warns
+        -----
+        UserWarning
+            If no threshold reaches the target error; the one of least error is used.
+        """
+        for name in ("estimator_", "risk_coverage_", "calibration_error_"):
+            vars(self).pop(name, None)  # a fit that fails leaves nothing fitted
+        self._check_one_target()
+        (X,) = indexable(X)
+        classes, codes = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
+        unassigned_label = _checked_label(self.unassigned_label, classes)
+        fit_params, split_params = self._routed(fit_params)
+
+        estimator = clone(self.estimator).fit(X, classes[codes], **fit_params)
+        if not np.array_equal(estimator.classes_, classes):
+            raise ValueError(
+                f"the fitted estimator has the classes {list(estimator.classes_)}, but y has {classes.tolist()}: pass "
+                "cells of the same classes."
+            )
+
+        self.temperature_, self.threshold_ = 1.0, self.threshold
+        if self.threshold is None or self.calibration is not None:
+            self._learn_from(*self._held_out_logits(X, classes, codes, fit_params, split_params))
+        self.classes_ = classes
+        self.unassigned_label_ = unassigned_label
+        self.estimator_ = estimator
+        return self
+
+    def _check_one_target(self):
+        given = {
+            name: getattr(self, name)
+            for name in ("threshold", "target_error", "target_coverage")
+            if getattr(self, name) is not None
+        }
+        if len(given) > 1:
+            found = " and ".join(f"{name}={value}" for name, value in given.items())
+            raise ValueError(f"{found} are given, but one of them makes the threshold: set the others to None.")
+
+    def _routed(self, fit_params):
+        """Give what goes to `fit` of the estimator and what goes to `split`."""
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", **fit_params)
+            return routed.estimator.fit, routed.splitter.split
+        split_params = {"groups": fit_params.pop("groups")} if "groups" in fit_params else {}
+        return fit_params, split_params
+
+    def _held_out_logits(self, X, classes, codes, fit_params, split_params):
+        """Give the logits of the held-out cells, of models that did not see them, and their codes."""
+        splits = [
+            # The final model knows the classes that a fold by chance does not.
+            (train, test[np.isin(codes[test], codes[train])])
+            for train, test in self._splits(X, codes, split_params)
+        ]
+        splits = [(train, test) for train, test in splits if len(test)]
+        if not splits:
+            raise ValueError(f"cv={self.cv} holds no cell out whose class has cells to train on: pass another cv.")
+        logits = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fold_logits)(clone(self.estimator), X, classes, codes, train, test, fit_params)
+            for train, test in splits
+        )
+        return np.concatenate(logits), codes[np.concatenate([test for _, test in splits])]
+
+    def _learn_from(self, logits, codes):
+        """Learn temperature and threshold from held-out cells, and keep what they say."""
+        before = softmax(logits, axis=1)
+        predicted = before.argmax(axis=1)
+        if self.calibration is not None and (predicted != codes).any():
+            self.temperature_ = 1 / float(TemperatureScaling().fit(logits, codes).beta_)
+        after = softmax(logits / self.temperature_, axis=1)
+        coverage, risk, thresholds = risk_coverage_curve(codes, predicted, after.max(axis=1))
+        if self.threshold is None:
+            self.threshold_ = float(self._chosen_threshold(coverage, risk, thresholds))
+        self.risk_coverage_ = pd.DataFrame({"threshold": thresholds, "coverage": coverage, "risk": risk})
+        labels = np.arange(logits.shape[1])
+        self.calibration_error_ = {
+            "before": expected_calibration_error(codes, before, labels=labels),
+            "after": expected_calibration_error(codes, after, labels=labels),
+        }
+
+    def _splits(self, X, codes, split_params):
+        cv = self.cv
+        if cv is None or isinstance(cv, Integral):
+            n_folds = 5 if cv is None else cv
+            largest = np.bincount(codes).max()
+            if largest < n_folds:
+                raise ValueError(
+                    f"cv={n_folds} needs a class of {n_folds} cells, but the largest has {largest}: lower cv."
+                )
+            cv = StratifiedKFold(n_folds, shuffle=True, random_state=self.random_state)
+        with warnings.catch_warnings():
+            # Not every fold needs cells of each class here.
+            warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+            return list(check_cv(cv, codes, classifier=True).split(X, codes, **split_params))
+
+    def _chosen_threshold(self, coverage, risk, thresholds):
+        if self.target_coverage is not None:
+            return thresholds[np.flatnonzero(coverage >= self.target_coverage)[-1]]
+        target = 0.05 if self.target_error is None else self.target_error
+        reached = np.flatnonzero(risk <= target)
+        if len(reached):
+            return thresholds[reached[0]]
+        best = risk.argmin()  # the first of equal ones has the greatest coverage
+        warnings.warn(
+            f"No threshold reaches an error of {target:g} among the assigned of the held-out cells: the least is "
+            f"{risk[best]:.3g}, where {coverage[best]:.1%} of them are assigned, at the threshold "
+            f"{thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better classifier.",
+            UserWarning,
+            stacklevel=5,
+        )
+        return thresholds[best]
+
+    def predict_proba(self, X):
+        """Predict the calibrated probability of each class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            As for `fit`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_cells, n_classes), dtype float64
+            In the order of `classes_`, also for cells that `predict` leaves unassigned; each row
+            sums to one.
+        """
+        check_is_fitted(self)
+        return softmax(_logits(self.estimator_, X, self.classes_) / self.temperature_, axis=1)
+
+    def predict(self, X):
+        """Predict the class of each cell, or that it is unassigned.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            As for `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_cells,)
+            The most probable class, or `unassigned_label_` where its probability is below
+            `threshold_`.
+        """
+        return self.assign(self.predict_proba(X))
+
+    def assign(self, probabilities):
+        """Give the labels of cells whose probabilities are known.
+
+        Parameters
+        ----------
+        probabilities : array-like of shape (n_cells, n_classes)
+            As `predict_proba` gives them.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_cells,)
+            As `predict` gives them.
+        """
+        check_is_fitted(self)
+        probabilities = np.asarray(probabilities)
+        assigned = probabilities.max(axis=1) >= self.threshold_
+        labels = np.append(self.classes_, self.unassigned_label_)
+        return labels[np.where(assigned, probabilities.argmax(axis=1), len(self.classes_))]
+
+    @property
+    def n_features_in_(self):
+        return self.estimator_.n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        return self.estimator_.feature_names_in_
+
+    def get_metadata_routing(self):
+        """Say which parameters of `fit` go where, when metadata routing is enabled.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            To `fit` of the estimator and `split` of the splitter.
+        """
+        return (
+            MetadataRouter(owner=self)
+            .add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+            .add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+        )
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "estimator_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.estimator).input_tags
+        return tags
+
+
+def _checked_label(label, classes):
+    """Give the label of unassigned cells, which must go into one array with the classes."""
+    if classes.dtype.kind == "b":
+        raise ValueError(
+            "classes are booleans, which have no value left for unassigned cells: pass strings or integers."
+        )
+    are_strings = isinstance(classes[0], str)
+    if label is None:
+        label = "Unassigned" if are_strings else -1
+    if isinstance(label, str) != are_strings:
+        raise ValueError(
+            f"unassigned_label={label!r} cannot stand beside the classes {classes[:3].tolist()} in one array: pass "
+            f"{'a string' if are_strings else 'an integer'}."
+        )
+    if label in classes:
+        raise ValueError(
+            f"unassigned_label={label!r} is one of the classes in y: leave its cells out, or pass another label."
+        )
+    return label
+
+
+def _fold_logits(estimator, X, classes, codes, train, test, fit_params):
+    """Fit on the training cells of a fold, and give the logits of the others."""
+    fit_params = check_method_params(X, fit_params, train)
+    estimator.fit(take_rows(X, train), classes[codes[train]], **fit_params)
+    return _logits(estimator, take_rows(X, test), classes)
+
+
+def _logits(estimator, X, classes):
+    """Give a value for each class, whose softmax are the probabilities; the greatest of a cell is 0."""
+    if hasattr(estimator, "predict_proba"):
+        logits = np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64) + SMALLEST_PROBABILITY)
+    else:
+        logits = np.asarray(estimator.decision_function(X), dtype=np.float64)
+        if logits.ndim == 1:
+            logits = np.column_stack([np.zeros_like(logits), logits])
+    if logits.shape[1] != len(estimator.classes_):
+        raise ValueError(
+            f"the estimator gives {logits.shape[1]} values for {len(estimator.classes_)} classes: let it give one for "
+            "each class, such as SVC(decision_function_shape='ovr')."
+        )
+    logits -= logits.max(axis=1, keepdims=True)
+    if len(estimator.classes_) == len(classes):
+        return logits
+    # A class that the training cells of a fold lack.
+    completed = np.full((len(logits), len(classes)), np.log(SMALLEST_PROBABILITY))
+    completed[:, np.searchsorted(classes, estimator.classes_)] = logits
+    return completed
