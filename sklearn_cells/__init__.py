@@ -22,10 +22,12 @@ __all__ = [
     "expected_calibration_error",
     "js_divergence",
     "js_divergence_test",
+    "load_model",
     "majority_vote",
     "make_cell_pipeline",
     "read_cells",
     "risk_coverage_curve",
+    "save_model",
 ]
 
 
@@ -33,8 +35,10 @@ __all__ = [
 _ON_DEMAND = {
     "KerasCellClassifier": "neural_network",
     "annotate": "annotation",
+    "load_model": "persistence",
     "majority_vote": "annotation",
     "read_cells": "io",
+    "save_model": "persistence",
 }
 
 

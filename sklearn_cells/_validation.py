@@ -8,7 +8,14 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.calibration import _TemperatureScaling as TemperatureScaling
 from sklearn.utils import _safe_indexing as take_rows
 from sklearn.utils import assert_all_finite, column_or_1d
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions, validate_params
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    RealNotInt,
+    StrOptions,
+    validate_parameter_constraints,
+    validate_params,
+)
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_method_params as check_method_params
@@ -26,6 +33,7 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "take_rows",
+    "validate_parameter_constraints",
     "validate_params",
 ]
 

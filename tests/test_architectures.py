@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sklearn_cells.neural_network import build_cnn, build_mlp
+from sklearn_cells.neural_network._architectures import weight_shapes, with_input_norm, without_input_norm
 
 
 def summary(model):
@@ -163,3 +164,31 @@ def test_values_out_of_range_are_refused_by_name(params):
 def test_cnn_that_does_not_fit_names_the_layer(params, message):
     with pytest.raises(ValueError, match=message):
         build_cnn(32, 3, **params)
+
+
+@pytest.mark.parametrize("hidden_layer_sizes", [(), 5, (7, 3)])
+@pytest.mark.parametrize(
+    "convolutions",
+    [
+        None,
+        {"filters": (2, 3), "kernel_size": 4, "padding": "same", "pool_size": 3},
+        {"filters": (2, 3), "kernel_size": (4, 2), "padding": "valid", "pool_size": (1, 2)},
+        {"filters": (2, 3, 4), "kernel_size": 3, "padding": ("valid", "same", "valid"), "pool_size": 2},
+    ],
+    ids=str,
+)
+def test_shapes_of_weights_are_known_without_building(hidden_layer_sizes, convolutions):
+    params = {"hidden_layer_sizes": hidden_layer_sizes, **(convolutions or {})}
+    model = (build_cnn if convolutions else build_mlp)(50, 6, **params)
+    assert weight_shapes(50, 6, **params) == [weights.shape for weights in model.get_weights()]
+
+
+def test_centre_and_scale_come_back_to_the_last_bit():
+    network, rng = build_mlp(3, 2, hidden_layer_sizes=(), seed=0), np.random.default_rng(0)
+    for scale in rng.lognormal(sigma=3, size=20):
+        model = with_input_norm(network, rng.normal(size=3).astype(np.float32), scale)
+        weights, center, scale_again = without_input_norm(model)
+        again = with_input_norm(network, center, scale_again)
+        np.testing.assert_array_equal(again.layers[0].variance, model.layers[0].variance)
+        np.testing.assert_array_equal(again.layers[0].mean, model.layers[0].mean)
+        assert [w.shape for w in weights] == [(3, 2), (2,)]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 import joblib
 import numpy as np
@@ -169,6 +170,34 @@ def count_table(
     counted = (keys // n_classes % N_COUNTS > 0) & (n_cells > 0)  # sparse input may store zeros
     class_sizes = np.bincount(class_codes, weights, minlength=n_classes).astype(np.float64)
     return CountTable(keys[counted], n_cells[counted], class_sizes, X.shape[1], of_counts)
+
+
+def checked_table(parts: dict[str, Any], n_genes: int, n_classes: int) -> CountTable:
+    """Make a table of parts of unknown origin, on whose order and sums compiled loops rely.
+
+    Raises
+    ------
+    ValueError
+        If the parts are not those of a table of so many genes and classes.
+    """
+    table = CountTable(**parts)
+    if not _is_sound(table, n_genes, n_classes):
+        raise ValueError(f"the parts are not those of a table of counts of {n_genes} genes in {n_classes} classes.")
+    return table
+
+
+def _is_sound(table: CountTable, n_genes: int, n_classes: int) -> bool:
+    keys, n_cells, sizes = table.keys, table.n_cells, table.class_sizes
+    if (keys.dtype, n_cells.dtype, sizes.dtype) != (np.int64, np.float64, np.float64):
+        return False
+    if keys.ndim != 1 or keys.shape != n_cells.shape or sizes.shape != (n_classes,) or table.n_genes != n_genes:
+        return False
+    if not (np.isfinite(n_cells).all() and np.isfinite(sizes).all() and (n_cells > 0).all() and (sizes >= 0).all()):
+        return False
+    if len(keys) and (keys[0] < 0 or (keys[1:] <= keys[:-1]).any() or table.gene[-1] >= n_genes):
+        return False
+    cells = np.bincount(table.gene * n_classes + table.class_code, n_cells, n_genes * n_classes)
+    return bool((table.count > 0).all() and (cells.reshape(n_genes, n_classes) <= sizes * (1 + 1e-9)).all())
 
 
 def tabulated(X: sp.csc_array, of_counts: bool) -> sp.csc_array:

@@ -17,7 +17,7 @@ from sklearn_cells._anndata import is_anndata
 from sklearn_cells._cells import check_cells, is_dask
 from sklearn_cells._validation import Interval, RealNotInt, StrOptions, check_labels, fit_context
 from sklearn_cells.feature_selection._chance import g_test, gamma_test, miller_madow_bias, permutation_moments
-from sklearn_cells.feature_selection._count_table import CountTable, add_tables, tabulated
+from sklearn_cells.feature_selection._count_table import CountTable, add_tables, checked_table, tabulated
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
 from sklearn_cells.feature_selection._redundancy import CRITERIA, choose, gene_levels, level_edges
 from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, columns_of, tabulate
@@ -432,6 +432,25 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
             stands_for[self.get_support()] = None
             columns["represented_by"] = stands_for[order]
         return pd.DataFrame(columns)
+
+    def _pack_state(self, state):
+        """Give what is saved of the fitted attributes: the arrays that tables are made of."""
+        if "_table" not in state:
+            return state
+        compared = None if self._compared is self._table else self._compared.__getstate__()
+        return state | {"_table": self._table.__getstate__(), "_compared": compared}
+
+    def _unpack_state(self, state):
+        """Give the fitted attributes back, checked as far as compiled loops rely on them."""
+        if "_table" not in state:
+            return state
+        classes = state["classes_"]
+        if not np.array_equal(classes, np.unique(classes)):
+            raise ValueError(f"the classes are not sorted: {classes}.")
+        shape = len(state["divergences_"]), len(classes)
+        table, compared = checked_table(state["_table"], *shape), state["_compared"]
+        compared = table if compared is None else checked_table(compared, *shape)
+        return state | {"_table": table, "_compared": compared}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

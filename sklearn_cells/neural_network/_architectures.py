@@ -204,6 +204,34 @@ def build_cnn(
     return keras.Sequential([*stack, *dense])
 
 
+def weight_shapes(
+    n_genes: int,
+    n_classes: int,
+    *,
+    hidden_layer_sizes: int | Sequence[int],
+    filters: Sequence[int] = (),
+    kernel_size: int | Sequence[int] = (),
+    padding: str | Sequence[str] = (),
+    pool_size: int | Sequence[int] = (),
+) -> list[tuple[int, ...]]:
+    """Give the shapes of the weights of :func:`build_mlp` or, with `filters`, :func:`build_cnn`, building neither."""
+    n_conv = len(filters)
+    kernels = _per_layer("kernel_size", kernel_size, n_conv, int, 1)
+    pools = _per_layer("pool_size", pool_size, n_conv, int, 1)
+    paddings = [padding] * n_conv if isinstance(padding, str) else padding
+    shapes: list[tuple[int, ...]] = []
+    length, channels = n_genes, 1
+    for n_channels, kernel, pad, pool in zip(filters, kernels, paddings, pools, strict=True):
+        shapes += [(kernel, 1, channels, n_channels), (n_channels,)]
+        length = (length if pad == "same" else length - kernel + 1) // pool
+        channels = n_channels
+    width = length * channels
+    for n_units in [*_widths(hidden_layer_sizes), n_classes]:
+        shapes += [(width, n_units), (n_units,)]
+        width = n_units
+    return shapes
+
+
 def with_input_norm(network: keras.Model, center: NDArray[np.float32], scale: float) -> keras.Model:
     """Put a layer before a network that subtracts `center` from each cell and multiplies it by `scale`.
 
@@ -221,7 +249,8 @@ def without_input_norm(model: keras.Model) -> tuple[list, NDArray[np.float32], f
     norm = model.layers[0]
     if norm.name != "input_norm":
         return model.get_weights(), np.zeros(np.prod(model.input_shape[1:]), dtype=np.float32), 1.0
-    return model.get_weights(), np.ravel(norm.mean), float(np.ravel(norm.variance)[0] ** -0.5)
+    # As float64, from which with_input_norm gets the same float32 variance again.
+    return model.get_weights(), np.ravel(norm.mean), float(np.ravel(norm.variance)[0]) ** -0.5
 
 
 def layers_of(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:

@@ -22,6 +22,7 @@ from sklearn_cells.neural_network._architectures import (
     build_cnn,
     build_mlp,
     layers_of,
+    weight_shapes,
     with_input_norm,
     without_input_norm,
 )
@@ -50,6 +51,8 @@ CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", 
 BUILDERS = {"mlp": (build_mlp, MLP_PARAMETERS), "cnn": (build_cnn, CONV_PARAMETERS + MLP_PARAMETERS)}
 # These do not shape the graph of a network.
 L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
+# These give the weights their shapes.
+SIZE_PARAMETERS = ("hidden_layer_sizes", "filters", "kernel_size", "padding", "pool_size")
 
 
 class _BatchedKerasClassifier(KerasClassifier):
@@ -760,6 +763,49 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         classifier._seed = None
         classifier._optimizer_state = {}
         return classifier
+
+    def _pack_state(self, state):
+        """Give what is saved of the fitted attributes: of the network, the arrays that it can be made of again."""
+        if "model_" not in state:
+            return state
+        _check_process()
+        weights, center, scale = without_input_norm(self.model_)
+        network = {"weights": weights, "center": center, "scale": scale}
+        cells = np.random.default_rng(0).normal(size=(16, *self.model_.input_shape[1:])).astype(np.float32)
+        try:
+            again = self._network_of(network, self.n_features_in_, len(self.classes_))
+            same = layers_of(again) == layers_of(self.model_)
+            same = same and np.array_equal(_forward(again, cells), _forward(self.model_, cells))
+        except ValueError:
+            same = False
+        if not same:
+            raise TypeError(
+                "the network of this KerasCellClassifier cannot be made again of its parameters: it comes from a "
+                "function or from Keras, or parameters were set after fit. joblib.dump writes the classifier as it is, "
+                "model_.save('network.keras') the network alone."
+            )
+        return state | {"model_": network}
+
+    def _unpack_state(self, state):
+        """Give the fitted attributes back, with the network."""
+        if "model_" not in state:
+            return state
+        _check_process()
+        return state | {"model_": self._network_of(state["model_"], state["n_features_in_"], len(state["classes_"]))}
+
+    def _network_of(self, saved, n_genes, n_classes):
+        """Make a network of the parameters and of saved weights."""
+        if callable(self.architecture):
+            raise ValueError("a function tells nothing of the network that it builds.")
+        names = [name for name in BUILDERS[self.architecture][1] if name in SIZE_PARAMETERS]
+        expected = weight_shapes(n_genes, n_classes, **{name: getattr(self, name) for name in names})
+        # Before the network is built: what parameters of unknown origin describe may not fit into memory.
+        if expected != [weights.shape for weights in saved["weights"]]:
+            raise ValueError("the weights are not of the shapes that the parameters describe.")
+        network = self._build(n_genes, n_classes, seed=0)
+        network.set_weights(saved["weights"])
+        center, scale = saved["center"], saved["scale"]
+        return with_input_norm(network, center, scale) if scale != 1 or center.any() else network
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "model_")

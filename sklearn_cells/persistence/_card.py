@@ -1,0 +1,136 @@
+"""The card of a model: what it was trained on, and how good it is."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.metrics import f1_score, make_scorer
+from sklearn.model_selection import StratifiedKFold, check_cv, cross_validate
+
+# The parts of a card that are one line each, as they are shown.
+LINES = ("date", "license", "source")
+
+
+class ModelCard(dict):
+    """What a user of a model should know: a dict of JSON values that prints as a short table.
+
+    See Also
+    --------
+    training_card : Makes one, and says which keys it has.
+
+    Examples
+    --------
+    >>> from sklearn_cells.persistence import ModelCard
+    >>> print(ModelCard(name="two cells", cells=2, genes=3, classes={"B": 1, "T": 1}))
+    two cells
+      cells     2
+      genes     3
+      classes   2: B (1), T (1)
+    """
+
+    def __str__(self):
+        lines = [str(self[key]) for key in ("name", "description") if self.get(key)] or ["Model without a name"]
+        rows = {key: f"{self[key]:,}" for key in ("cells", "genes") if key in self}
+        if "classes" in self:
+            counts = ", ".join(f"{label} ({count:,})" for label, count in self["classes"].items())
+            rows["classes"] = f"{len(self['classes'])}: {counts}"
+        for name, score in self.get("scores", {}).items():
+            folds = score["folds"]
+            rows[name] = f"{score['mean']:.3f} in {len(folds)} folds, {min(folds):.3f} to {max(folds):.3f}"
+        rows |= {key: str(self[key]) for key in LINES if self.get(key)}
+        if "versions" in self:
+            rows["versions"] = ", ".join(f"{name} {version}" for name, version in self["versions"].items())
+        return "\n".join(lines + [f"  {key:<9} {value}" for key, value in rows.items()])
+
+
+def training_card(
+    model, X, y, *, cv=5, random_state=0, n_jobs=None, name=None, description=None, license=None, source=None
+):
+    """Cross-validate a model, and tell what it is trained on.
+
+    Parameters
+    ----------
+    model : estimator
+        The classifier or pipeline, fitted or not; copies of it are fitted.
+
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+        The cells that the model is trained on.
+
+    y : array-like of shape (n_cells,)
+        The class of each cell.
+
+    cv : int or cross-validation generator, default=5
+        The folds. A number means stratified ones of shuffled cells.
+
+    random_state : int, RandomState instance or None, default=0
+        Determines how cells are shuffled.
+
+    n_jobs : int, default=None
+        The folds that are fitted at the same time, as in
+        :func:`sklearn.model_selection.cross_validate`.
+
+    name, description, license, source : str, default=None
+        What the model is, in a word and in a sentence or two, the licence that it may be used
+        under, and where its cells are from. What is None is left out.
+
+    Returns
+    -------
+    card : ModelCard
+        A dict of JSON values: `name`, `description`, `cells` and `genes`, the numbers of them,
+        `classes`, the number of cells of each label, `scores`, of "accuracy" and "macro_f1" the
+        `mean` and the values of all `folds`, `validation`, what the folds are, `date` in UTC (ISO
+        8601), `license` and `source`. Add what else a user should know.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer cells than there are folds, or a fit fails.
+
+    See Also
+    --------
+    save_model : Saves a model with its card.
+
+    Notes
+    -----
+    Macro-F1 is the mean over the classes that occur among the test cells of a fold. Whether the
+    model does as well on cells of another laboratory is not in such scores.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.persistence import training_card
+    >>> cells = make_cells(100, 50, n_classes=2, random_state=0)
+    >>> card = training_card(LogisticRegression(), cells.X, cells.obs["cell_type"], name="simulated")
+    >>> card["cells"], card["genes"], card["classes"]
+    (100, 50, {'type 0': 44, 'type 1': 56})
+    """
+    y = np.asarray(y)
+    labels, counts = (values.tolist() for values in np.unique(y, return_counts=True))
+    folds = StratifiedKFold(cv, shuffle=True, random_state=random_state) if isinstance(cv, int) else check_cv(cv, y)
+    fewest, rarest = min(zip(counts, labels, strict=True))
+    if isinstance(cv, int) and fewest < cv:
+        raise ValueError(
+            f"{cv} folds need {cv} cells of each class, but {rarest!r} has {fewest}: pass a smaller cv, or leave that "
+            "class out."
+        )
+    scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(_macro_f1)}
+    results = cross_validate(clone(model), X, y, cv=folds, scoring=scoring, n_jobs=n_jobs, error_score="raise")
+    scores = {score: results[f"test_{score}"].tolist() for score in scoring}
+    card = {
+        "name": name,
+        "description": description,
+        "cells": len(y),
+        "genes": np.shape(X)[1],
+        "classes": dict(zip(map(str, labels), counts, strict=True)),
+        "scores": {score: {"mean": float(np.mean(values)), "folds": values} for score, values in scores.items()},
+        "validation": str(folds),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "license": license,
+        "source": source,
+    }
+    return ModelCard({key: value for key, value in card.items() if value is not None})
+
+
+def _macro_f1(y_true, y_pred):
+    return f1_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0)

@@ -1,0 +1,178 @@
+"""Fitted estimators as JSON and arrays, and back: values that cannot run code, and estimators from a list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sklearn_cells._validation import validate_parameter_constraints
+from sklearn_cells.persistence._archive import ARRAY_KINDS
+
+# The estimators that a file may hold, and where they are imported from when a file holds them.
+ESTIMATORS = {
+    "CellPipeline": "sklearn_cells.pipeline",
+    "GeneAligner": "sklearn_cells.preprocessing",
+    "JSDivergenceSelector": "sklearn_cells.feature_selection",
+    "KerasCellClassifier": "sklearn_cells.neural_network",
+    "LogNormalizer": "sklearn_cells.preprocessing",
+    "Pipeline": "sklearn.pipeline",
+    "RejectOptionClassifier": "sklearn_cells.reject",
+    "VarianceStabilizer": "sklearn_cells.preprocessing",
+}
+
+# Attributes that are not of what was fitted: callbacks watch a fit, and the card has a place of its own.
+NOT_SAVED = ("_skl_callbacks", "card_")
+
+PLAIN = (bool, int, str, type(None))
+
+
+class Encoder:
+    """Turns an estimator into JSON values; arrays are put aside, each once.
+
+    Values that JSON has no name for are objects of one entry: {"tuple": [...]}, {"dict": [[key, value],
+    ...]}, {"array": number}, {"objects": [...]} for an array of Python objects, {"frame": {column:
+    values}}, {"scalar": [dtype, value]} for one of NumPy, {"float": "nan"}, or an estimator.
+
+    Attributes
+    ----------
+    arrays : list of ndarray
+        Those that the JSON values name by number.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: list[NDArray] = []
+        self._number_of: dict[int, int] = {}
+
+    def estimator(self, estimator: Any, where: str) -> dict[str, Any]:
+        """Encode an estimator; `where` says in messages which one it is."""
+        name = type(estimator).__name__
+        if name not in ESTIMATORS or _class(name) is not type(estimator):
+            raise _refusal(where, estimator)
+        parameters = estimator.get_params(deep=False)
+        _check_parameters(estimator)
+        fitted = {key: vars(estimator)[key] for key in vars(estimator) if key not in (*parameters, *NOT_SAVED)}
+        if hasattr(estimator, "_pack_state"):
+            fitted = estimator._pack_state(fitted)
+        return {
+            "estimator": name,
+            "parameters": {key: self.value(v, f"parameter {key!r} of {where}") for key, v in parameters.items()},
+            "fitted": {key: self.value(v, f"attribute {key!r} of {where}") for key, v in fitted.items()},
+        }
+
+    def value(self, value: Any, where: str) -> Any:
+        """Encode any value."""
+        kind = type(value)
+        if kind in PLAIN or (kind is float and math.isfinite(value)):
+            return value
+        if kind is float:
+            return {"float": str(value)}
+        if kind is list:
+            return [self.value(item, where) for item in value]
+        if kind is tuple:
+            if len(value) == 2 and isinstance(value[0], str):  # as the steps of a pipeline
+                where = f"step {value[0]!r}"
+            return {"tuple": [self.value(item, where) for item in value]}
+        if kind is dict:
+            return {"dict": [[self.value(key, where), self.value(item, where)] for key, item in value.items()]}
+        if isinstance(value, np.generic) and value.dtype.kind in ARRAY_KINDS and type(value.item()) in (*PLAIN, float):
+            return {"scalar": [value.dtype.str, self.value(value.item(), where)]}
+        if kind is np.ndarray and value.dtype.kind in ARRAY_KINDS:
+            return {"array": self._number(value)}
+        if kind is np.ndarray and value.dtype == object and value.ndim == 1:
+            return {"objects": [self.value(item, where) for item in value]}
+        if kind is pd.DataFrame and value.index.equals(pd.RangeIndex(len(value))):
+            return {"frame": {str(name): self.value(column.to_numpy(), where) for name, column in value.items()}}
+        if hasattr(value, "get_params") and not isinstance(value, type):
+            return self.estimator(value, where)
+        raise _refusal(where, value)
+
+    def _number(self, array: NDArray) -> int:
+        """Give the number of an array; those in `arrays` live on, so that their ids stay theirs."""
+        number = self._number_of.setdefault(id(array), len(self.arrays))
+        if number == len(self.arrays):
+            self.arrays.append(array)
+        return number
+
+
+def decode(content: Any, array: Callable[[int], NDArray]) -> Any:
+    """Turn JSON values into what they were, with `array` giving arrays by number.
+
+    Raises
+    ------
+    ValueError
+        If they name an estimator that is not among `ESTIMATORS`, or a value of another kind.
+    """
+
+    def items(contents):
+        return [decode(item, array) for item in contents]
+
+    if isinstance(content, list):
+        return items(content)
+    if not isinstance(content, dict):
+        return content
+    kind, inner = next(iter(content.items()))
+    if kind == "estimator":
+        return _decode_estimator(content, array)
+    if kind == "float":
+        return float(inner)
+    if kind == "tuple":
+        return tuple(items(inner))
+    if kind == "dict":
+        return dict(items(pair) for pair in inner)
+    if kind == "scalar":
+        dtype = np.dtype(inner[0])
+        if dtype.kind in ARRAY_KINDS:
+            return dtype.type(decode(inner[1], array))
+    if kind == "array":
+        return array(inner)
+    if kind == "frame":
+        return pd.DataFrame({name: decode(values, array) for name, values in inner.items()})
+    if kind == "objects":
+        values = np.empty(len(inner), dtype=object)
+        values[:] = items(inner)
+        return values
+    raise ValueError(f"there is a value of an unknown kind, {kind!r}.")
+
+
+def _decode_estimator(content, array):
+    name = content["estimator"]
+    if name not in ESTIMATORS:
+        raise ValueError(f"it holds an estimator {name!r}, and only those of {sorted(ESTIMATORS)} are loaded.")
+    estimator = _class(name)(**{key: decode(v, array) for key, v in content["parameters"].items()})
+    _check_parameters(estimator)
+    fitted = {key: decode(v, array) for key, v in content["fitted"].items()}
+    if fitted.keys() & estimator.get_params(deep=False).keys():  # these would not have been checked
+        raise ValueError(f"some parameters of {name} are among its fitted attributes.")
+    if hasattr(estimator, "_unpack_state"):
+        fitted = estimator._unpack_state(fitted)
+    vars(estimator).update(fitted)
+    return estimator
+
+
+def _class(name):
+    return getattr(import_module(ESTIMATORS[name]), name)
+
+
+def _check_parameters(estimator):
+    """Check parameters as fit does: what they may hold besides data, such as functions, is not in a file."""
+    parameters = estimator.get_params(deep=False)
+    name = type(estimator).__name__
+    validate_parameter_constraints(getattr(estimator, "_parameter_constraints", {}), parameters, caller_name=name)
+    if parameters.get("memory") is not None:
+        # joblib.Memory reads pickles from the folder that is named here.
+        raise ValueError(f"a {name} with memory={parameters['memory']!r} is not for files: set_params(memory=None).")
+
+
+def _refusal(where, value):
+    best = " Of a search, save its best_estimator_." if hasattr(value, "best_estimator_") else ""
+    return TypeError(
+        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a model file does not hold: it "
+        f"holds numbers, strings, arrays and the estimators {', '.join(ESTIMATORS)}.{best} joblib.dump writes the "
+        "model as it is; load such files only where you trust who wrote them."
+    )

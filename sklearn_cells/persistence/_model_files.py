@@ -1,0 +1,231 @@
+"""save_model and load_model: a fitted model in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_cells import __version__
+from sklearn_cells._files import atomic_path
+from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileError, write_archive
+from sklearn_cells.persistence._card import ModelCard
+from sklearn_cells.persistence._encoding import Encoder, decode
+
+# Whose versions a file tells.
+LIBRARIES = ("scikit-learn", "numpy", "keras", "tensorflow")
+
+
+def save_model(
+    model: BaseEstimator, path: str | os.PathLike, *, card: dict[str, Any] | None = None, overwrite: bool = False
+) -> None:
+    """Save a fitted model to one file, which runs no code when it is loaded.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted: an estimator of sklearn_cells, or a pipeline of them.
+
+    path : str or path
+        The file to write, `.cellmodel` by custom. It appears whole or not at all.
+
+    card : dict, default=None
+        What a user of the model should know, as :func:`training_card` gives it: any values of
+        JSON.
+
+    overwrite : bool, default=False
+        Whether an older file may be replaced.
+
+    Raises
+    ------
+    TypeError
+        If the model holds what such a file cannot: another estimator, a function among the
+        parameters, a RandomState, a Keras network that the parameters do not describe. The message
+        names the step.
+
+    ValueError
+        If a parameter is not valid, or a pipeline caches its steps (`memory`).
+
+    FileExistsError
+        If there is a file and `overwrite` is False.
+
+    FileNotFoundError
+        If the folder to write to is missing.
+
+    See Also
+    --------
+    load_model : Loads it.
+    joblib.dump : Saves any estimator, as a pickle, which can run any code when it is loaded.
+
+    Notes
+    -----
+    The file is a zip archive: `manifest.json` with the number of the format, the versions of the
+    libraries and the SHA-256 of each member, `model.json` with parameters and fitted attributes,
+    `card.json`, and arrays as `.npy`. It ends with the SHA-256 of all bytes before. That guards
+    against damage, not against somebody who writes another file: it is no signature.
+
+    Parameters, what `partial_fit` needs to go on, and the count table of the selector are kept.
+    scikit-learn's callbacks are left out. The same model and card give the same bytes.
+
+    Beside the model, a copy of its network is needed in memory, and two of the largest array.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn_cells import LogNormalizer, load_model, save_model
+    >>> normalizer = LogNormalizer("median").fit([[1.0, 4.0], [0.0, 2.0]])
+    >>> with TemporaryDirectory() as folder:
+    ...     save_model(normalizer, f"{folder}/depth.cellmodel", card={"name": "depth of two cells"})
+    ...     loaded = load_model(f"{folder}/depth.cellmodel")
+    >>> loaded.target_sum_, loaded.card_["name"]
+    (3.5, 'depth of two cells')
+    """
+    check_is_fitted(model)
+    card = _checked_card(card)
+    encoder = Encoder()
+    content = encoder.estimator(model, type(model).__name__)
+    arrays = ((_array_name(i), array) for i, array in enumerate(encoder.arrays))
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        write_archive(temporary, [(MODEL, content), (CARD, card), *arrays], {"versions": _versions()})
+        with Archive(temporary):  # what cannot be read again does not take its place
+            pass
+
+
+def load_model(path: str | os.PathLike) -> Any:
+    """Load a model that :func:`save_model` wrote.
+
+    No code of the file is run: it holds data, and the names of estimators from a fixed list.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    model : estimator
+        As it was saved: it predicts the same probabilities to the last bit with the same versions
+        of the libraries on the same kind of machine, and `partial_fit` goes on. Its card is the
+        attribute `card_`; `print(model.card_)` shows it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    ValueError
+        If the file is damaged, of a newer format, or not a model file; the message says which, and
+        what to do.
+
+    See Also
+    --------
+    read_card : Reads the card alone.
+
+    Notes
+    -----
+    Files of other versions of scikit-learn, Keras or TensorFlow load without a warning as long as
+    the format is known: they hold numbers and parameters, not the insides of these libraries. The
+    versions are in the card. With other versions probabilities can differ in the last bits, and
+    `partial_fit` can start the optimizer anew.
+
+    Checksums guard against damage. Somebody who makes a file on purpose can give it any checksums:
+    then too nothing is run, nothing is written elsewhere, and a file that would unpack to more than
+    256 MB plus 100 times its size is refused; but the model may name cells as its author likes.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn_cells import LogNormalizer, load_model, save_model
+    >>> with TemporaryDirectory() as folder:
+    ...     save_model(LogNormalizer().fit([[1.0]]), f"{folder}/log.cellmodel")
+    ...     load_model(f"{folder}/log.cellmodel")
+    LogNormalizer()
+    """
+    with _opened(path) as archive:
+        model = decode(archive.json(MODEL), lambda number: archive.array(_array_name(number)))
+        if not isinstance(model, BaseEstimator):
+            raise ValueError("there is no estimator in it.")
+        model.card_ = _card_of(archive)
+    return model
+
+
+def read_card(path: str | os.PathLike) -> ModelCard:
+    """Read the card of a model file, without making the model.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    card : ModelCard
+        A dict that prints as a short table, with the `versions` of the libraries that wrote the
+        file; see :func:`training_card` for what else is in it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    ValueError
+        If the file is damaged, of a newer format, or not a model file.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn_cells import LogNormalizer, save_model
+    >>> from sklearn_cells.persistence import read_card
+    >>> with TemporaryDirectory() as folder:
+    ...     save_model(LogNormalizer().fit([[1.0]]), f"{folder}/log.cellmodel", card={"name": "logs"})
+    ...     read_card(f"{folder}/log.cellmodel")["name"]
+    'logs'
+    """
+    with _opened(path) as archive:
+        return _card_of(archive)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Archive]:
+    """Open a file, and name it where its content turns out to be none of a model."""
+    path = Path(path)
+    try:
+        with Archive(path) as archive:
+            yield archive
+    except (ModelFileError, OSError, ImportError, MemoryError):  # these say all that there is to say
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path} holds nothing that sklearn_cells {__version__} can load, though it is as it was written: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _card_of(archive: Archive) -> ModelCard:
+    return ModelCard({**archive.json(CARD), "versions": archive.versions})
+
+
+def _checked_card(card: dict[str, Any] | None) -> dict[str, Any]:
+    card = {key: value for key, value in (card or {}).items() if key != "versions"}  # those of an older file
+    try:
+        json.dumps(card, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"card must hold values of JSON, such as strings, lists and finite numbers: {error}."
+        ) from error
+    return card
+
+
+def _array_name(number: int) -> str:
+    return f"arrays/{number}.npy"
+
+
+def _versions() -> dict[str, str]:
+    return {"sklearn_cells": __version__} | {name: version(name) for name in LIBRARIES}

@@ -1,0 +1,774 @@
+"""Model files: the same model again, and nothing of a file that is damaged or hostile."""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import joblib
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.callback import ProgressBar
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_cells import (
+    JSDivergenceSelector,
+    KerasCellClassifier,
+    LogNormalizer,
+    VarianceStabilizer,
+    load_model,
+    make_cell_pipeline,
+    save_model,
+)
+from sklearn_cells.neural_network import build_mlp
+from sklearn_cells.persistence import ModelCard, _archive, _encoding, read_card, training_card
+from sklearn_cells.persistence._archive import CARD, MANIFEST, MODEL, write_archive
+
+DATA = Path(__file__).parent / "data"
+SMALL = {"hidden_layer_sizes": (8,), "epochs": 3, "learning_rate": 0.02, "random_state": 0}
+CNN = {"architecture": "cnn", "filters": (4, 8), "kernel_size": (3, 2), "padding": "same", "pool_size": 2}
+
+
+def pipeline_of(**params):
+    params = {f"classify__{name}": value for name, value in (SMALL | params).items()}
+    return make_cell_pipeline(select__n_features_to_select=20, **params)
+
+
+def saved_and_loaded(model, tmp_path):
+    save_model(model, tmp_path / "again.cellmodel", overwrite=True)
+    return load_model(tmp_path / "again.cellmodel")
+
+
+@pytest.fixture(scope="module")
+def labels(cells):
+    return cells.obs["cell_type"].to_numpy(dtype=str)
+
+
+@pytest.fixture(scope="module")
+def fitted(cells, labels):
+    return pipeline_of().fit(cells, labels)
+
+
+@pytest.fixture(scope="module")
+def values(cells):
+    return LogNormalizer().fit_transform(cells.X)
+
+
+@pytest.fixture(scope="module")
+def model_file(fitted, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "blood.cellmodel"
+    save_model(fitted, path, card={"name": "blood"})
+    return path
+
+
+@pytest.fixture
+def small_file(tmp_path):
+    """A file without a network, of a kilobyte."""
+    path = tmp_path / "small.cellmodel"
+    save_model(LogNormalizer("median").fit([[1.0, 4.0], [0.0, 2.0]]), path)
+    return path
+
+
+# ---- The same model again
+
+
+def test_saved_models_predict_the_same_bits_in_a_new_process(cells, labels, fitted, tmp_path):
+    cnn = pipeline_of(**CNN, input_norm=None, dropout=0.2).fit(cells, labels)
+    bfloat = pipeline_of(dtype="mixed_bfloat16").fit(cells, labels)
+    models = {"mlp": fitted, "cnn": cnn, "bfloat": bfloat}
+    for name, model in models.items():
+        save_model(model, tmp_path / f"{name}.cellmodel")
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    script = (
+        "import numpy as np\n"
+        "from sklearn_cells import load_model, read_cells\n"
+        "cells = read_cells('cells.h5ad')\n"
+        f"for name in {list(models)}:\n"
+        "    np.save(name, load_model(name + '.cellmodel').predict_proba(cells))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == done.stdout == ""
+    for name, model in models.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), model.predict_proba(cells))
+
+
+def test_model_without_a_network_needs_no_tensorflow(cells, labels, tmp_path):
+    steps = [("select", JSDivergenceSelector(10)), ("stabilize", VarianceStabilizer())]
+    save_model(Pipeline(steps).fit(cells, labels), tmp_path / "transform.cellmodel")
+    script = (
+        "import sys\n"
+        "from sklearn_cells import load_model, save_model\n"
+        "save_model(load_model('transform.cellmodel'), 'again.cellmodel')\n"
+        "print('tensorflow' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert (tmp_path / "again.cellmodel").read_bytes() == (tmp_path / "transform.cellmodel").read_bytes()
+
+
+def test_parameters_and_attributes_come_back_as_they_were(fitted, model_file):
+    loaded = load_model(model_file)
+    assert repr(loaded.get_params()) == repr(fitted.get_params())
+    for before, after in zip(fitted, loaded, strict=True):
+        assert type(after) is type(before)
+        assert list(vars(after)) == list(vars(before))
+        for name in sorted(vars(before).keys() - {"_table", "_compared", "_normalizer", "model_"}):
+            np.testing.assert_array_equal(getattr(after, name), getattr(before, name), err_msg=name)
+            assert type(getattr(after, name)) is type(getattr(before, name)), name
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"bins": "auto"},
+        {"bins": 4, "weights": "prior"},
+        {"bias_correction": "permutation", "n_permutations": 20, "random_state": 0, "max_fdr": 0.05},
+        {"bias_correction": "miller-madow"},
+        {"redundancy": "cmim"},
+    ],
+)
+def test_selector_ranks_and_explains_as_before(cells, labels, tmp_path, params):
+    X = cells.X / 3 if "bins" in params else cells
+    selector = JSDivergenceSelector(10, **params).fit(X, labels)
+    loaded = saved_and_loaded(selector, tmp_path)
+    assert loaded.gene_table().equals(selector.gene_table())
+    np.testing.assert_array_equal(loaded.contributions_, selector.contributions_)
+    np.testing.assert_array_equal(loaded.pvalues_, selector.pvalues_)
+    np.testing.assert_array_equal(loaded.get_support(), selector.get_support())
+    assert (loaded._compared is loaded._table) == (selector._compared is selector._table)
+
+
+def test_selector_of_weighted_cells_comes_back(cells, labels, tmp_path):
+    weights = np.random.default_rng(0).exponential(size=240)
+    weights[labels == "type 2"] = 0
+    selector = JSDivergenceSelector(10).fit(cells, labels, sample_weight=weights)
+    selector.partial_fit(cells, labels, sample_weight=weights)
+    assert saved_and_loaded(selector, tmp_path).gene_table().equals(selector.gene_table())
+
+
+def test_selector_goes_on_counting(cells, labels, tmp_path):
+    selector = JSDivergenceSelector(10).fit(cells[:120], labels[:120])
+    loaded = saved_and_loaded(selector, tmp_path).partial_fit(cells[120:], labels[120:])
+    np.testing.assert_array_equal(loaded.divergences_, JSDivergenceSelector(10).fit(cells, labels).divergences_)
+
+
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_classifier_goes_on_learning(values, labels, tmp_path, steps_before):
+    classifier = KerasCellClassifier(**SMALL).fit(values, labels)
+    for _ in range(steps_before):
+        classifier.partial_fit(values, labels)
+    loaded = saved_and_loaded(classifier, tmp_path)
+    classifier.partial_fit(values, labels)
+    loaded.partial_fit(values, labels)
+    np.testing.assert_array_equal(loaded.predict_proba(values), classifier.predict_proba(values))
+    assert loaded.history_ == classifier.history_
+
+
+def test_warm_start_goes_on_from_the_file(values, labels, tmp_path):
+    classifier = KerasCellClassifier(**SMALL, warm_start=True).fit(values, labels)
+    loaded = saved_and_loaded(classifier, tmp_path)
+    np.testing.assert_array_equal(
+        loaded.fit(values, labels).predict_proba(values), classifier.fit(values, labels).predict_proba(values)
+    )
+
+
+@pytest.mark.parametrize(
+    "of_codes",
+    [
+        lambda codes: codes,
+        lambda codes: codes > 0,
+        lambda codes: np.array(["B", "T", "NK cell, β"], dtype=object)[codes],
+    ],
+    ids=["integers", "booleans", "objects"],
+)
+def test_labels_of_all_kinds_come_back(values, labels, tmp_path, of_codes):
+    y = of_codes(np.unique(labels, return_inverse=True)[1])
+    classifier = KerasCellClassifier(**SMALL, class_weight=dict.fromkeys(np.unique(y), 2.0)).fit(values, y)
+    loaded = saved_and_loaded(classifier, tmp_path)
+    assert loaded.classes_.dtype == classifier.classes_.dtype
+    assert loaded.class_weight == classifier.class_weight
+    np.testing.assert_array_equal(loaded.predict(values), classifier.predict(values))
+
+
+def test_values_of_all_kinds_come_back_of_the_same_type():
+    values = {
+        "plain": [None, True, 3, -0.0, 1e-300, "β", float("inf"), -float("inf")],
+        "numpy": (np.float32(0.1), np.int8(3), np.bool_(True), np.str_("B"), np.float64("inf")),
+        ("a", 1): {2: [], 3.5: ()},
+        "arrays": [np.arange(6, dtype=np.uint8).reshape(2, 3).T, np.array(["B", "T"]), np.zeros((0, 3)), np.array(5.0)],
+        "objects": np.array(["B", 1, None, 2.5], dtype=object),
+        "frame": pd.DataFrame({"gene": ["CD3E", "CD74"], "risk": [0.25, np.nan], "rank": [1, 2]}),
+    }
+    encoder = _encoding.Encoder()
+    content = json.loads(json.dumps(encoder.value(values, "values"), allow_nan=False))
+    again = _encoding.decode(content, encoder.arrays.__getitem__)
+    assert repr(again) == repr(values)
+    assert again["arrays"][0].dtype == np.uint8
+    pd.testing.assert_frame_equal(again["frame"], values["frame"])
+    assert np.isnan(_encoding.decode(encoder.value(float("nan"), "nan"), None))
+
+
+def test_array_that_two_attributes_share_is_in_the_file_once():
+    encoder, array = _encoding.Encoder(), np.arange(3)
+    assert encoder.value([array, array, array.copy()], "") == [{"array": 0}, {"array": 0}, {"array": 1}]
+
+
+def test_same_model_and_card_give_the_same_bytes(fitted, model_file, tmp_path):
+    save_model(fitted, tmp_path / "second.cellmodel", card={"name": "blood"})
+    assert (tmp_path / "second.cellmodel").read_bytes() == model_file.read_bytes()
+    loaded = load_model(model_file)
+    save_model(loaded, tmp_path / "third.cellmodel", card=loaded.card_)
+    assert (tmp_path / "third.cellmodel").read_bytes() == model_file.read_bytes()
+
+
+class Wrapper(BaseEstimator):
+    """An estimator that holds others, fitted and not."""
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def fit(self, X, y=None):
+        self.estimator_ = clone(self.estimator).fit(X, y)
+        self.threshold_ = np.float64(0.5)
+        return self
+
+
+def test_another_estimator_is_one_line_more(fitted, cells, labels, tmp_path, monkeypatch):
+    monkeypatch.setitem(_encoding.ESTIMATORS, "Wrapper", __name__)
+    wrapper = Wrapper(pipeline_of()).fit(cells, labels)
+    loaded = saved_and_loaded(wrapper, tmp_path)
+    assert not hasattr(loaded.estimator["classify"], "model_")
+    assert loaded.threshold_ == 0.5
+    np.testing.assert_array_equal(loaded.estimator_.predict_proba(cells), fitted.predict_proba(cells))
+
+
+def test_model_of_the_first_format_loads_and_predicts_as_then():
+    loaded, expected = load_model(DATA / "model_v1.cellmodel"), np.load(DATA / "model_v1_expected.npz")
+    counts = pd.DataFrame(expected["counts"], columns=expected["gene_names"], dtype=np.float32)
+    # TensorFlow versions round differently.
+    np.testing.assert_allclose(loaded.predict_proba(counts), expected["probabilities"], rtol=0, atol=1e-6)
+    table = loaded["select"].gene_table()
+    assert table["gene"].tolist() == expected["ranked"].tolist()
+    np.testing.assert_allclose(loaded["select"].pvalues_, expected["pvalues"], rtol=1e-9)
+    assert loaded.card_["cells"] == 120
+
+
+def test_attributes_of_the_first_format_are_those_of_today(fitted):
+    for old, new in zip(load_model(DATA / "model_v1.cellmodel"), fitted, strict=True):
+        assert vars(old).keys() == vars(new).keys(), "an attribute was renamed: read the old name in _unpack_state"
+
+
+# ---- Damaged files
+
+
+def flipped(data, position, bit):
+    return data[:position] + bytes([data[position] ^ (1 << bit)]) + data[position + 1 :]
+
+
+def test_a_flipped_bit_is_refused_wherever_it_is(small_file):
+    data = small_file.read_bytes()
+    size = len(data)
+    assert size < 2000
+    positions = [(position, position % 8) for position in range(size)]
+    positions += [(position, bit) for position in [*range(8), *range(size - 70, size)] for bit in range(8)]
+    for position, bit in positions:
+        small_file.write_bytes(flipped(data, position, bit))
+        with pytest.raises(ValueError, match=r"small\.cellmodel is damaged"):
+            read_card(small_file)
+
+
+def test_a_flipped_bit_of_a_network_is_refused(model_file, tmp_path):
+    data = model_file.read_bytes()
+    path = tmp_path / "flipped.cellmodel"
+    for position in np.random.default_rng(0).integers(len(data), size=300):
+        path.write_bytes(flipped(data, int(position), int(position) % 8))
+        with pytest.raises(ValueError, match=r"flipped\.cellmodel is damaged"):
+            load_model(path)
+
+
+def test_a_file_that_is_cut_or_longer_is_refused(small_file):
+    data = small_file.read_bytes()
+    for wrong in [data[:-1], data[: len(data) // 2], data[:60], data + b"\0", data + data]:
+        small_file.write_bytes(wrong)
+        with pytest.raises(ValueError, match="is damaged: not all of its .* bytes are those that were written"):
+            load_model(small_file)
+
+
+def test_swapped_members_are_refused_by_their_checksums(model_file, tmp_path):
+    content, manifest = contents_of(model_file)
+    content["arrays/1.npy"], content["arrays/2.npy"] = content["arrays/2.npy"], content["arrays/1.npy"]
+    path = tmp_path / "swapped.cellmodel"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in {**content, MANIFEST: manifest}.items():
+            data = _archive._npy(member) if isinstance(member, np.ndarray) else _archive._json(member)
+            archive.writestr(zipfile.ZipInfo(name), data)
+        archive.comment = _archive.SIGNATURE + b"0" * 64
+    sign(path)
+    with pytest.raises(ValueError, match=r"the checksum of arrays/1\.npy is another"):
+        load_model(path)
+
+
+def joblib_bytes(**kwargs):
+    buffer = io.BytesIO()
+    joblib.dump(LogNormalizer(), buffer, **kwargs)
+    return buffer.getvalue()
+
+
+def zip_bytes():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("config.json", "{}")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (joblib_bytes(), "seems to be a pickle, such as joblib.dump writes: joblib.load"),
+        (joblib_bytes(compress=3), "seems to be compressed, perhaps a pickle"),
+        (gzip.compress(joblib_bytes()), "seems to be compressed, perhaps a pickle"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 200, "seems to be HDF5: KerasCellClassifier.from_keras"),
+        (zip_bytes(), "seems to be another zip archive: KerasCellClassifier.from_keras"),
+        (b"gene,cell\n" * 50, "save_model writes such files"),
+    ],
+)
+def test_other_files_are_named_for_what_they_seem_to_be(tmp_path, content, message):
+    path = tmp_path / "other.cellmodel"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"other\.cellmodel is not a model file of sklearn_cells: .*{message}"):
+        load_model(path)
+
+
+def test_missing_file_and_folder_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no model file at .*blood\.cellmodel"):
+        load_model(tmp_path / "blood.cellmodel")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        load_model(tmp_path)
+
+
+def test_newer_format_says_what_to_upgrade(small_file, monkeypatch):
+    content, manifest = contents_of(small_file)
+    monkeypatch.setattr(_archive, "FORMAT_VERSION", 2)
+    write_archive(small_file, content.items(), {"versions": manifest["versions"] | {"sklearn_cells": "0.4.0"}})
+    monkeypatch.undo()
+    expected = r"small\.cellmodel has format 2, written by sklearn_cells 0\.4\.0; this version \(.*\) reads up to 1"
+    with pytest.raises(ValueError, match=expected):
+        load_model(small_file)
+
+
+# ---- Hostile files: their checksums are right
+
+
+def contents_of(path):
+    """Give the members of a file, and its manifest."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name != MANIFEST]
+        content = {
+            name: np.load(io.BytesIO(archive.read(name))) if name.endswith("npy") else json.loads(archive.read(name))
+            for name in names
+        }
+        return content, json.loads(archive.read(MANIFEST))
+
+
+def sign(path):
+    """Put the right checksum at the end of a file."""
+    with open(path, "r+b") as file:
+        digits = _archive._digits(file)
+        file.seek(-64, os.SEEK_END)
+        file.write(digits)
+
+
+@pytest.fixture
+def forged(model_file, tmp_path):
+    """Give a function that changes the model of a file, and the checksums with it."""
+
+    def forge(change):
+        content, manifest = contents_of(model_file)
+        change(content)
+        write_archive(tmp_path / "forged.cellmodel", content.items(), {"versions": manifest["versions"]})
+        return tmp_path / "forged.cellmodel"
+
+    return forge
+
+
+def steps_of(content):
+    return dict(pair["tuple"] for pair in content[MODEL]["parameters"]["steps"])
+
+
+def test_forging_alone_changes_nothing(forged, fitted, cells):
+    path = forged(lambda content: None)
+    np.testing.assert_array_equal(load_model(path).predict_proba(cells), fitted.predict_proba(cells))
+
+
+def rename(content):
+    steps_of(content)["normalize"]["estimator"] = "FunctionTransformer"
+
+
+def cache(content):
+    content[MODEL]["parameters"]["memory"] = "folder_of_pickles"
+
+
+def cache_later(content):
+    content[MODEL]["fitted"]["memory"] = "folder_of_pickles"
+
+
+def lambda_layer(content):
+    config = {"dict": [["class_name", "function"], ["config", "system"], ["module", "os"]]}
+    steps_of(content)["classify"]["parameters"]["activation"] = config
+
+
+def giant(content):
+    steps_of(content)["classify"]["parameters"]["hidden_layer_sizes"] = [10**12]
+
+
+def giant_kernel(content):
+    steps_of(content)["classify"]["parameters"] |= {
+        "architecture": "cnn",
+        "filters": [8],
+        "kernel_size": 10**12,
+        "padding": "same",
+        "pool_size": 1,
+    }
+
+
+def many_genes(content):
+    steps_of(content)["classify"]["fitted"]["n_features_in_"] = 10**15
+
+
+def unknown_parameter(content):
+    steps_of(content)["normalize"]["parameters"]["spline"] = 3
+
+
+def unknown_value(content):
+    content[MODEL]["fitted"]["wheel"] = {"bytes": "cos\nsystem"}
+
+
+def no_estimator(content):
+    content[MODEL] = {"dict": []}
+
+
+def table_with(change):
+    def apply(content):
+        table = dict(steps_of(content)["select"]["fitted"]["_table"]["dict"])
+        change(
+            content, {name: f"arrays/{value['array']}.npy" for name, value in table.items() if "array" in str(value)}
+        )
+
+    return apply
+
+
+def gene_beyond(content, names):
+    content[names["keys"]] = content[names["keys"]] * 2**10
+
+
+def unsorted_keys(content, names):
+    content[names["keys"]] = content[names["keys"]][::-1]
+
+
+def too_many_cells(content, names):
+    content[names["n_cells"]] = content[names["n_cells"]] * 1e6
+
+
+def other_dtype(content, names):
+    content[names["keys"]] = content[names["keys"]].astype(np.float64)
+
+
+def unsorted_classes(content):
+    name = f"arrays/{steps_of(content)['select']['fitted']['classes_']['array']}.npy"
+    content[name] = content[name][::-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (rename, "holds an estimator 'FunctionTransformer', and only those of"),
+        (cache, r"memory='folder_of_pickles' is not for files"),
+        (cache_later, "some parameters of CellPipeline are among its fitted attributes"),
+        (lambda_layer, "'activation' parameter of KerasCellClassifier must be an instance of 'str'"),
+        (giant, "weights are not of the shapes that the parameters describe"),
+        (giant_kernel, "weights are not of the shapes that the parameters describe"),
+        (many_genes, "weights are not of the shapes that the parameters describe"),
+        (unknown_parameter, "unexpected keyword argument 'spline'"),
+        (unknown_value, "a value of an unknown kind, 'bytes'"),
+        (no_estimator, "there is no estimator"),
+        (table_with(gene_beyond), "not those of a table of counts"),
+        (table_with(unsorted_keys), "not those of a table of counts"),
+        (table_with(too_many_cells), "not those of a table of counts"),
+        (table_with(other_dtype), "not those of a table of counts"),
+        (unsorted_classes, "classes are not sorted"),
+    ],
+)
+def test_forged_model_is_refused(forged, change, message):
+    with pytest.raises(ValueError, match=rf"forged\.cellmodel holds nothing that sklearn_cells .*{message}"):
+        load_model(forged(change))
+
+
+class Dangerous:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def archive_of(path, members, **options):
+    """Write an archive of any bytes, with the right checksums."""
+    checksums = {name: _archive.hashlib.sha256(data).hexdigest() for name, data in members.items()}
+    manifest = {"format_version": 1, "versions": {"sklearn_cells": "0.1.0"}, "members": checksums}
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, data in {**members, MANIFEST: _archive._json(manifest)}.items():
+            archive.writestr(name, data)
+        archive.comment = _archive.SIGNATURE + b"0" * 64
+    sign(path)
+
+
+ONE_ARRAY = json.dumps({"array": 0}).encode()
+
+
+def test_pickled_array_is_not_unpickled(tmp_path):
+    payload = np.array([Dangerous(str(tmp_path / "made"))], dtype=object)
+    buffer = io.BytesIO()
+    np.save(buffer, payload, allow_pickle=True)
+    path = tmp_path / "pickled.cellmodel"
+    archive_of(path, {MODEL: ONE_ARRAY, "arrays/0.npy": buffer.getvalue()})
+    with pytest.raises(ValueError, match="an array of dtype object .* does not fit"):
+        load_model(path)
+    assert not (tmp_path / "made").exists()
+    pickle.loads(pickle.dumps(payload))  # it would have been
+    assert (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (3,), (2**62, 4)])
+@pytest.mark.parametrize("dtype", ["<f8", "<U0", "|V0", "|S1", "<M8[s]"])
+def test_array_that_is_not_what_its_header_says_is_refused(tmp_path, shape, dtype):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    path = tmp_path / "array.cellmodel"
+    archive_of(path, {MODEL: ONE_ARRAY, "arrays/0.npy": buffer.getvalue() + b"\0" * 16})
+    with pytest.raises(ValueError, match=r"array\.cellmodel holds nothing .*does not fit the .* bytes it has"):
+        load_model(path)
+
+
+def test_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(_archive, "MAX_SIZE", 2**16)
+    path = tmp_path / "bomb.cellmodel"
+    archive_of(path, {MODEL: ONE_ARRAY, "arrays/0.npy": b"\0" * 2**22}, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"bytes unpack to 4194\d+, and \d+ are allowed"):
+        load_model(path)
+    monkeypatch.undo()
+    archive_of(path, {MODEL: b" " * (2**25 + 1)}, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"model\.json unpacks to 33554433 bytes, and 33554432 are allowed"):
+        load_model(path)
+    archive_of(path, {MODEL: ONE_ARRAY}, compression=zipfile.ZIP_LZMA)
+    with pytest.raises(ValueError, match="compressed in another way than deflate"):
+        load_model(path)
+
+
+def test_values_nested_without_end_are_refused(tmp_path):
+    path = tmp_path / "nested.cellmodel"
+    for nested in [b"[" * 10**5 + b"]" * 10**5, b'{"tuple":[' * 450 + b"]}" * 450]:
+        archive_of(path, {MODEL: nested})
+        with pytest.raises(ValueError, match=r"nested\.cellmodel holds nothing .*RecursionError"):
+            load_model(path)
+
+
+def test_names_that_point_elsewhere_write_nothing(tmp_path):
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    content = {"estimator": "LogNormalizer", "parameters": {}, "fitted": {"target_sum_": None}}
+    members = {MODEL: _archive._json(content), CARD: b"{}", "../outside.txt": b"text", "/etc/outside.txt": b"text"}
+    archive_of(folder / "model.cellmodel", members)
+    assert load_model(folder / "model.cellmodel").target_sum_ is None
+    assert [path.name for path in tmp_path.rglob("*")] == ["inner", "model.cellmodel"]
+
+
+# ---- What is not saved
+
+
+def test_what_a_file_cannot_hold_is_refused_by_step_and_parameter(cells, labels, values, tmp_path):
+    def refused(model, message):
+        with pytest.raises(TypeError, match=message):
+            save_model(model, tmp_path / "refused.cellmodel")
+
+    scaler = Pipeline([("log", LogNormalizer()), ("scale", StandardScaler(with_mean=False))]).fit(cells.X)
+    refused(scaler, "step 'scale' is of type sklearn.preprocessing._data.StandardScaler.*joblib.dump")
+    optimizer = pipeline_of(optimizer=partial(keras.optimizers.SGD, momentum=0.9)).fit(cells, labels)
+    refused(optimizer, "parameter 'optimizer' of step 'classify' is of type functools.partial.*joblib.dump")
+    seeded = JSDivergenceSelector(10, random_state=np.random.RandomState(0)).fit(cells, labels)
+    refused(seeded, "parameter 'random_state' of JSDivergenceSelector is of type numpy.random.*RandomState")
+    search = GridSearchCV(LogNormalizer(), {"target_sum": [10]}, scoring=lambda *_: 0, cv=2).fit(cells.X)
+    refused(search, "GridSearchCV is of type .* Of a search, save its best_estimator_")
+    own = KerasCellClassifier(partial(build_mlp, seed=0), **SMALL).fit(values, labels)
+    refused(own, r"comes from a function or from Keras.*joblib\.dump.*model_\.save\('network\.keras'\)")
+    assert list(tmp_path.iterdir()) == []
+
+
+class NormalizerOfMyOwn(LogNormalizer):
+    """A subclass, whose code is not in sklearn_cells."""
+
+
+def test_subclass_of_a_known_estimator_is_refused(tmp_path):
+    NormalizerOfMyOwn.__name__ = "LogNormalizer"
+    with pytest.raises(TypeError, match="which a model file does not hold"):
+        save_model(NormalizerOfMyOwn().fit([[1.0]]), tmp_path / "own.cellmodel")
+
+
+def test_network_that_the_parameters_do_not_describe_is_refused(values, labels, tmp_path):
+    network = build_mlp(values.shape[1], 3, hidden_layer_sizes=(5, 4), seed=0)
+    classifier = KerasCellClassifier.from_keras(network, classes=["B", "NK", "T"])
+    with pytest.raises(TypeError, match="cannot be made again of its parameters"):
+        save_model(classifier, tmp_path / "keras.cellmodel")
+    for changed in [{"activation": "gelu"}, {"hidden_layer_sizes": (8, 8)}, {"dtype": "mixed_bfloat16"}, CNN]:
+        classifier = KerasCellClassifier(**SMALL).fit(values, labels).set_params(**changed)
+        with pytest.raises(TypeError, match="parameters were set after fit"):
+            save_model(classifier, tmp_path / "changed.cellmodel")
+
+
+def test_network_of_keras_that_the_parameters_describe_is_saved(values, tmp_path):
+    classes = ["T", "B", "NK"]  # outputs in another order than sorted
+    classifier = KerasCellClassifier.from_keras(build_mlp(values.shape[1], 3, seed=0), classes=classes)
+    loaded = saved_and_loaded(classifier, tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(values), classifier.predict_proba(values))
+
+
+def test_pipeline_that_caches_is_refused(cells, labels, tmp_path):
+    pipeline = Pipeline([("log", LogNormalizer())], memory=str(tmp_path / "cache")).fit(cells.X)
+    with pytest.raises(ValueError, match=r"memory=.*set_params\(memory=None\)"):
+        save_model(pipeline, tmp_path / "cached.cellmodel")
+
+
+def test_callbacks_are_left_out(tmp_path):
+    pipeline = Pipeline([("log", LogNormalizer())]).fit([[1.0]]).set_callbacks(ProgressBar())
+    assert "_skl_callbacks" not in vars(saved_and_loaded(pipeline, tmp_path))
+
+
+def test_model_that_is_not_fitted_is_refused(tmp_path):
+    with pytest.raises(NotFittedError):
+        save_model(make_cell_pipeline(), tmp_path / "unfitted.cellmodel")
+
+
+def test_older_file_is_kept_unless_told_otherwise(fitted, small_file):
+    data = small_file.read_bytes()
+    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+        save_model(fitted, small_file)
+    assert small_file.read_bytes() == data
+    save_model(fitted, small_file, overwrite=True)
+    assert small_file.read_bytes() != data
+
+
+# ---- Nothing half-written
+
+STOPS_IN_THE_MIDDLE = """
+import time, zipfile
+from sklearn_cells import LogNormalizer, save_model
+
+write = zipfile.ZipFile.writestr
+
+def stop_at_the_card(archive, info, *args):
+    write(archive, info, *args)
+    if info.filename == "card.json":
+        print("in the middle", flush=True)
+        time.sleep(600)
+
+zipfile.ZipFile.writestr = stop_at_the_card
+save_model(LogNormalizer(target_sum=5).fit([[1.0]]), "small.cellmodel", overwrite=True)
+"""
+
+
+def test_process_killed_while_saving_leaves_the_old_model(small_file):
+    data = small_file.read_bytes()
+    command, folder = [sys.executable, "-c", STOPS_IN_THE_MIDDLE], small_file.parent
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "in the middle\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert small_file.read_bytes() == data
+    assert load_model(small_file).target_sum_ == 3.5
+    others = [path.name for path in folder.iterdir() if path != small_file]
+    assert len(others) == 1
+    assert others[0].startswith(".small.cellmodel.")
+
+
+@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
+def test_full_disk_and_interrupt_leave_the_old_model(small_file, monkeypatch, error):
+    data = small_file.read_bytes()
+
+    def fails(*args):
+        raise error
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", fails)
+    with pytest.raises(type(error)):
+        save_model(LogNormalizer().fit([[1.0]]), small_file, overwrite=True)
+    assert [path.name for path in small_file.parent.iterdir()] == ["small.cellmodel"]
+    assert small_file.read_bytes() == data
+
+
+# ---- The card
+
+
+def test_card_comes_with_the_model_and_alone(model_file):
+    card = load_model(model_file).card_
+    assert card["name"] == "blood"
+    assert card["versions"].keys() == {"sklearn_cells", "scikit-learn", "numpy", "keras", "tensorflow"}
+    assert card == read_card(model_file)
+
+
+def test_card_tells_cells_classes_and_scores(cells, labels):
+    card = training_card(small_pipeline(), cells, labels, cv=3, name="simulated", license="CC0", source="make_cells")
+    assert (card["cells"], card["genes"]) == (240, 60)
+    assert card["classes"] == dict(zip(*map(np.ndarray.tolist, np.unique(labels, return_counts=True)), strict=True))
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    scores = cross_val_score(small_pipeline(), cells, labels, cv=folds)
+    assert card["scores"]["accuracy"] == {"mean": scores.mean(), "folds": scores.tolist()}
+    assert 0 < card["scores"]["macro_f1"]["mean"] <= 1
+    assert card["date"].endswith("+00:00")
+    assert json.loads(json.dumps(card)) == card
+    shown = str(card)
+    for line in ["simulated", "cells     240", "genes     60", "type 1 (", "license   CC0", "accuracy  ", "in 3 folds"]:
+        assert line in shown
+    assert "description" not in card
+
+
+def small_pipeline():
+    return Pipeline([("log", LogNormalizer()), ("classify", KerasCellClassifier(**SMALL))])
+
+
+def test_card_of_a_fitted_model_leaves_it_as_it_is(cells, labels, fitted):
+    before = fitted.predict_proba(cells)
+    training_card(fitted, cells, labels, cv=2)
+    np.testing.assert_array_equal(fitted.predict_proba(cells), before)
+
+
+def test_class_with_fewer_cells_than_folds_is_named(cells, labels):
+    few = np.append(labels[:30], "rare")
+    with pytest.raises(ValueError, match="5 folds need 5 cells of each class, but 'rare' has 1"):
+        training_card(small_pipeline(), cells[:31], few)
+
+
+def test_values_that_are_not_of_json_are_refused(tmp_path):
+    for wrong in [{"cells": np.int64(3)}, {"score": float("nan")}, {"genes": {"CD3E"}}]:
+        with pytest.raises(TypeError, match="card must hold values of JSON"):
+            save_model(LogNormalizer().fit([[1.0]]), tmp_path / "card.cellmodel", card=wrong)
+
+
+def test_card_of_anything_can_be_shown():
+    assert str(ModelCard()) == "Model without a name"
+    assert "macro_f1  0.500 in 2 folds, 0.400 to 0.600" in str(
+        ModelCard(scores={"macro_f1": {"mean": 0.5, "folds": [0.4, 0.6]}})
+    )
