@@ -218,13 +218,13 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, o
         The cells. Those of an .h5ad are not looked at but for `obs`.
 
     annotation, probabilities : DataFrame
-        As `annotate` gives them: columns of `obs`, and `obsm["probabilities"]`.
+        As `annotate` gives them: columns of `obs`, and the array `obsm["probabilities"]`.
 
     path : path
         The file to write.
 
     model : str
-        Named in `uns["sklearn_cells"]`.
+        Named in `uns["sklearn_cells"]`, beside the `classes` of the probabilities.
 
     overwrite : bool, default=False
         Whether an older file, and older columns of the same names, may be replaced.
@@ -243,11 +243,9 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, o
     if repeated and not overwrite:
         raise ValueError(f"obs has {repeated} already: pass overwrite=True (--force) to replace them.")
     obs = cells.obs.drop(columns=repeated).join(annotation)
-    added = {
-        "obs": obs,
-        "obsm/probabilities": probabilities,
-        "uns/sklearn_cells": {"model": model, "version": __version__},
-    }
+    about = {"model": model, "version": __version__, "classes": probabilities.columns.to_numpy(dtype=object)}
+    # Names of classes may have slashes, which are not for names in the file.
+    added = {"obs": obs, "obsm/probabilities": probabilities.to_numpy(), "uns/sklearn_cells": about}
     with atomic_path(path, overwrite=overwrite) as temporary:
         if cells.isbacked:
             shutil.copyfile(source, temporary)
@@ -255,4 +253,5 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, o
             cells.write_h5ad(temporary)
         with h5py.File(temporary, "r+") as file:
             for key, value in added.items():
-                ad.io.write_elem(file, key, value)
+                group, _, name = key.rpartition("/")
+                ad.io.write_elem(file[group] if group else file, name, value)

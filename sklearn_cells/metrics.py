@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+from sklearn.metrics import f1_score
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
@@ -172,3 +173,8 @@ def risk_coverage_curve(y_true, y_pred, confidence):
 
 def _from_each_on(values):
     return values[::-1].cumsum()[::-1]
+
+
+def macro_f1(y_true, y_pred):
+    """Give the mean F1 of the classes that occur in `y_true`."""
+    return float(f1_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0))

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -24,7 +25,7 @@ from sklearn_cells._validation import (
     fit_context,
     take_rows,
 )
-from sklearn_cells.metrics import expected_calibration_error, risk_coverage_curve
+from sklearn_cells.metrics import expected_calibration_error, macro_f1, risk_coverage_curve
 
 # Added to probabilities before the log, as scikit-learn does.
 SMALLEST_PROBABILITY = 1e-12
@@ -94,7 +95,10 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
     risk_coverage_ : DataFrame of shape (n_thresholds, 3)
         `threshold`, `coverage` and `risk` on the held-out cells, see
         :func:`sklearn_cells.metrics.risk_coverage_curve`. Not there where nothing was held out,
-        that is with a given `threshold` and no calibration. This holds for the next one too.
+        that is with a given `threshold` and no calibration. This holds for the next two too.
+
+    held_out_scores_ : dict of list of float
+        "accuracy" and "macro_f1" of the held-out cells of each fold, as if all were assigned.
 
     calibration_error_ : dict of float
         The expected calibration error of the held-out cells "before" and "after" the division by
@@ -222,7 +226,7 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         UserWarning
             If no threshold reaches the target error; the one of least error is used.
         """
-        for name in ("estimator_", "risk_coverage_", "calibration_error_"):
+        for name in ("estimator_", "risk_coverage_", "held_out_scores_", "calibration_error_"):
             vars(self).pop(name, None)  # a fit that fails leaves nothing fitted
         self._check_one_target()
         (X,) = indexable(X)
@@ -239,7 +243,7 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
 
         self.temperature_, self.threshold_ = 1.0, self.threshold
         if self.threshold is None or self.calibration is not None:
-            self._learn_from(*self._held_out_logits(X, classes, codes, fit_params, split_params))
+            self._learn_from(self._held_out_logits(X, classes, codes, fit_params, split_params))
         self.classes_ = classes
         self.unassigned_label_ = unassigned_label
         self.estimator_ = estimator
@@ -264,7 +268,7 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         return fit_params, split_params
 
     def _held_out_logits(self, X, classes, codes, fit_params, split_params):
-        """Give the logits of the held-out cells, of models that did not see them, and their codes."""
+        """Give the logits of the held-out cells of each fold, of models that did not see them, and their codes."""
         splits = [
             # The final model knows the classes that a fold by chance does not.
             (train, test[np.isin(codes[test], codes[train])])
@@ -277,10 +281,11 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
             delayed(_fold_logits)(clone(self.estimator), X, classes, codes, train, test, fit_params)
             for train, test in splits
         )
-        return np.concatenate(logits), codes[np.concatenate([test for _, test in splits])]
+        return [(fold, codes[test]) for fold, (_, test) in zip(logits, splits, strict=True)]
 
-    def _learn_from(self, logits, codes):
+    def _learn_from(self, folds):
         """Learn temperature and threshold from held-out cells, and keep what they say."""
+        logits, codes = (np.concatenate(parts) for parts in zip(*folds, strict=True))
         before = softmax(logits, axis=1)
         predicted = before.argmax(axis=1)
         if self.calibration is not None and (predicted != codes).any():
@@ -290,6 +295,11 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         if self.threshold is None:
             self.threshold_ = float(self._chosen_threshold(coverage, risk, thresholds))
         self.risk_coverage_ = pd.DataFrame({"threshold": thresholds, "coverage": coverage, "risk": risk})
+        predictions = [(fold_codes, fold.argmax(axis=1)) for fold, fold_codes in folds]
+        self.held_out_scores_ = {
+            "accuracy": [float(accuracy_score(*pair)) for pair in predictions],
+            "macro_f1": [macro_f1(*pair) for pair in predictions],
+        }
         labels = np.arange(logits.shape[1])
         self.calibration_error_ = {
             "before": expected_calibration_error(codes, before, labels=labels),

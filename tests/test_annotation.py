@@ -101,7 +101,7 @@ def test_written_cells_have_all_they_had_and_the_annotation(cells, model, tmp_pa
     named = ad.read_h5ad(out)
     pd.testing.assert_frame_equal(named.obs[annotation.columns.tolist()], annotation, check_index_type=False)
     np.testing.assert_array_equal(named.obsm["probabilities"], probabilities)
-    assert named.obsm["probabilities"].columns.tolist() == model.classes_.tolist()
+    assert named.uns["sklearn_cells"]["classes"].tolist() == model.classes_.tolist()
     assert named.uns["sklearn_cells"]["model"] == "blood"
     assert (named.X != source.X).nnz == 0
     assert set(named.layers) == {"log1p"}

@@ -28,6 +28,7 @@ from sklearn_cells import (
     JSDivergenceSelector,
     KerasCellClassifier,
     LogNormalizer,
+    RejectOptionClassifier,
     VarianceStabilizer,
     load_model,
     make_cell_pipeline,
@@ -254,6 +255,16 @@ def test_another_estimator_is_one_line_more(fitted, cells, labels, tmp_path, mon
     assert not hasattr(loaded.estimator["classify"], "model_")
     assert loaded.threshold_ == 0.5
     np.testing.assert_array_equal(loaded.estimator_.predict_proba(cells), fitted.predict_proba(cells))
+
+
+def test_model_that_says_unassigned_keeps_its_threshold_and_curve(cells, labels, tmp_path):
+    model = RejectOptionClassifier(pipeline_of(), target_coverage=0.8, cv=2).fit(cells, labels)
+    loaded = saved_and_loaded(model, tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(cells), model.predict_proba(cells))
+    np.testing.assert_array_equal(loaded.predict(cells), model.predict(cells))
+    assert "Unassigned" in loaded.predict(cells)
+    pd.testing.assert_frame_equal(loaded.risk_coverage_, model.risk_coverage_)
+    assert loaded.calibration_error_ == model.calibration_error_
 
 
 def test_model_of_the_first_format_loads_and_predicts_as_then():

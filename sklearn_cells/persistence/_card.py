@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.metrics import f1_score, make_scorer
+from sklearn.metrics import make_scorer
 from sklearn.model_selection import StratifiedKFold, check_cv, cross_validate
+
+from sklearn_cells.metrics import macro_f1
 
 # The parts of a card that are one line each, as they are shown.
 LINES = ("date", "license", "source")
@@ -46,12 +48,14 @@ class ModelCard(dict):
 def training_card(
     model, X, y, *, cv=5, random_state=0, n_jobs=None, name=None, description=None, license=None, source=None
 ):
-    """Cross-validate a model, and tell what it is trained on.
+    """Tell what a model is trained on, and how good it is on cells that were held out.
 
     Parameters
     ----------
     model : estimator
-        The classifier or pipeline, fitted or not; copies of it are fitted.
+        The classifier or pipeline, fitted or not; copies of it are fitted. A fitted
+        :class:`RejectOptionClassifier` that held cells out has its scores, as if all cells were
+        assigned, and `cv` is that of its own.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
         The cells that the model is trained on.
@@ -107,16 +111,13 @@ def training_card(
     """
     y = np.asarray(y)
     labels, counts = (values.tolist() for values in np.unique(y, return_counts=True))
-    folds = StratifiedKFold(cv, shuffle=True, random_state=random_state) if isinstance(cv, int) else check_cv(cv, y)
-    fewest, rarest = min(zip(counts, labels, strict=True))
-    if isinstance(cv, int) and fewest < cv:
-        raise ValueError(
-            f"{cv} folds need {cv} cells of each class, but {rarest!r} has {fewest}: pass a smaller cv, or leave that "
-            "class out."
-        )
-    scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(_macro_f1)}
-    results = cross_validate(clone(model), X, y, cv=folds, scoring=scoring, n_jobs=n_jobs, error_score="raise")
-    scores = {score: results[f"test_{score}"].tolist() for score in scoring}
+    if hasattr(model, "held_out_scores_"):
+        folds, scores = model.cv, model.held_out_scores_
+    else:
+        folds = _folds(cv, y, random_state)
+        scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
+        results = cross_validate(clone(model), X, y, cv=folds, scoring=scoring, n_jobs=n_jobs, error_score="raise")
+        scores = {score: results[f"test_{score}"].tolist() for score in scoring}
     card = {
         "name": name,
         "description": description,
@@ -124,7 +125,7 @@ def training_card(
         "genes": np.shape(X)[1],
         "classes": dict(zip(map(str, labels), counts, strict=True)),
         "scores": {score: {"mean": float(np.mean(values)), "folds": values} for score, values in scores.items()},
-        "validation": str(folds),
+        "validation": f"{folds} stratified folds" if isinstance(folds, int) else str(folds),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "license": license,
         "source": source,
@@ -132,5 +133,14 @@ def training_card(
     return ModelCard({key: value for key, value in card.items() if value is not None})
 
 
-def _macro_f1(y_true, y_pred):
-    return f1_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0)
+def _folds(cv, y, random_state):
+    if not isinstance(cv, int):
+        return check_cv(cv, y)
+    labels, counts = (values.tolist() for values in np.unique(y, return_counts=True))
+    fewest, rarest = min(zip(counts, labels, strict=True))
+    if fewest < cv:
+        raise ValueError(
+            f"{cv} folds need {cv} cells of each class, but {rarest!r} has {fewest}: pass a "
+            "smaller cv, or leave that class out."
+        )
+    return StratifiedKFold(cv, shuffle=True, random_state=random_state)
