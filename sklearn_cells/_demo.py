@@ -37,6 +37,7 @@ def run_demo(folder, echo=print):
     _confusion_figure(labels[test], predicted).savefig(folder / "confusion.png", dpi=150)
     pipeline["select"].gene_table().to_csv(folder / "genes.csv", index=False)
     pipeline["classify"].model_.save(folder / "network.keras")
+    cells[train].copy().write_h5ad(folder / "train_cells.h5ad")
     cells[test].copy().write_h5ad(folder / "test_cells.h5ad")
     joblib.dump(pipeline, folder / "model.joblib")
 
@@ -50,6 +51,7 @@ def run_demo(folder, echo=print):
     echo("  genes.csv        all genes, ranked by divergence")
     echo("  model.joblib     the fitted pipeline: joblib.load(...).predict(cells)")
     echo("  network.keras    its network alone, for Keras")
+    echo("  train_cells.h5ad the cells that it was trained on")
     echo("  test_cells.h5ad  the cells that were held out")
 
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells import __version__
 from sklearn_cells._files import atomic_path
+from sklearn_cells._models import model_path
 from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileError, write_archive
 from sklearn_cells.persistence._card import ModelCard
 from sklearn_cells.persistence._encoding import Encoder, decode
@@ -106,7 +106,7 @@ def load_model(path: str | os.PathLike) -> Any:
     Parameters
     ----------
     path : str or path
-        The file.
+        The file, or the name of a model that comes with the package, such as "sorted_blood".
 
     Returns
     -------
@@ -162,7 +162,7 @@ def read_card(path: str | os.PathLike) -> ModelCard:
     Parameters
     ----------
     path : str or path
-        The file.
+        The file, or the name of a model that comes with the package.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def read_card(path: str | os.PathLike) -> ModelCard:
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[Archive]:
     """Open a file, and name it where its content turns out to be none of a model."""
-    path = Path(path)
+    path = model_path(path)
     try:
         with Archive(path) as archive:
             yield archive
