@@ -2,10 +2,13 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import anndata as ad
 import joblib
 import numpy as np
 import pandas as pd
@@ -13,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.image import imread
 
-from sklearn_cells import __version__, read_cells
+from sklearn_cells import __version__, load_model, read_cells
 from sklearn_cells.cli import main
 
 
@@ -44,6 +47,7 @@ def test_demo_leaves_what_it_says(demo):
         "model.joblib",
         "network.keras",
         "test_cells.h5ad",
+        "train_cells.h5ad",
     ]
     assert imread(folder / "confusion.png").shape[0] > 600
     genes = pd.read_csv(folder / "genes.csv")
@@ -56,18 +60,202 @@ def test_demo_leaves_what_it_says(demo):
 
 
 def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
-    """Their Python blocks one after the other, where the demo left its files."""
+    """Their Python blocks one after the other, then their commands, where the demo left its files."""
     _, folder = demo
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
-    guide = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
-    blocks += re.findall(r"^```python\n(.*?)^```", guide, flags=re.MULTILINE | re.DOTALL)
+    root = Path(__file__).parents[1]
+    texts = [(root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md")]
     monkeypatch.chdir(folder.parent)
+    blood = load_model("sorted_blood")
+    counts = np.random.default_rng(0).poisson(0.1, size=(50, len(blood.feature_names_in_))).astype(np.float32)
+    ad.AnnData(counts, var=pd.DataFrame(index=blood.feature_names_in_)).write_h5ad("my_cells.h5ad")
+    for name, cells in (("reference", "train_cells"), ("query", "test_cells")):
+        data = read_cells(folder / f"{cells}.h5ad")
+        data.obs["leiden"] = data.obs["cell_type"]
+        data.write_h5ad(f"{name}.h5ad")
     names = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    np.testing.assert_array_equal(names["predicted"], joblib.load(folder / "model.joblib").predict(names["cells"]))
+    for text, n_blocks in zip(texts, (4, 6), strict=True):
+        blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+        assert len(blocks) == n_blocks
+        for block in blocks:
+            exec(compile(block, "README.md", "exec"), names)
+    np.testing.assert_array_equal(names["predicted"], joblib.load(folder / "model.joblib").predict(names["test_cells"]))
+
+    commands = re.findall(r"^sklearn-cells (.*)$", "".join(texts), flags=re.MULTILINE)
+    assert len(commands) == 7
+    for command in commands:
+        result = CliRunner().invoke(main, shlex.split(command, comments=True))
+        assert result.exit_code == 0, result.output
+    for path in ("my_cells.named.h5ad", "named.h5ad", "query_named.h5ad"):
+        assert "predicted_label" in read_cells(path).obs
+
+
+@pytest.fixture(scope="module")
+def folder(cells, tmp_path_factory):
+    """A folder with reference.h5ad, query.h5ad, whose genes are in another order, and a model trained on the first."""
+    folder = tmp_path_factory.mktemp("commands")
+    cells[:160].write_h5ad(folder / "reference.h5ad")
+    query = cells[160:, ::-1].copy()
+    query.obs["cluster"] = query.obs["cell_type"]
+    query.var["symbol"] = query.var_names
+    query.layers["counts"] = query.X.copy()
+    query.write_h5ad(folder / "query.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = run(
+            "train", folder / "reference.h5ad", "--labels=cell_type", "--genes=20", "--folds=2", "--target-error=0.2",
+            "--description=simulated", "-o", folder / "model.cellmodel",
+        )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "160" in result.output
+    assert "accuracy" in result.output
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def test_train_writes_a_model_with_its_card(folder, cells):
+    model = load_model(folder / "model.cellmodel")
+    assert model.score(cells[160:], cells.obs["cell_type"][160:]) > 0.8
+    assert model.target_error == 0.2
+    assert model.estimator_["select"].n_features_to_select == 20
+    assert model.card_["name"] == "model"
+    assert model.card_["description"] == "simulated"
+    assert model.card_["source"] == "reference.h5ad"
+    assert model.card_["scores"]["accuracy"]["folds"] == model.held_out_scores_["accuracy"]
+
+
+def test_predict_names_the_cells_of_a_file(folder, cells, tmp_path):
+    out = tmp_path / "named.h5ad"
+    result = run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", "--clusters=cluster", "-o", out)
+    assert result.exit_code == 0, result.output
+    named, table = read_cells(out), pd.read_csv(tmp_path / "named.csv", index_col="cell")
+    expected = load_model(folder / "model.cellmodel").predict(cells[160:])
+    assert named.obs["predicted_label"].tolist() == table["predicted_label"].tolist() == expected.tolist()
+    np.testing.assert_allclose(named.obsm["probabilities"].max(axis=1), named.obs["confidence"])
+    assert (named.obs["majority_label"].astype(str) == cells.obs["cell_type"][160:].astype(str).to_numpy()).all()
+    counts = {line.split("  ")[0] for line in result.output.splitlines()}
+    assert set(expected) <= counts
+    again = run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", "-o", out)
+    assert again.exit_code == 1
+    assert "--force replaces it" in again.output
+    forced = run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", "-o", out, "--force")
+    assert forced.exit_code == 0
+    assert "majority_label" not in read_cells(out).obs
+
+
+def test_predict_takes_layer_and_gene_names(folder, tmp_path):
+    options = ["--layer=counts", "--gene-names=symbol", "-o", tmp_path / "named.h5ad"]
+    assert run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", *options).exit_code == 0
+
+
+def test_predict_reads_other_formats(folder, cells, tmp_path):
+    cells[160:].to_df().to_csv(tmp_path / "query.csv")
+    result = run("predict", tmp_path / "query.csv", "-m", folder / "model.cellmodel", "-o", tmp_path / "named.h5ad")
+    assert result.exit_code == 0, result.output
+    assert "predicted_label" in read_cells(tmp_path / "named.h5ad").obs
+
+
+def test_evaluate_prints_and_writes_scores(folder, tmp_path):
+    result = run(
+        "evaluate", folder / "query.h5ad", "--labels=cell_type", "-m", folder / "model.cellmodel",
+        "-o", tmp_path / "scores.csv",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "80 cells" in result.output
+    scores = pd.read_csv(tmp_path / "scores.csv", index_col=0)
+    assert scores.loc["type 1", "recall"] > 0.7
+    assert scores.loc["type 1", "support"] == (read_cells(folder / "query.h5ad").obs["cell_type"] == "type 1").sum()
+
+
+def test_genes_prints_and_writes_the_ranking(folder, tmp_path):
+    result = run("genes", folder / "reference.h5ad", "--labels=cell_type", "-n", 5, "-o", tmp_path / "genes.csv")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "genes.csv")
+    assert len(table) == 60
+    assert table["selected"].sum() == 5
+    assert all(gene in result.output for gene in table["gene"][:5])
+
+
+def test_models_lists_the_installed_ones():
+    result = run("models")
+    assert result.exit_code == 0
+    assert "sorted_blood" in result.output
+    assert "CD19+ B (795)" in result.output
+
+
+WRONG = {
+    "no such file": (["predict", "nothing.h5ad"], 2, "'nothing.h5ad' does not exist"),
+    "no such model": (["predict", "query.h5ad", "-m", "nothing"], 1, "there is no model nothing: name a file, or"),
+    "not a model": (["predict", "query.h5ad", "-m", "reference.h5ad"], 1, "reference.h5ad"),
+    "not cells": (["predict", "model.cellmodel", "-m", "model.cellmodel"], 1, "the name does not say the format"),
+    "broken cells": (["predict", "broken.h5ad", "-m", "model.cellmodel"], 1, "broken.h5ad"),
+    "broken model": (["predict", "query.h5ad", "-m", "broken.cellmodel"], 1, "broken.cellmodel"),
+    "other genes": (["predict", "other.h5ad", "-m", "model.cellmodel"], 1, "0 of 60 training genes"),
+    "scaled": (["predict", "scaled.h5ad", "-m", "model.cellmodel"], 1, "expected counts >= 0, got -1.0 at cell 0"),
+    "wrong output": (["predict", "query.h5ad", "-m", "model.cellmodel", "-o", "x.txt"], 2, "x.txt must end in .h5ad"),
+    "no folder": (["predict", "query.h5ad", "-m", "model.cellmodel", "-o", "a/b.h5ad"], 1, "there is no folder"),
+    "no cluster": (["predict", "query.h5ad", "-m", "model.cellmodel", "--clusters=leiden"], 1, "'leiden' is no column"),
+    "no layer": (["predict", "query.h5ad", "-m", "model.cellmodel", "--layer=raw"], 1, "layer='raw' is not in"),
+    "no names": (["predict", "query.h5ad", "-m", "model.cellmodel", "--gene-names=id"], 1, "'id' is no column of var"),
+    "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], 1, "no column 'type' in obs"),
+    "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], 1, "3 of 80 cells of"),
+    "one type": (["train", "one.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], 1, "y has 1 class"),
+    "model there": (["train", "reference.h5ad", "--labels=cell_type", "-o", "model.cellmodel"], 1, "is there already"),
+    "both targets": (
+        ["train", "query.h5ad", "--labels=cell_type", "--target-error=.1", "--target-coverage=.9", "-o", "x.cellmodel"],
+        1,
+        "target_error=0.1 and target_coverage=0.9 are given",
+    ),
+    "strange types": (["evaluate", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel"], 1, "none of the"),
+    "no option": (["predict", "query.h5ad", "--modle=x"], 2, "No such option"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wrong_files(folder):
+    query = read_cells(folder / "query.h5ad")
+    other = query.copy()
+    other.var_names = [f"other {i}" for i in range(60)]
+    del other.var["symbol"]
+    scaled = query.copy()
+    scaled.X = scaled.X.toarray() - 1
+    missing, one, strange = query.copy(), query.copy(), query.copy()
+    missing.obs["cell_type"] = missing.obs["cell_type"].where(np.arange(80) > 2)
+    one.obs["cell_type"] = "B"
+    strange.obs["cell_type"] = ["alpha", "beta"] * 40
+    for name in ("other", "scaled", "missing", "one", "strange"):
+        locals()[name].write_h5ad(folder / f"{name}.h5ad")
+    for name in ("query.h5ad", "model.cellmodel"):
+        content = (folder / name).read_bytes()
+        (folder / f"broken{Path(name).suffix}").write_bytes(content[: len(content) // 2])
+    return folder
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_input_ends_with_a_message_and_writes_nothing(wrong_files, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(wrong_files)
+    before = sorted(wrong_files.rglob("*"))
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert sorted(wrong_files.rglob("*")) == before
+
+
+def test_a_predict_that_is_killed_leaves_no_half_written_file(folder, tmp_path):
+    script = (
+        "import os, signal, sys, anndata\n"
+        "from sklearn_cells.cli import main\n"
+        "anndata.io.write_elem = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", "-o", tmp_path / "named.h5ad"]
+    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, check=False)
+    assert done.returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".named.h5ad.")
 
 
 def test_demo_without_scanpy_says_what_to_install(monkeypatch, tmp_path):
@@ -83,4 +271,6 @@ def test_help_and_version():
     help_text = CliRunner().invoke(main, ["--help"])
     assert help_text.exit_code == 0
     assert "demo" in help_text.output
+    predict = CliRunner().invoke(main, ["predict", "--help"]).output
+    assert "  sklearn-cells predict my_cells.h5ad\n" in predict
     assert __version__ in CliRunner().invoke(main, ["--version"]).output
