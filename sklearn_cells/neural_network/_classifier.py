@@ -150,8 +150,8 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The epochs without improvement after which `early_stopping` ends the training.
 
     class_weight : dict, "balanced" or None, default="balanced"
-        The weight of each class as `{label: weight}`; "balanced" weighs a class by the inverse of
-        its frequency; None weighs all cells alike.
+        The weight of each class as `{label: weight}`, 1 where it is not named; "balanced" weighs a
+        class by the inverse of its frequency; None weighs all cells alike.
 
     engine : {"tensorflow", "keras"}, default="tensorflow"
         What trains: a compiled TensorFlow loop over many minibatches, or Keras `fit`. They give the
@@ -541,7 +541,16 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         present = counts > 0
         weights = np.zeros(len(classes), dtype=np.float32)
         if isinstance(self.class_weight, dict):
-            weights[:] = compute_class_weight(self.class_weight, classes=classes, y=classes)
+            labels = classes.tolist()
+            unknown = [key for key in self.class_weight if key not in labels]
+            without = [label for label in labels if label not in self.class_weight]
+            # Weights of classes that lack in a fold of the cells do no harm.
+            if unknown and without:
+                raise ValueError(
+                    f"class_weight has keys that are no classes: {unknown}, and none for the classes {without}: "
+                    "name the classes as y does."
+                )
+            weights[:] = [self.class_weight.get(label, 1) for label in labels]
         else:
             weights[present] = compute_class_weight(
                 self.class_weight, classes=classes[present], y=classes[present], sample_weight=counts[present]
