@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
@@ -360,6 +360,23 @@ def test_weights_that_diverge_in_the_last_step_are_an_error(data, engine, capfd)
     with pytest.raises(NotFittedError):
         check_is_fitted(classifier)
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("engine", "learning_rate"), [("tensorflow", 1.0), ("tensorflow", 1e4), ("keras", 1.0)])
+def test_training_worse_than_a_guess_is_announced(data, engine, learning_rate):
+    X, y = data
+    params = {
+        **SMALL,
+        "epochs": 3,
+        "learning_rate": learning_rate,
+        "learning_rate_schedule": "constant",
+        "engine": engine,
+    }
+    with pytest.warns(ConvergenceWarning, match="far above the 1.1 of a guess among 3 classes. Lower") as record:
+        classifier = KerasCellClassifier(**params).fit(X, y)
+    assert np.isfinite(classifier.history_["loss"]).all()
+    assert [warning.filename for warning in record] == [__file__]
+    assert classifier.n_iter_ == 3
 
 
 def test_partial_fit_with_another_optimizer_starts_it_anew(data):

@@ -12,6 +12,7 @@ from scikeras.utils.random_state import tensorflow_random_state
 from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
@@ -28,6 +29,7 @@ from sklearn_cells.neural_network._architectures import (
     without_input_norm,
 )
 from sklearn_cells.neural_network._batches import (
+    BLOCK_SIZE,
     CellBatches,
     KerasBatches,
     center_and_scale,
@@ -55,6 +57,11 @@ BUILDERS = {"mlp": (build_mlp, MLP_PARAMETERS), "cnn": (build_cnn, CONV_PARAMETE
 L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
 # These give the weights their shapes.
 SIZE_PARAMETERS = ("hidden_layer_sizes", "filters", "kernel_size", "padding", "pool_size")
+
+# A trained network is tried on so many of its cells, and has not converged where their loss is so many nats above that
+# of a guess; networks that are not trained yet are less than one above.
+N_TRIED = 128
+FAR_ABOVE_CHANCE = 3.0
 
 
 class _BatchedKerasClassifier(KerasClassifier):
@@ -365,6 +372,11 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         KeyboardInterrupt
             If training is interrupted; then the classifier is not fitted, or with `warm_start` as
             it was before.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the loss of the trained network is far above that of a guess.
         """
         goes_on = self.warm_start and hasattr(self, "model_")
         if not goes_on:
@@ -506,6 +518,7 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return fitted(snapshot, new_history)
 
         tasks = EpochTasks(context, told, fitted_so_far)
+        penalty = _penalty(network)
         cells = X, output_order[codes], weights
         sizes = {"batch_size": min(self.batch_size, len(rows)), "input_shape": network.input_shape[1:]}
         train = self._train_keras if self.engine == "keras" else self._train_tensorflow
@@ -523,8 +536,10 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         attributes = fitted(network, tasks.history)
         # The loss of a step is that before its update, so what the last one did shows in the probabilities alone.
-        probabilities = _forward(attributes["model_"], dense_rows(X, rows[:16], network.input_shape[1:]))
-        _check_converged(tasks.history["loss"], probabilities)
+        tried = rows[:: -(-len(rows) // max(1, min(N_TRIED, BLOCK_SIZE // X.shape[1])))]
+        probabilities = _forward(attributes["model_"], dense_rows(X, tried, network.input_shape[1:]))
+        _check_finite(tasks.history["loss"], probabilities)
+        _warn_unless_converged(probabilities, output_order[codes[tried]], weights[tried], _penalty(network) - penalty)
 
         if incremental:
             attributes["_optimizer_state"] = {optimizer: optimizer_state}
@@ -882,7 +897,12 @@ def _check_process():
     _ran_in = os.getpid()
 
 
-def _check_converged(losses, probabilities):
+def _penalty(network):
+    """Give the L2 terms of a network."""
+    return float(keras.ops.convert_to_numpy(sum(network.losses)))
+
+
+def _check_finite(losses, probabilities):
     diverged = np.flatnonzero(~np.isfinite(losses))
     if len(diverged) or not np.isfinite(probabilities).all():
         what = f"the loss is {losses[diverged[0]]}" if len(diverged) else "probabilities are NaN"
@@ -890,4 +910,19 @@ def _check_converged(losses, probabilities):
         raise ValueError(
             f"Training diverged: {what} in epoch {epoch}. Lower learning_rate, or pass values of a smaller range, such "
             "as log-normalised ones."
+        )
+
+
+def _warn_unless_converged(probabilities, codes, weights, added_penalty):
+    """Warn of a network that does far worse than a guess on cells it has seen, or whose L2 terms have grown as much."""
+    of_class = np.maximum(probabilities[np.arange(len(codes)), codes], np.finfo(np.float32).tiny)
+    loss = np.average(-np.log(of_class), weights=weights) + max(added_penalty, 0)
+    n_classes = probabilities.shape[1]
+    if loss > np.log(n_classes) + FAR_ABOVE_CHANCE:
+        warnings.warn(
+            f"Training did not converge: the loss of the training cells is {loss:.3g}, far above the "
+            f"{np.log(n_classes):.3g} of a guess among {n_classes} classes. Lower learning_rate, train more epochs, or "
+            "pass values of a smaller range, such as log-normalised ones.",
+            ConvergenceWarning,
+            stacklevel=6,
         )
