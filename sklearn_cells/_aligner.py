@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import as_anndata, gene_names_of, is_anndata, matrix_of, with_matrix
@@ -18,7 +19,7 @@ from sklearn_cells.feature_selection import JSDivergenceSelector
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
 
 
-class GeneAligner(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Give the genes of the training cells, in their order, of cells that have others.
 
     Genes that a query lacks are zero in it, and those that it has beside are dropped. AnnData gives
@@ -121,11 +122,14 @@ class GeneAligner(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
             If a gene name occurs more than once, or a layer or column does not exist.
         """
         vars(self).pop("coverage_", None)  # a fit that fails leaves nothing fitted
+        told = {"estimator": self, "X": X, "y": y}
         X = self._check(X, reset=True)
+        context = self._init_callback_context().call_on_fit_task_begin(**told)
         if hasattr(self, "feature_names_in_"):
             _refuse_repeated(_without_version(self.feature_names_in_), "training cells")
         self.divergences_ = _divergences(X, y)
         self.coverage_ = self.informative_coverage_ = 1.0
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
 
     def transform(self, X):

@@ -44,7 +44,7 @@ def check_labels(y, n_cells, classes=None):
     Parameters
     ----------
     y : array-like of shape (n_cells,)
-        Strings, integers or booleans; a categorical Series too.
+        Strings, integers or booleans; a Series of categories or of pandas' nullable types too.
 
     n_cells : int
         The number of cells that the labels are for.
@@ -68,6 +68,9 @@ def check_labels(y, n_cells, classes=None):
     """
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None: pass one label per cell.")
+    if isinstance(getattr(y, "dtype", None), pd.api.extensions.ExtensionDtype):
+        # scikit-learn would make floats of pandas' own integers and booleans.
+        y = pd.Series(np.asarray(y, dtype=object)).infer_objects().to_numpy()
     y = column_or_1d(y, warn=True)
     if len(y) != n_cells:
         raise ValueError(f"X has {n_cells} cells but y has {len(y)} labels; pass one label per cell.")

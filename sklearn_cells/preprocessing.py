@@ -6,6 +6,7 @@ from numbers import Real
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
@@ -18,7 +19,7 @@ from sklearn_cells.feature_selection import js_divergence
 __all__ = ["GeneAligner", "LogNormalizer", "VarianceStabilizer"]
 
 
-class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Take log1p of counts, after scaling each cell to a common depth where asked.
 
     Parameters
@@ -99,7 +100,9 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             any count.
         """
         vars(self).pop("target_sum_", None)  # a fit that fails leaves nothing fitted
+        told = {"estimator": self, "X": X, "y": y}
         X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
+        context = self._init_callback_context().call_on_fit_task_begin(**told)
         target_sum = self.target_sum
         if target_sum == "median":
             totals = _totals(X)
@@ -107,6 +110,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 raise ValueError("target_sum='median' needs cells with counts, but all values of X are zero.")
             target_sum = float(np.median(totals[totals > 0]))
         self.target_sum_ = target_sum
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
 
     def transform(self, X):
@@ -147,7 +151,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-class VarianceStabilizer(TransformerMixin, BaseEstimator):
+class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Give three views of counts side by side, informative genes stressed.
 
     Square roots even out that the variance of a count grows with its mean, and keep how deep a cell
@@ -307,7 +311,9 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
                 "VarianceStabilizer requires y to be passed, but the target y is None: pass one label per cell, or set "
                 "divergence_power=0."
             )
+        told = {"estimator": self, "X": X, "y": y}
         X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
+        context = self._init_callback_context().call_on_fit_task_begin(**told)
         self._holds_counts = _warn_unless_counts(X)
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
@@ -320,6 +326,7 @@ class VarianceStabilizer(TransformerMixin, BaseEstimator):
         self.scales_ = {
             name: (shares[name] / total / (_total_variance(view) or 1.0)) ** 0.5 for name, view in views.items()
         }
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return views
 
     def transform(self, X):

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
@@ -362,6 +362,23 @@ def test_weights_that_diverge_in_the_last_step_are_an_error(data, engine, capfd)
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize(("engine", "learning_rate"), [("tensorflow", 1.0), ("tensorflow", 1e4), ("keras", 1.0)])
+def test_training_worse_than_a_guess_is_announced(data, engine, learning_rate):
+    X, y = data
+    params = {
+        **SMALL,
+        "epochs": 3,
+        "learning_rate": learning_rate,
+        "learning_rate_schedule": "constant",
+        "engine": engine,
+    }
+    with pytest.warns(ConvergenceWarning, match="far above the 1.1 of a guess among 3 classes. Lower") as record:
+        classifier = KerasCellClassifier(**params).fit(X, y)
+    assert np.isfinite(classifier.history_["loss"]).all()
+    assert [warning.filename for warning in record] == [__file__]
+    assert classifier.n_iter_ == 3
+
+
 def test_partial_fit_with_another_optimizer_starts_it_anew(data):
     X, y = data
     classifier = KerasCellClassifier(**SMALL).partial_fit(X, y, classes=np.unique(y))
@@ -669,8 +686,20 @@ def test_partial_fit_weighs_a_class_that_is_yet_to_come(data):
     classifier = KerasCellClassifier(**params).partial_fit(X[codes < 2], y[codes < 2], classes=classes)
     with pytest.raises(ValueError, match="all cells have weight zero"):
         classifier.partial_fit(X[codes == 0], y[codes == 0])
-    with pytest.raises(ValueError, match="not in class_weight"):
-        KerasCellClassifier(**{**SMALL, "class_weight": {"other": 1}}).partial_fit(X, y, classes=classes)
+
+
+def test_keys_of_class_weight_that_are_no_classes_are_named(data):
+    X, y = data
+    message = r"keys that are no classes: \['Type 1', 'other'\], and none for the classes \['type 1'\]"
+    wrong = {"type 0": 1, "Type 1": 2, "type 2": 1, "other": 3}
+    with pytest.raises(ValueError, match=message):
+        KerasCellClassifier(**{**SMALL, "class_weight": wrong}).fit(X, y)
+    present = y != "type 2"  # as in a fold without a rare type
+    two = KerasCellClassifier(**{**SMALL, "epochs": 1, "class_weight": {"type 2": 5, "type 1": 1, "type 0": 1}})
+    assert two.fit(X[present], y[present]).classes_.tolist() == ["type 0", "type 1"]
+    by_number = KerasCellClassifier(**{**SMALL, "class_weight": {np.int64(0): 1, 7.0: 2}})
+    with pytest.raises(ValueError, match=r"no classes: \[7.0\], and none for the classes \[1, 2\]"):
+        by_number.fit(X, np.unique(y, return_inverse=True)[1])
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", "keras"])

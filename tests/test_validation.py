@@ -104,6 +104,38 @@ def test_labels_are_encoded_by_sorted_class(y, classes):
     assert codes.tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("labels", "dtype", "kind"),
+    [
+        ([7, 3, 7], "Int64", "i"),
+        ([7, 3, 7], "UInt8", "i"),
+        ([True, False, True], "boolean", "b"),
+        (["T", "B", "T"], "string", "O"),
+        ([7, 3, 7], pd.CategoricalDtype(pd.Index([7, 3], dtype="Int64")), "i"),
+    ],
+    ids=["Int64", "UInt8", "boolean", "string", "categories of Int64"],
+)
+def test_labels_of_nullable_types_keep_their_kind_and_missing_ones_are_counted(labels, dtype, kind):
+    for y in (pd.Series(labels, dtype=dtype, index=list("abc")), pd.array(labels, dtype=dtype)):
+        found, codes = check_labels(y, 3)
+        assert found.tolist() == sorted(set(labels))
+        assert found.dtype.kind == kind
+        assert codes.tolist() == [1, 0, 1]
+        assert check_labels(y[:2], 2, classes=found)[1].tolist() == [1, 0]
+    with pytest.raises(ValueError, match="2 of 5 labels are missing, the first at cell 1"):
+        check_labels(pd.Series([labels[0], None, *labels[1:], None], dtype=dtype), 5)
+
+
+def test_nullable_labels_come_back_from_predict():
+    X = np.repeat([[9, 0], [0, 9]], 10, axis=0)
+    y = pd.Series([3] * 10 + [7] * 10, dtype="Int64")
+    classifier = KerasCellClassifier(hidden_layer_sizes=(8,), learning_rate=0.05, random_state=0).fit(X, y)
+    assert classifier.predict(X[[0, 19]]).tolist() == [3, 7]
+    assert classifier.predict(X).dtype.kind == "i"
+    assert classifier.score(X, y) == 1
+    assert classifier.partial_fit(X, y).classes_.tolist() == [3, 7]
+
+
 def test_arrays_come_back_as_they_are():
     for X in (
         np.ones((2, 2), np.float32),

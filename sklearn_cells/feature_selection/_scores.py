@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 
 import numpy as np
@@ -20,6 +21,9 @@ BACKED_BLOCK_SIZE = 2**25
 
 # Tables that are added at once where Dask makes them.
 TABLES_AT_ONCE = 8
+
+# Makes what a block of cells on disk is read and used within.
+Task = Callable[[], AbstractContextManager]
 
 WEIGHTS = StrOptions({"uniform", "prior"})
 BINS = [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None]
@@ -150,7 +154,9 @@ def _table_of(X, y, bins, sample_weight) -> CountTable:
     return tabulate(X, codes, len(classes), sample_weight, continuous=bins is not None)
 
 
-def tabulate(X, codes: NDArray, n_classes: int, sample_weight: NDArray | None, *, continuous: bool) -> CountTable:
+def tabulate(
+    X, codes: NDArray, n_classes: int, sample_weight: NDArray | None, *, continuous: bool, task: Task = nullcontext
+) -> CountTable:
     """Make the count table of checked cells: in memory, on disk by blocks, or by Dask wherever the blocks are."""
     if sample_weight is not None:
         # The shape of the cells is all that is looked at.
@@ -161,7 +167,7 @@ def tabulate(X, codes: NDArray, n_classes: int, sample_weight: NDArray | None, *
         return codes[rows], n_classes, None if sample_weight is None else sample_weight[rows]
 
     if isinstance(X, BackedCells):
-        return add_tables(count_table(block, *of_rows(rows), continuous=continuous) for rows, block in blocks(X))
+        return add_tables(count_table(block, *of_rows(rows), continuous=continuous) for rows, block in blocks(X, task))
     if not isinstance(X, DaskCells):
         return count_table(X, codes, n_classes, sample_weight, continuous=continuous)
     import dask
@@ -182,7 +188,7 @@ def _table_of_block(block, gene_names, first_cell, codes, n_classes, sample_weig
     )
 
 
-def columns_of(X, genes):
+def columns_of(X, genes, task: Task = nullcontext):
     """Give some genes of checked cells, in memory: an ndarray or CSR."""
     if isinstance(X, DaskCells):
         import dask
@@ -190,7 +196,7 @@ def columns_of(X, genes):
         cut = dask.delayed(lambda block, names, first: _columns(check_block(block, names, first), genes), pure=False)
         parts = dask.compute(*(cut(b, X.gene_names, r.start) for r, b in zip(X.rows, X.blocks, strict=True)))
     else:
-        parts = [_columns(block, genes) for _, block in blocks(X)]
+        parts = [_columns(block, genes) for _, block in blocks(X, task)]
     return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
 
 
@@ -198,16 +204,21 @@ def _columns(X, genes):
     return (X.tocsr() if sp.issparse(X) else X)[:, genes]
 
 
-def blocks(X) -> Iterator[tuple[slice, NDArray | sp.csr_array]]:
-    """Yield rows of cells: all at once in memory, by blocks from disk."""
-    n_cells = X.shape[0]
+def blocks_on_disk(X) -> list[slice]:
+    """Give the rows of the blocks that cells on disk are read in, none for other cells."""
     if not isinstance(X, BackedCells):
-        yield slice(0, n_cells), X
-        return
-    n_rows = max(1, BACKED_BLOCK_SIZE // X.shape[1])
-    for start in range(0, n_cells, n_rows):
-        rows = slice(start, min(start + n_rows, n_cells))
-        yield rows, X[rows]
+        return []
+    n_cells, n_rows = X.shape[0], max(1, BACKED_BLOCK_SIZE // X.shape[1])
+    return [slice(start, min(start + n_rows, n_cells)) for start in range(0, n_cells, n_rows)]
+
+
+def blocks(X, task: Task = nullcontext) -> Iterator[tuple[slice, NDArray | sp.csr_array]]:
+    """Yield rows of cells: all at once in memory, by blocks from disk, each read and used within a `task`."""
+    if not isinstance(X, BackedCells):
+        yield slice(0, X.shape[0]), X
+    for rows in blocks_on_disk(X):
+        with task():
+            yield rows, X[rows]
 
 
 def binned(table: CountTable, bins: int | str | None) -> CountTable:

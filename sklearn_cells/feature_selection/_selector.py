@@ -1,6 +1,8 @@
 """JSDivergenceSelector: the genes whose counts differ most between the classes."""
 
 import warnings
+from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
@@ -20,7 +23,7 @@ from sklearn_cells.feature_selection._chance import g_test, gamma_test, miller_m
 from sklearn_cells.feature_selection._count_table import CountTable, add_tables, checked_table, tabulated
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
 from sklearn_cells.feature_selection._redundancy import CRITERIA, choose, gene_levels, level_edges
-from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, columns_of, tabulate
+from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, blocks_on_disk, columns_of, tabulate
 
 
 def _needs_no_pairs(selector):
@@ -29,7 +32,7 @@ def _needs_no_pairs(selector):
     return True
 
 
-class JSDivergenceSelector(SelectorMixin, BaseEstimator):
+class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
     """Select the genes whose counts diverge most across the classes.
 
     The score of a gene is the Jensen-Shannon divergence between the distributions of its count in
@@ -291,9 +294,14 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
     def _count(self, X, y, classes, sample_weight):
         """Take cells into the count table, and rank the genes again."""
         goes_on = hasattr(self, "divergences_")
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         X = check_cells(X, estimator=self, reset=not goes_on, counts=True, backed=True, dask=True)
         classes, codes = check_labels(y, X.shape[0], classes=classes)
-        table = tabulate(X, codes, len(classes), sample_weight, continuous=self.bins is not None)
+        n_blocks = len(blocks_on_disk(X)) * (1 if self.redundancy is None else 2)  # which reads them once more
+        context = self._init_callback_context(max_subtasks=n_blocks).call_on_fit_task_begin(**told)
+        task = partial(self._block_task, context)
+        table = tabulate(X, codes, len(classes), sample_weight, continuous=self.bins is not None, task=task)
         if goes_on:
             table = add_tables([self._table, table])
         compared = binned(table, self.bins)
@@ -319,7 +327,7 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
             cell_weights = class_weights(table.class_sizes, self.weights) / np.maximum(table.class_sizes, 1e-300)
             cell_weights = cell_weights[codes] * (1 if sample_weight is None else np.asarray(sample_weight))
             chosen, closest = _chosen(
-                X, table, candidates, codes, cell_weights, n_genes=n_features, criterion=self.redundancy
+                X, table, candidates, codes, cell_weights, n_genes=n_features, criterion=self.redundancy, task=task
             )
             order = np.concatenate([chosen, order[~np.isin(order, chosen)]])
 
@@ -331,7 +339,15 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         self._pvalues = pvalues
         self._closest = closest
         self.divergences_ = divergences
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
+
+    @contextmanager
+    def _block_task(self, context):
+        """Tell callbacks of a block of cells that is read; none is left out, whatever they answer."""
+        task = context.subcontext(task_name="block").call_on_fit_task_begin(estimator=self)
+        yield
+        task.call_on_fit_task_end(estimator=self)
 
     def _n_features_of(self, n_genes, n_passing):
         wanted = self.n_features_to_select
@@ -460,12 +476,12 @@ class JSDivergenceSelector(SelectorMixin, BaseEstimator):
         return tags
 
 
-def _chosen(X, table: CountTable, candidates, codes, cell_weights, *, n_genes, criterion):
+def _chosen(X, table: CountTable, candidates, codes, cell_weights, *, n_genes, criterion, task):
     """Choose genes among candidates; give them in their order, and the chosen one closest to each candidate."""
     from sklearn_cells.feature_selection._kernels import N_LEVELS
 
     candidates = np.sort(candidates)
-    counts = tabulated(sp.csc_array(columns_of(X, candidates)), table.of_counts)
+    counts = tabulated(sp.csc_array(columns_of(X, candidates, task)), table.of_counts)
     levels = gene_levels(counts, level_edges(table, candidates, N_LEVELS))
     chosen, closest = choose(levels, codes, cell_weights, len(table.class_sizes), n_genes, criterion)
     return candidates[chosen], (candidates, candidates[closest])

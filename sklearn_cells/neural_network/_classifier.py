@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from scikeras.utils.random_state import tensorflow_random_state
 from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
@@ -27,12 +29,14 @@ from sklearn_cells.neural_network._architectures import (
     without_input_norm,
 )
 from sklearn_cells.neural_network._batches import (
+    BLOCK_SIZE,
     CellBatches,
     KerasBatches,
     center_and_scale,
     dense_blocks,
     dense_rows,
 )
+from sklearn_cells.neural_network._epochs import EpochTasks
 from sklearn_cells.neural_network._keras_files import check_classifier_model, load_keras_model
 from sklearn_cells.neural_network._training import (
     Trainer,
@@ -54,6 +58,11 @@ L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
 # These give the weights their shapes.
 SIZE_PARAMETERS = ("hidden_layer_sizes", "filters", "kernel_size", "padding", "pool_size")
 
+# A trained network is tried on so many of its cells, and has not converged where their loss is so many nats above that
+# of a guess; networks that are not trained yet are less than one above.
+N_TRIED = 128
+FAR_ABOVE_CHANCE = 3.0
+
 
 class _BatchedKerasClassifier(KerasClassifier):
     """The scikeras classifier, fed with dense minibatches of sparse cells."""
@@ -64,7 +73,7 @@ class _BatchedKerasClassifier(KerasClassifier):
         super()._fit_keras_model(batches, None, None, warm_start, epochs, initial_epoch, **options)
 
 
-class KerasCellClassifier(ClassifierMixin, BaseEstimator):
+class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Classify cells with a Keras network.
 
     Parameters
@@ -148,8 +157,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         The epochs without improvement after which `early_stopping` ends the training.
 
     class_weight : dict, "balanced" or None, default="balanced"
-        The weight of each class as `{label: weight}`; "balanced" weighs a class by the inverse of
-        its frequency; None weighs all cells alike.
+        The weight of each class as `{label: weight}`, 1 where it is not named; "balanced" weighs a
+        class by the inverse of its frequency; None weighs all cells alike.
 
     engine : {"tensorflow", "keras"}, default="tensorflow"
         What trains: a compiled TensorFlow loop over many minibatches, or Keras `fit`. They give the
@@ -165,7 +174,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         aside. An int gives the same result each time on the same machine.
 
     verbose : int, default=0
-        0 is silent, 1 shows progress bars, 2 prints a line for each epoch.
+        0 is silent, 1 shows progress bars, 2 prints a line for each epoch. For the bars of nested
+        fits, see `set_callbacks`.
 
     layer : str or None, default=None
         The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
@@ -211,6 +221,10 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
     needed for two blocks of 16 MB and some minibatches in `fit`, and in `predict` for 16 MB of
     cells and what the layers make of them; the first convolution of the default CNN takes 16 times
     that.
+
+    Each epoch is a task of scikit-learn's callbacks. A callback that asks for the fitted estimator,
+    such as :class:`~sklearn.callback.ScoringMonitor`, gets one with the weights of that epoch, and
+    one that returns True ends the training as `early_stopping` does.
 
     The `predict` methods can be called from several threads at once; fits take turns.
 
@@ -358,10 +372,16 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         KeyboardInterrupt
             If training is interrupted; then the classifier is not fitted, or with `warm_start` as
             it was before.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the loss of the trained network is far above that of a guess.
         """
         goes_on = self.warm_start and hasattr(self, "model_")
         if not goes_on:
             vars(self).pop("model_", None)  # a fit that fails or is interrupted leaves nothing fitted
+        told = _told(self, X, y, sample_weight)
         X = self._check_cells(X, reset=not goes_on)
         classes, codes = check_labels(y, X.shape[0])
         if goes_on and not np.array_equal(classes, self.classes_):
@@ -377,7 +397,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=3,
             )
-        return self._train(X, classes, codes, sample_weight, goes_on=goes_on)
+        return self._train(X, classes, codes, sample_weight, told, goes_on=goes_on)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -424,9 +444,10 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"`classes` is {classes.tolist()}, but was {self.classes_.tolist()} before: pass the same, or none."
             )
+        told = _told(self, X, y, sample_weight)
         X = self._check_cells(X, reset=not goes_on)
         classes, codes = check_labels(y, X.shape[0], classes=self.classes_ if goes_on else classes)
-        return self._train(X, classes, codes, sample_weight, goes_on=goes_on, incremental=True)
+        return self._train(X, classes, codes, sample_weight, told, goes_on=goes_on, incremental=True)
 
     def _train(self, *args, **kwargs):
         """Train a network, and say what an interrupt leaves."""
@@ -436,11 +457,12 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             state = "as it was before" if hasattr(self, "model_") else "not fitted"
             raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None
 
-    def _train_network(self, X, classes, codes, sample_weight, *, goes_on, incremental=False):
+    def _train_network(self, X, classes, codes, sample_weight, told, *, goes_on, incremental=False):
         """Train a network, and take it over when that is done.
 
         With `goes_on` it starts with the weights of the network that is there. With `incremental`
         it runs one epoch that also takes over what the optimizer and the class weights remember.
+        Callbacks are `told` of it.
         """
         _check_process()
         sample_weight = check_sample_weight(sample_weight, X, dtype=np.float32, ensure_non_negative=True)
@@ -464,6 +486,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("all cells have weight zero: pass sample_weight and class_weight that leave some.")
         if self.early_stopping and not incremental:
             rows, held_out = self._split(rows, codes, seed)
+        context = self._init_callback_context(max_subtasks=len(epochs)).call_on_fit_task_begin(**told)
 
         network = self._build(X.shape[1], len(classes), seed + epochs.start)
         output_order = np.arange(len(classes))
@@ -476,11 +499,31 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             in_training[rows] = sample_weight[rows]
             center, scale = center_and_scale(X, in_training, self.input_norm)
 
+        def fitted(network, new_history):
+            new_history = {name: [*history.get(name, []), *values] for name, values in new_history.items()}
+            return {
+                "classes_": classes,
+                "model_": with_input_norm(network, center, scale) if scale != 1 or center.any() else network,
+                "history_": new_history,
+                "n_iter_": len(new_history["loss"]),
+                "_output_order": output_order,
+                "_class_counts": class_counts,
+                "_seed": seed,
+                "_optimizer_state": {},
+            }
+
+        def fitted_so_far(network, new_history):
+            snapshot = self._build(X.shape[1], len(classes), seed)
+            copy_variables(network, snapshot)
+            return fitted(snapshot, new_history)
+
+        tasks = EpochTasks(context, told, fitted_so_far)
+        penalty = _penalty(network)
         cells = X, output_order[codes], weights
         sizes = {"batch_size": min(self.batch_size, len(rows)), "input_shape": network.input_shape[1:]}
         train = self._train_keras if self.engine == "keras" else self._train_tensorflow
         with _FIT_LOCK:
-            new_history, optimizer_state = train(
+            optimizer_state = train(
                 network,
                 CellBatches(*cells, rows, **sizes, seed=seed),
                 None if held_out is None else CellBatches(*cells, held_out, **sizes),
@@ -489,20 +532,19 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
                 epochs=epochs,
                 schedule=schedule,
                 optimizer_state=optimizer_state,
+                tasks=tasks,
             )
-        model = with_input_norm(network, center, scale) if scale != 1 or center.any() else network
+        attributes = fitted(network, tasks.history)
         # The loss of a step is that before its update, so what the last one did shows in the probabilities alone.
-        probabilities = _forward(model, dense_rows(X, rows[:16], network.input_shape[1:]))
-        _check_converged(new_history["loss"], probabilities)
+        tried = rows[:: -(-len(rows) // max(1, min(N_TRIED, BLOCK_SIZE // X.shape[1])))]
+        probabilities = _forward(attributes["model_"], dense_rows(X, tried, network.input_shape[1:]))
+        _check_finite(tasks.history["loss"], probabilities)
+        _warn_unless_converged(probabilities, output_order[codes[tried]], weights[tried], _penalty(network) - penalty)
 
-        self.classes_ = classes
-        self.model_ = model
-        self.history_ = {name: [*history.get(name, []), *values] for name, values in new_history.items()}
-        self.n_iter_ = len(self.history_["loss"])
-        self._output_order = output_order
-        self._class_counts = class_counts
-        self._seed = seed
-        self._optimizer_state = {optimizer: optimizer_state} if incremental else {}
+        if incremental:
+            attributes["_optimizer_state"] = {optimizer: optimizer_state}
+        vars(self).update(attributes)
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
 
     def _check_cells(self, X, *, reset):
@@ -514,7 +556,16 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         present = counts > 0
         weights = np.zeros(len(classes), dtype=np.float32)
         if isinstance(self.class_weight, dict):
-            weights[:] = compute_class_weight(self.class_weight, classes=classes, y=classes)
+            labels = classes.tolist()
+            unknown = [key for key in self.class_weight if key not in labels]
+            without = [label for label in labels if label not in self.class_weight]
+            # Weights of classes that lack in a fold of the cells do no harm.
+            if unknown and without:
+                raise ValueError(
+                    f"class_weight has keys that are no classes: {unknown}, and none for the classes {without}: "
+                    "name the classes as y does."
+                )
+            weights[:] = [self.class_weight.get(label, 1) for label in labels]
         else:
             weights[present] = compute_class_weight(
                 self.class_weight, classes=classes[present], y=classes[present], sample_weight=counts[present]
@@ -575,11 +626,11 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
                 ) from error
         return make(learning_rate=float(learning_rate))
 
-    def _train_tensorflow(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state):
-        """Train with the compiled loop; give the history and the state of the optimizer."""
+    def _train_tensorflow(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state, tasks):
+        """Train with the compiled loop; give the state of the optimizer."""
         trainer = self._trainer(network)
         trainer.start(network, optimizer_state)
-        history = trainer.train(
+        trainer.train(
             batches,
             held_out,
             learning_rates=learning_rates(self.learning_rate, schedule, len(epochs), batches.n_batches),
@@ -587,10 +638,11 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             scale=scale,
             epochs=epochs,
             patience=self.n_iter_no_change,
+            tasks=tasks,
             verbose=int(self.verbose),
         )
         copy_variables(trainer.network, network)
-        return history, trainer.optimizer_state
+        return trainer.optimizer_state
 
     def _trainer(self, network):
         """Give what trains networks of the shape of this one; it is kept for later fits."""
@@ -604,8 +656,8 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         key = repr((build, shape, inputs, outputs, optimizer_settings(optimizer)))
         return shared_trainer(key, lambda: Trainer(build(inputs, outputs, seed=0, **shape), optimizer, has_l2=True))
 
-    def _train_keras(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state):
-        """Train with Keras `fit`; give the history and the state of the optimizer."""
+    def _train_keras(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state, tasks):
+        """Train with Keras `fit`; give the state of the optimizer."""
         optimizer = self._make_optimizer(self.learning_rate)
         if optimizer_state is not None:
             optimizer.build(network.trainable_variables)
@@ -613,15 +665,20 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
                 variable.assign(value)
         keras_batches = KerasBatches(batches)
         rates = learning_rates(self.learning_rate, schedule, len(epochs), batches.n_batches)
+        names = {"loss": "loss", "accuracy": "accuracy"}
+        if held_out is not None:
+            # Keras' own val_loss is a mean of the minibatches, whatever the weight of their cells.
+            names |= {"val_loss": "val_cross_entropy", "val_accuracy": "val_accuracy"}
 
         def begin_epoch(epoch, logs):
+            tasks.begin()
             keras_batches.epoch = epochs[epoch]
 
         def begin_batch(batch, logs):
             set_learning_rate(optimizer, rates[keras_batches.epoch - epochs.start, batch])
 
         def end_epoch(epoch, logs):
-            if not np.isfinite(logs["loss"]):
+            if tasks.end({name: logs[keras_name] for name, keras_name in names.items()}, network):
                 wrapped.model_.stop_training = True
 
         callbacks = [
@@ -630,8 +687,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             )
         ]
         if held_out is not None:
-            # Keras' own val_loss is a mean of the minibatches, whatever the weight of their cells.
-            stop = {"monitor": "val_cross_entropy", "mode": "min", "patience": self.n_iter_no_change}
+            stop = {"monitor": names["val_loss"], "mode": "min", "patience": self.n_iter_no_change}
             callbacks.append(keras.callbacks.EarlyStopping(**stop, restore_best_weights=True))
         wrapped = _BatchedKerasClassifier(
             model=lambda: with_input_norm(network, center, scale),
@@ -653,11 +709,7 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
             batches=keras_batches,
             validation=None if held_out is None else KerasBatches(held_out),
         )
-        names = {"loss": "loss", "accuracy": "accuracy"}
-        if held_out is not None:
-            names |= {"val_loss": "val_cross_entropy", "val_accuracy": "val_accuracy"}
-        history = {name: wrapped.history_[keras_name] for name, keras_name in names.items()}
-        return history, [variable.numpy() for variable in optimizer.variables]
+        return [variable.numpy() for variable in optimizer.variables]
 
     def predict_proba(self, X):
         """Predict the probability of each class.
@@ -816,6 +868,12 @@ class KerasCellClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
+def _told(estimator, X, y, sample_weight):
+    """Give what callbacks are told of every task of a fit."""
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+    return {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+
+
 def _forward(model, block):
     """Give the outputs of a model for dense cells."""
     # Vector instructions round the last values of an array otherwise than the others: with full
@@ -839,7 +897,12 @@ def _check_process():
     _ran_in = os.getpid()
 
 
-def _check_converged(losses, probabilities):
+def _penalty(network):
+    """Give the L2 terms of a network."""
+    return float(keras.ops.convert_to_numpy(sum(network.losses)))
+
+
+def _check_finite(losses, probabilities):
     diverged = np.flatnonzero(~np.isfinite(losses))
     if len(diverged) or not np.isfinite(probabilities).all():
         what = f"the loss is {losses[diverged[0]]}" if len(diverged) else "probabilities are NaN"
@@ -847,4 +910,19 @@ def _check_converged(losses, probabilities):
         raise ValueError(
             f"Training diverged: {what} in epoch {epoch}. Lower learning_rate, or pass values of a smaller range, such "
             "as log-normalised ones."
+        )
+
+
+def _warn_unless_converged(probabilities, codes, weights, added_penalty):
+    """Warn of a network that does far worse than a guess on cells it has seen, or whose L2 terms have grown as much."""
+    of_class = np.maximum(probabilities[np.arange(len(codes)), codes], np.finfo(np.float32).tiny)
+    loss = np.average(-np.log(of_class), weights=weights) + max(added_penalty, 0)
+    n_classes = probabilities.shape[1]
+    if loss > np.log(n_classes) + FAR_ABOVE_CHANCE:
+        warnings.warn(
+            f"Training did not converge: the loss of the training cells is {loss:.3g}, far above the "
+            f"{np.log(n_classes):.3g} of a guess among {n_classes} classes. Lower learning_rate, train more epochs, or "
+            "pass values of a smaller range, such as log-normalised ones.",
+            ConvergenceWarning,
+            stacklevel=6,
         )

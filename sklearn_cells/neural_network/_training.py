@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._batches import CellBatches
+from sklearn_cells.neural_network._epochs import EpochTasks
 
 # Graphs that are kept, each with a network and the moments of its optimizer.
 MAX_TRAINERS = 8
@@ -114,9 +115,10 @@ class Trainer:
         scale: float,
         epochs: range,
         patience: int,
+        tasks: EpochTasks,
         verbose: int = 0,
-    ) -> dict[str, list[float]]:
-        """Run epochs, and give the loss and accuracy of each.
+    ) -> None:
+        """Run epochs.
 
         Parameters
         ----------
@@ -138,15 +140,18 @@ class Trainer:
         patience : int
             The epochs without a better loss of the cells held out after which training ends.
 
+        tasks : EpochTasks
+            Is told of each epoch, and may end the training.
+
         verbose : int, default=0
             1 shows a progress bar, 2 prints a line for each epoch.
         """
         center = center.reshape(batches.input_shape)
         settings = [tf.constant(center), scale, batches.batch_size]
         bar = keras.utils.Progbar(len(epochs)) if verbose == 1 else None
-        history: dict[str, list[float]] = {}
         best_loss, best_weights, waited = np.inf, None, 0
         for epoch in epochs:
+            tasks.begin()
             totals = np.zeros(3)
             rates = learning_rates[epoch - epochs.start]
             per_block = batches.block_rows // batches.batch_size
@@ -157,27 +162,24 @@ class Trainer:
             if held_out is not None:
                 totals = sum(self._test_block(*block, *settings).numpy() for block in held_out.blocks(0))
                 logs |= {"val_loss": totals[0] / totals[3], "val_accuracy": totals[1] / totals[2]}
-            for name, value in logs.items():
-                history.setdefault(name, []).append(float(value))
             done = epoch - epochs.start + 1
             if bar is not None:
                 bar.update(done, list(logs.items()), finalize=done == len(epochs))
             elif verbose > 1:
                 values = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
                 print(f"Epoch {done}/{len(epochs)} - {values}", flush=True)
-            if not np.isfinite(logs["loss"]):
-                break
+            stop = tasks.end(logs, self.network)
             if held_out is not None:
                 waited += 1
                 if logs["val_loss"] < best_loss:
                     best_loss, waited = logs["val_loss"], 0
                     best_weights = [variable.numpy() for variable in self.network.variables]
-                if waited >= patience:
-                    break
+                stop = stop or waited >= patience
+            if stop:
+                break
         self.optimizer.finalize_variable_values(self.variables)  # the averages, where it keeps such
         if best_weights is not None:
             _assign(self.network.variables, best_weights)
-        return history
 
     def _train_block(self, cells, codes, weights, center, scale, batch_size, l2, learning_rates):
         totals = tf.zeros(3)
