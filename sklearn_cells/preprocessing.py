@@ -51,9 +51,9 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
 
     Notes
     -----
-    A count x in a cell with total t becomes log(1 + x target_sum / t). A cell without any count
-    stays zero. The total is that of the genes in `X`: after a gene selection it is the total of
-    the selected genes.
+    A count x in a cell with total t becomes log(1 + x target_sum / t). The total is that of the
+    genes in `X`: after a gene selection it is the total of the selected genes. A cell without any
+    count stays zero, and a warning counts such cells.
 
     Sparse input stays sparse; the output takes as much memory as `X`.
 
@@ -133,6 +133,11 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         """
         check_is_fitted(self)
         X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
+        _warn_of_empty_cells(X)
+        return self._normalized(X)
+
+    def _normalized(self, X):
+        """Normalise checked counts."""
         if self.target_sum_ is None:
             return X.log1p() if sp.issparse(X) else np.log1p(X)
         X = _scale_rows(X.copy(), (self.target_sum_ * _inverse(_totals(X))).astype(X.dtype))
@@ -204,7 +209,8 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     log(1 + x target_sum / t). In each view a cell is then divided by the square root of its
     Euclidean norm, which halves differences of size on a log scale, genes are multiplied by their
     weights, and all values by one number, so that the variances of the genes sum to the part of the
-    view. Zeros stay zero: sparse input stays sparse, and the output takes three times its memory.
+    view. Zeros stay zero: sparse input stays sparse, and the output takes three times its memory. A
+    warning counts the cells that show none of the genes.
 
     Where counts are multinomial, the log-odds of two types are a linear function of the shares;
     square roots and logs are for genes, most of all abundant ones, that vary more than that.
@@ -315,6 +321,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
         context = self._init_callback_context().call_on_fit_task_begin(**told)
         self._holds_counts = _warn_unless_counts(X)
+        _warn_of_empty_cells(X)
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
             divergences = js_divergence(X, y, bins="auto")
@@ -352,6 +359,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
         if self._holds_counts:
             _warn_unless_counts(X)
+        _warn_of_empty_cells(X)
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
     def get_feature_names_out(self, input_features=None):
@@ -373,7 +381,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _view(self, X, name):
         """Give one view, each cell divided by the square root of its norm, genes weighted."""
-        view = self._normalizer.transform(X) if name == "log1p" else X.copy()
+        view = self._normalizer._normalized(X) if name == "log1p" else X.copy()
         if name == "sqrt":
             values = view.data if sp.issparse(view) else view
             np.sqrt(values + 1, out=values)
@@ -413,6 +421,18 @@ def _warn_unless_counts(X):
         stacklevel=3,
     )
     return False
+
+
+def _warn_of_empty_cells(X):
+    """Warn of cells that show none of the genes."""
+    n_empty = int(np.sum(_totals(X) == 0))
+    if n_empty:
+        warnings.warn(
+            f"{n_empty} of {X.shape[0]} cells have no counts of any of the {X.shape[1]} genes, so that nothing tells "
+            "their type, and a classifier names one all the same: leave them out, or keep more genes.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _inverse(values):

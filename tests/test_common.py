@@ -60,6 +60,7 @@ def expected_failures(estimator):
     expected_failed_checks=expected_failures,
 )
 @pytest.mark.filterwarnings("ignore:VarianceStabilizer expects counts:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*cells have no counts of any of the .* genes:UserWarning")
 @pytest.mark.filterwarnings("ignore:n_features_to_select=2, but X has only 1 genes:UserWarning")
 def test_estimator_checks(estimator, check):
     check(estimator)

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from sklearn_cells import LogNormalizer, VarianceStabilizer, js_divergence
 
 CONTAINERS = [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_array]
+IGNORE_EMPTY = "ignore:1 of . cells have no counts:UserWarning"
 COUNTS = np.array([[1.0, 3.0], [0.0, 0.0], [0.0, 2.0]])
 
 
@@ -17,6 +19,7 @@ def dense(X):
     return X.toarray() if sp.issparse(X) else X
 
 
+@pytest.mark.filterwarnings(IGNORE_EMPTY)
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize(
     ("target_sum", "scaled"),
@@ -133,6 +136,7 @@ def test_stabilizer_names_the_views_of_each_gene(cells):
     assert stabilizer.transform(cells).dtype == cells.X.dtype == np.float32
 
 
+@pytest.mark.filterwarnings(IGNORE_EMPTY)
 def test_gene_that_says_nothing_and_cell_without_counts_are_zero():
     stabilizer = VarianceStabilizer(target_sum=10)
     stabilized = stabilizer.fit_transform([[3, 1], [3, 2], [3, 7], [3, 9]], ["B", "B", "T", "T"])
@@ -184,6 +188,27 @@ def test_stabilizer_refuses_negative_values(cells):
     bad.X[4, 2] = -1
     with pytest.raises(ValueError, match="got -1.0 at cell 4, gene 'gene 2'"):
         VarianceStabilizer().fit(bad, bad.obs["cell_type"])
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("normalizer", [LogNormalizer(), LogNormalizer(10), VarianceStabilizer(divergence_power=0)])
+def test_cells_without_counts_are_counted_once(container, normalizer):
+    normalizer = clone(normalizer).fit(COUNTS[[0, 2]])
+    X = container(COUNTS)
+    with pytest.warns(
+        UserWarning, match="1 of 3 cells have no counts of any of the 2 genes.* leave them out"
+    ) as record:
+        normalizer.transform(X)
+    with pytest.warns(UserWarning, match="1 of 3 cells") as record_of_fit:
+        clone(normalizer).fit_transform(X)
+    assert len(record) == len(record_of_fit) == 1
+    assert record[0].filename == __file__
+
+
+def test_zeros_that_are_stored_are_no_counts():
+    stored = sp.csr_array(([1.0, 0.0], [0, 1], [0, 1, 2]), shape=(2, 2))
+    with pytest.warns(UserWarning, match="1 of 2 cells have no counts"):
+        LogNormalizer().fit(stored).transform(stored)
 
 
 def test_stabilizer_warns_of_values_that_are_no_counts(cells):
