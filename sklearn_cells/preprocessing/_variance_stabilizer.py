@@ -1,159 +1,21 @@
-"""Counts to values that a classifier can use: GeneAligner, LogNormalizer and VarianceStabilizer."""
+"""VarianceStabilizer: square roots, shares and depth-scaled logs of counts, side by side."""
 
 import warnings
 from numbers import Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._aligner import GeneAligner
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
-from sklearn_cells._validation import Interval, StrOptions, check_feature_names_in, fit_context
+from sklearn_cells._validation import Interval, check_feature_names_in, fit_context
 from sklearn_cells.feature_selection import js_divergence
-
-__all__ = ["GeneAligner", "LogNormalizer", "VarianceStabilizer"]
-
-
-class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Take log1p of counts, after scaling each cell to a common depth where asked.
-
-    Parameters
-    ----------
-    target_sum : float or "median", default=None
-        The total count that each cell is scaled to before log1p; "median" is the median total of
-        the training cells that have any count. None does not scale.
-
-    layer : str or None, default=None
-        The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
-
-    gene_names : str, default="var_names"
-        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
-
-    Attributes
-    ----------
-    target_sum_ : float or None
-        The total that cells are scaled to, None without scaling.
-
-    n_features_in_ : int
-        The number of genes seen in `fit`.
-
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        The gene names seen in `fit`: column names of a DataFrame, `var_names` of an AnnData object.
-
-    See Also
-    --------
-    sklearn.preprocessing.Normalizer : Scales each row to unit norm.
-
-    Notes
-    -----
-    A count x in a cell with total t becomes log(1 + x target_sum / t). The total is that of the
-    genes in `X`: after a gene selection it is the total of the selected genes. A cell without any
-    count stays zero, and a warning counts such cells.
-
-    Sparse input stays sparse; the output takes as much memory as `X`.
-
-    Examples
-    --------
-    >>> from sklearn_cells.preprocessing import LogNormalizer
-    >>> LogNormalizer(target_sum=10).fit_transform([[1.0, 4.0], [0.0, 2.0]]).round(2)
-    array([[1.1, 2.2],
-           [0. , 2.4]])
-    """
-
-    _parameter_constraints: dict = {
-        "target_sum": [None, StrOptions({"median"}), Interval(Real, 0, None, closed="neither")],
-        "layer": [str, None],
-        "gene_names": [str],
-    }
-
-    def __init__(self, target_sum=None, *, layer=None, gene_names="var_names"):
-        self.target_sum = target_sum
-        self.layer = layer
-        self.gene_names = gene_names
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Learn the target total where it is the median.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Counts.
-
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : LogNormalizer
-            The fitted transformer.
-
-        Raises
-        ------
-        ValueError
-            If a value is negative, NaN or infinite, or if the median is asked for and no cell has
-            any count.
-        """
-        vars(self).pop("target_sum_", None)  # a fit that fails leaves nothing fitted
-        told = {"estimator": self, "X": X, "y": y}
-        X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
-        context = self._init_callback_context().call_on_fit_task_begin(**told)
-        target_sum = self.target_sum
-        if target_sum == "median":
-            totals = _totals(X)
-            if not totals.any():
-                raise ValueError("target_sum='median' needs cells with counts, but all values of X are zero.")
-            target_sum = float(np.median(totals[totals > 0]))
-        self.target_sum_ = target_sum
-        context.call_on_fit_task_end(**told, reconstruction_attributes={})
-        return self
-
-    def transform(self, X):
-        """Normalise counts.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
-            Counts; they are not changed.
-
-        Returns
-        -------
-        X_normalized : {ndarray, CSR, CSC} of shape (n_cells, n_features_in_)
-            Of the dtype of `X` where that is float32 or float64, else float64.
-
-        Raises
-        ------
-        ValueError
-            If a value is negative, NaN or infinite.
-        """
-        check_is_fitted(self)
-        X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
-        _warn_of_empty_cells(X)
-        return self._normalized(X)
-
-    def _normalized(self, X):
-        """Normalise checked counts."""
-        if self.target_sum_ is None:
-            return X.log1p() if sp.issparse(X) else np.log1p(X)
-        X = _scale_rows(X.copy(), (self.target_sum_ * _inverse(_totals(X))).astype(X.dtype))
-        values = X.data if sp.issparse(X) else X
-        np.log1p(values, out=values)
-        return X
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "target_sum_")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.input_tags.positive_only = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+from sklearn_cells.preprocessing._log_normalizer import LogNormalizer
+from sklearn_cells.preprocessing._rows import inverse, row_totals, scale_columns, scale_rows, warn_of_empty_cells
 
 
 class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -321,7 +183,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
         context = self._init_callback_context().call_on_fit_task_begin(**told)
         self._holds_counts = _warn_unless_counts(X)
-        _warn_of_empty_cells(X)
+        warn_of_empty_cells(X)
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
             divergences = js_divergence(X, y, bins="auto")
@@ -359,7 +221,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
         if self._holds_counts:
             _warn_unless_counts(X)
-        _warn_of_empty_cells(X)
+        warn_of_empty_cells(X)
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
     def get_feature_names_out(self, input_features=None):
@@ -387,9 +249,9 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             np.sqrt(values + 1, out=values)
             values -= 1
         elif name == "linear":
-            _scale_rows(view, _inverse(_totals(X)).astype(view.dtype))
-        _scale_rows(view, _inverse(np.sqrt(row_norms(view))))
-        return _scale_columns(view, self.gene_weights_.astype(view.dtype))
+            scale_rows(view, inverse(row_totals(X)).astype(view.dtype))
+        scale_rows(view, inverse(np.sqrt(row_norms(view))))
+        return scale_columns(view, self.gene_weights_.astype(view.dtype))
 
     def _side_by_side(self, views):
         for name, view in views.items():
@@ -423,49 +285,9 @@ def _warn_unless_counts(X):
     return False
 
 
-def _warn_of_empty_cells(X):
-    """Warn of cells that show none of the genes."""
-    n_empty = int(np.sum(_totals(X) == 0))
-    if n_empty:
-        warnings.warn(
-            f"{n_empty} of {X.shape[0]} cells have no counts of any of the {X.shape[1]} genes, so that nothing tells "
-            "their type, and a classifier names one all the same: leave them out, or keep more genes.",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
-def _inverse(values):
-    """Give 1 / value, and 0 for 0."""
-    return np.divide(1, values, out=np.zeros_like(values), where=values > 0)
-
-
-def _scale_rows(X, factors):
-    """Multiply each row by its factor, in place."""
-    if not sp.issparse(X):
-        X *= factors[:, np.newaxis]
-    else:
-        X.data *= np.repeat(factors, np.diff(X.indptr)) if X.format == "csr" else factors[X.indices]
-    return X
-
-
-def _scale_columns(X, factors):
-    """Multiply each column by its factor, in place."""
-    if not sp.issparse(X):
-        X *= factors
-    else:
-        X.data *= factors[X.indices] if X.format == "csr" else np.repeat(factors, np.diff(X.indptr))
-    return X
-
-
 def _total_variance(X):
     """Give the sum of the variances of all columns, 0 where they vary by rounding alone."""
     X = X if sp.issparse(X) else sp.csr_array(X)
     means, variances = mean_variance_axis(X.astype(np.float64), axis=0)
     total = float(variances.sum())
     return total if total > np.finfo(X.dtype).eps * np.sum(means**2) else 0.0
-
-
-def _totals(X):
-    """Give the total count of each cell, as float64."""
-    return np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()

@@ -1,0 +1,7 @@
+"""Counts to values that a classifier can use: GeneAligner, LogNormalizer and VarianceStabilizer."""
+
+from sklearn_cells.preprocessing._aligner import GeneAligner
+from sklearn_cells.preprocessing._log_normalizer import LogNormalizer
+from sklearn_cells.preprocessing._variance_stabilizer import VarianceStabilizer
+
+__all__ = ["GeneAligner", "LogNormalizer", "VarianceStabilizer"]

@@ -1,0 +1,150 @@
+"""LogNormalizer: log1p of counts, with or without scaling to a common depth."""
+
+from numbers import Real
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_cells._cells import FLOAT_DTYPES, check_cells
+from sklearn_cells._validation import Interval, StrOptions, fit_context
+from sklearn_cells.preprocessing._rows import inverse, row_totals, scale_rows, warn_of_empty_cells
+
+
+class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Take log1p of counts, after scaling each cell to a common depth where asked.
+
+    Parameters
+    ----------
+    target_sum : float or "median", default=None
+        The total count that each cell is scaled to before log1p; "median" is the median total of
+        the training cells that have any count. None does not scale.
+
+    layer : str or None, default=None
+        The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
+
+    gene_names : str, default="var_names"
+        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
+
+    Attributes
+    ----------
+    target_sum_ : float or None
+        The total that cells are scaled to, None without scaling.
+
+    n_features_in_ : int
+        The number of genes seen in `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        The gene names seen in `fit`: column names of a DataFrame, `var_names` of an AnnData object.
+
+    See Also
+    --------
+    sklearn.preprocessing.Normalizer : Scales each row to unit norm.
+
+    Notes
+    -----
+    A count x in a cell with total t becomes log(1 + x target_sum / t). The total is that of the
+    genes in `X`: after a gene selection it is the total of the selected genes. A cell without any
+    count stays zero, and a warning counts such cells.
+
+    Sparse input stays sparse; the output takes as much memory as `X`.
+
+    Examples
+    --------
+    >>> from sklearn_cells.preprocessing import LogNormalizer
+    >>> LogNormalizer(target_sum=10).fit_transform([[1.0, 4.0], [0.0, 2.0]]).round(2)
+    array([[1.1, 2.2],
+           [0. , 2.4]])
+    """
+
+    _parameter_constraints: dict = {
+        "target_sum": [None, StrOptions({"median"}), Interval(Real, 0, None, closed="neither")],
+        "layer": [str, None],
+        "gene_names": [str],
+    }
+
+    def __init__(self, target_sum=None, *, layer=None, gene_names="var_names"):
+        self.target_sum = target_sum
+        self.layer = layer
+        self.gene_names = gene_names
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the target total where it is the median.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : LogNormalizer
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a value is negative, NaN or infinite, or if the median is asked for and no cell has
+            any count.
+        """
+        vars(self).pop("target_sum_", None)  # a fit that fails leaves nothing fitted
+        told = {"estimator": self, "X": X, "y": y}
+        X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
+        context = self._init_callback_context().call_on_fit_task_begin(**told)
+        target_sum = self.target_sum
+        if target_sum == "median":
+            totals = row_totals(X)
+            if not totals.any():
+                raise ValueError("target_sum='median' needs cells with counts, but all values of X are zero.")
+            target_sum = float(np.median(totals[totals > 0]))
+        self.target_sum_ = target_sum
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        return self
+
+    def transform(self, X):
+        """Normalise counts.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            Counts; they are not changed.
+
+        Returns
+        -------
+        X_normalized : {ndarray, CSR, CSC} of shape (n_cells, n_features_in_)
+            Of the dtype of `X` where that is float32 or float64, else float64.
+
+        Raises
+        ------
+        ValueError
+            If a value is negative, NaN or infinite.
+        """
+        check_is_fitted(self)
+        X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
+        warn_of_empty_cells(X)
+        return self._normalized(X)
+
+    def _normalized(self, X):
+        """Normalise checked counts."""
+        if self.target_sum_ is None:
+            return X.log1p() if sp.issparse(X) else np.log1p(X)
+        X = scale_rows(X.copy(), (self.target_sum_ * inverse(row_totals(X))).astype(X.dtype))
+        values = X.data if sp.issparse(X) else X
+        np.log1p(values, out=values)
+        return X
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "target_sum_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.positive_only = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
