@@ -54,21 +54,7 @@ class CellPipeline(Pipeline):
 
     `predict`, `predict_proba` and `score` take some thousand cells at a time through all steps, so
     that memory does not grow with the cells but for the result. Cells on disk (backed AnnData) are
-    read as they are needed. All else is as in scikit-learn.
-
-    Parameters
-    ----------
-    steps : list of (str, estimator) tuples
-        As in :class:`sklearn.pipeline.Pipeline`.
-
-    transform_input : list of str, default=None
-        As there.
-
-    memory : str or object with the joblib.Memory interface, default=None
-        Caches the fitted transformers.
-
-    verbose : bool, default=False
-        Whether to print the time of each step of `fit`.
+    read as they are needed. All else, parameters too, is as in scikit-learn.
 
     See Also
     --------
