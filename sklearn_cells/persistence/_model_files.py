@@ -195,9 +195,9 @@ def read_card(path: str | os.PathLike) -> ModelCard:
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[Archive]:
     """Open a file, and name it where its content turns out to be none of a model."""
-    path = model_path(path)
+    found = model_path(path)
     try:
-        with Archive(path) as archive:
+        with Archive(found) as archive:
             yield archive
     except (ModelFileError, OSError, ImportError, MemoryError):  # these say all that there is to say
         raise
