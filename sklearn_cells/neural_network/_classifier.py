@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import scipy.sparse as sp
 from scikeras.utils.random_state import tensorflow_random_state
-from scikeras.wrappers import KerasClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -31,19 +30,19 @@ from sklearn_cells.neural_network._architectures import (
 from sklearn_cells.neural_network._batches import (
     BLOCK_SIZE,
     CellBatches,
-    KerasBatches,
     center_and_scale,
     dense_blocks,
     dense_rows,
 )
 from sklearn_cells.neural_network._epochs import EpochTasks
 from sklearn_cells.neural_network._keras_files import check_classifier_model, load_keras_model
+from sklearn_cells.neural_network._keras_fit import train_with_keras
 from sklearn_cells.neural_network._training import (
     Trainer,
+    Training,
     copy_variables,
     learning_rates,
     optimizer_settings,
-    set_learning_rate,
     shared_trainer,
 )
 
@@ -62,15 +61,6 @@ SIZE_PARAMETERS = ("hidden_layer_sizes", "filters", "kernel_size", "padding", "p
 # of a guess; networks that are not trained yet are less than one above.
 N_TRIED = 128
 FAR_ABOVE_CHANCE = 3.0
-
-
-class _BatchedKerasClassifier(KerasClassifier):
-    """The scikeras classifier, fed with dense minibatches of sparse cells."""
-
-    def _fit_keras_model(self, X, y, sample_weight, warm_start, epochs, initial_epoch, *, batches, validation):
-        # The batches hold cells, labels and weights, and shuffle themselves.
-        options = {"batch_size": None, "shuffle": False, "validation_data": validation}
-        super()._fit_keras_model(batches, None, None, warm_start, epochs, initial_epoch, **options)
 
 
 class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -469,14 +459,15 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         class_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
         epochs, schedule = range(self.epochs), self.learning_rate_schedule
         history, optimizer_state, seed = {}, None, None
-        optimizer = optimizer_settings(self._make_optimizer(self.learning_rate))
+        optimizer = self._make_optimizer(self.learning_rate)
+        settings = optimizer_settings(optimizer)
         if incremental:
             epochs, schedule = range(1), "constant"
         if incremental and goes_on:
             class_counts += self._class_counts
             epochs = range(self.n_iter_, self.n_iter_ + 1)
             history, seed = self.history_, self._seed
-            optimizer_state = self._optimizer_state.get(optimizer)
+            optimizer_state = self._optimizer_state.get(settings)
         if seed is None:
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
@@ -503,7 +494,7 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             new_history = {name: [*history.get(name, []), *values] for name, values in new_history.items()}
             return {
                 "classes_": classes,
-                "model_": with_input_norm(network, center, scale) if scale != 1 or center.any() else network,
+                "model_": _with_input_norm_if_any(network, center, scale),
                 "history_": new_history,
                 "n_iter_": len(new_history["loss"]),
                 "_output_order": output_order,
@@ -517,32 +508,37 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             copy_variables(network, snapshot)
             return fitted(snapshot, new_history)
 
-        tasks = EpochTasks(context, told, fitted_so_far)
-        penalty = _penalty(network)
         cells = X, output_order[codes], weights
         sizes = {"batch_size": min(self.batch_size, len(rows)), "input_shape": network.input_shape[1:]}
-        train = self._train_keras if self.engine == "keras" else self._train_tensorflow
+        batches = CellBatches(*cells, rows, **sizes, seed=seed)
+        training = Training(
+            network=network,
+            optimizer_state=optimizer_state,
+            batches=batches,
+            held_out=None if held_out is None else CellBatches(*cells, held_out, **sizes),
+            center=center,
+            scale=scale,
+            learning_rates=learning_rates(self.learning_rate, schedule, len(epochs), batches.n_batches),
+            epochs=epochs,
+            patience=self.n_iter_no_change,
+            tasks=EpochTasks(context, told, fitted_so_far),
+            verbose=int(self.verbose),
+        )
+        penalty = _l2_penalty(network)
         with _FIT_LOCK:
-            optimizer_state = train(
-                network,
-                CellBatches(*cells, rows, **sizes, seed=seed),
-                None if held_out is None else CellBatches(*cells, held_out, **sizes),
-                center=center,
-                scale=scale,
-                epochs=epochs,
-                schedule=schedule,
-                optimizer_state=optimizer_state,
-                tasks=tasks,
-            )
-        attributes = fitted(network, tasks.history)
+            if self.engine == "keras":
+                optimizer_state = train_with_keras(training, optimizer)
+            else:
+                optimizer_state = self._trainer(network, optimizer).train(training)
+        attributes = fitted(network, training.tasks.history)
         # The loss of a step is that before its update, so what the last one did shows in the probabilities alone.
         tried = rows[:: -(-len(rows) // max(1, min(N_TRIED, BLOCK_SIZE // X.shape[1])))]
         probabilities = _forward(attributes["model_"], dense_rows(X, tried, network.input_shape[1:]))
-        _check_finite(tasks.history["loss"], probabilities)
-        _warn_unless_converged(probabilities, output_order[codes[tried]], weights[tried], _penalty(network) - penalty)
+        _check_finite(training.tasks.history["loss"], probabilities)
+        _warn_unless_converged(probabilities, batches.codes[tried], weights[tried], _l2_penalty(network) - penalty)
 
         if incremental:
-            attributes["_optimizer_state"] = {optimizer: optimizer_state}
+            attributes["_optimizer_state"] = {settings: optimizer_state}
         vars(self).update(attributes)
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
@@ -626,27 +622,8 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 ) from error
         return make(learning_rate=float(learning_rate))
 
-    def _train_tensorflow(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state, tasks):
-        """Train with the compiled loop; give the state of the optimizer."""
-        trainer = self._trainer(network)
-        trainer.start(network, optimizer_state)
-        trainer.train(
-            batches,
-            held_out,
-            learning_rates=learning_rates(self.learning_rate, schedule, len(epochs), batches.n_batches),
-            center=center,
-            scale=scale,
-            epochs=epochs,
-            patience=self.n_iter_no_change,
-            tasks=tasks,
-            verbose=int(self.verbose),
-        )
-        copy_variables(trainer.network, network)
-        return trainer.optimizer_state
-
-    def _trainer(self, network):
+    def _trainer(self, network, optimizer):
         """Give what trains networks of the shape of this one; it is kept for later fits."""
-        optimizer = self._make_optimizer(self.learning_rate)
         # What a function of one's own builds or optimizes need not be all in its configuration.
         if callable(self.architecture) or not type(optimizer).__module__.startswith("keras."):
             return Trainer(network, optimizer)
@@ -655,61 +632,6 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         inputs, outputs = int(np.prod(network.input_shape[1:])), network.output_shape[-1]
         key = repr((build, shape, inputs, outputs, optimizer_settings(optimizer)))
         return shared_trainer(key, lambda: Trainer(build(inputs, outputs, seed=0, **shape), optimizer, has_l2=True))
-
-    def _train_keras(self, network, batches, held_out, *, center, scale, epochs, schedule, optimizer_state, tasks):
-        """Train with Keras `fit`; give the state of the optimizer."""
-        optimizer = self._make_optimizer(self.learning_rate)
-        if optimizer_state is not None:
-            optimizer.build(network.trainable_variables)
-            for variable, value in zip(optimizer.variables, optimizer_state, strict=True):
-                variable.assign(value)
-        keras_batches = KerasBatches(batches)
-        rates = learning_rates(self.learning_rate, schedule, len(epochs), batches.n_batches)
-        names = {"loss": "loss", "accuracy": "accuracy"}
-        if held_out is not None:
-            # Keras' own val_loss is a mean of the minibatches, whatever the weight of their cells.
-            names |= {"val_loss": "val_cross_entropy", "val_accuracy": "val_accuracy"}
-
-        def begin_epoch(epoch, logs):
-            tasks.begin()
-            keras_batches.epoch = epochs[epoch]
-
-        def begin_batch(batch, logs):
-            set_learning_rate(optimizer, rates[keras_batches.epoch - epochs.start, batch])
-
-        def end_epoch(epoch, logs):
-            if tasks.end({name: logs[keras_name] for name, keras_name in names.items()}, network):
-                wrapped.model_.stop_training = True
-
-        callbacks = [
-            keras.callbacks.LambdaCallback(
-                on_epoch_begin=begin_epoch, on_train_batch_begin=begin_batch, on_epoch_end=end_epoch
-            )
-        ]
-        if held_out is not None:
-            stop = {"monitor": names["val_loss"], "mode": "min", "patience": self.n_iter_no_change}
-            callbacks.append(keras.callbacks.EarlyStopping(**stop, restore_best_weights=True))
-        wrapped = _BatchedKerasClassifier(
-            model=lambda: with_input_norm(network, center, scale),
-            optimizer=optimizer,
-            # A mean by weight, not by number of cells, makes a weight of two the same as the cell twice.
-            loss=keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"),
-            metrics=["accuracy"],
-            compile__weighted_metrics=[keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")],
-            epochs=len(epochs),
-            callbacks=callbacks,
-            random_state=batches.seed,
-            verbose=int(self.verbose),
-            compile__jit_compile=False,  # compiling would take longer than training most cell data
-        )
-        codes = np.arange(network.output_shape[-1])
-        wrapped.fit(
-            codes[:, np.newaxis],
-            codes,
-            batches=keras_batches,
-            validation=None if held_out is None else KerasBatches(held_out),
-        )
-        return [variable.numpy() for variable in optimizer.variables]
 
     def predict_proba(self, X):
         """Predict the probability of each class.
@@ -856,8 +778,7 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError("the weights are not of the shapes that the parameters describe.")
         network = self._build(n_genes, n_classes, seed=0)
         network.set_weights(saved["weights"])
-        center, scale = saved["center"], saved["scale"]
-        return with_input_norm(network, center, scale) if scale != 1 or center.any() else network
+        return _with_input_norm_if_any(network, saved["center"], saved["scale"])
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "model_")
@@ -872,6 +793,10 @@ def _told(estimator, X, y, sample_weight):
     """Give what callbacks are told of every task of a fit."""
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     return {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+
+
+def _with_input_norm_if_any(network, center, scale):
+    return with_input_norm(network, center, scale) if scale != 1 or center.any() else network
 
 
 def _forward(model, block):
@@ -897,7 +822,7 @@ def _check_process():
     _ran_in = os.getpid()
 
 
-def _penalty(network):
+def _l2_penalty(network):
     """Give the L2 terms of a network."""
     return float(keras.ops.convert_to_numpy(sum(network.losses)))
 

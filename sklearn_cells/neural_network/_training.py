@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -41,6 +42,23 @@ NOT_FUSED = (
     "use_ema",
     "weight_decay",
 )
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an engine trains, on what and how long."""
+
+    network: keras.Model  # not compiled; gets the new weights
+    optimizer_state: list[NDArray] | None  # the variables of the optimizer, None for those of the start
+    batches: CellBatches
+    held_out: CellBatches | None  # the cells to stop early by
+    center: NDArray[np.float32]  # of shape (n_genes,), subtracted from each cell
+    scale: float  # multiplied with each cell after that
+    learning_rates: NDArray[np.float32]  # of shape (n_epochs, n_batches), that of each step
+    epochs: range  # their numbers determine the order of the cells
+    patience: int  # the epochs without a better loss of the cells held out after which training ends
+    tasks: EpochTasks  # are told of each epoch, and may end the training
+    verbose: int  # 1 shows a progress bar, 2 prints a line for each epoch
 
 
 class Trainer:
@@ -93,67 +111,26 @@ class Trainer:
         self._train_block = tf.function(self._train_block, input_signature=[*signature, batch_size, vector, vector])
         self._test_block = tf.function(self._test_block, input_signature=[*signature, batch_size])
 
-    def start(self, network: keras.Model, optimizer_state: Sequence[NDArray] | None) -> None:
-        """Take over the variables of a network of the same shape, and the state of an optimizer."""
-        copy_variables(network, self.network)
-        _assign(self.optimizer.variables, optimizer_state or self._optimizer_start)
-        factors = [getattr(variable.regularizer, "l2", 0.0) for variable in network.trainable_variables]
+    def train(self, training: Training) -> list[NDArray]:
+        """Train a network of the same shape; give the variables of the optimizer, for another training."""
+        copy_variables(training.network, self.network)
+        _assign(self.optimizer.variables, training.optimizer_state or self._optimizer_start)
+        factors = [getattr(variable.regularizer, "l2", 0.0) for variable in training.network.trainable_variables]
         self._l2 = tf.constant(factors if self.has_l2 else [], tf.float32)
-
-    @property
-    def optimizer_state(self) -> list[NDArray]:
-        """The variables of the optimizer, for another start."""
+        self._run_epochs(training)
+        copy_variables(self.network, training.network)
         return [variable.numpy() for variable in self.optimizer.variables]
 
-    def train(
-        self,
-        batches: CellBatches,
-        held_out: CellBatches | None,
-        *,
-        learning_rates: NDArray[np.float32],
-        center: NDArray[np.float32],
-        scale: float,
-        epochs: range,
-        patience: int,
-        tasks: EpochTasks,
-        verbose: int = 0,
-    ) -> None:
-        """Run epochs.
-
-        Parameters
-        ----------
-        batches, held_out : CellBatches
-            The cells to train on, and those to stop early by.
-
-        learning_rates : ndarray of shape (n_epochs, n_batches)
-            The learning rate of each step.
-
-        center : ndarray of shape (n_genes,)
-            Subtracted from each cell.
-
-        scale : float
-            Multiplied with each cell after that.
-
-        epochs : range
-            The numbers of the epochs, which determine the order of the cells.
-
-        patience : int
-            The epochs without a better loss of the cells held out after which training ends.
-
-        tasks : EpochTasks
-            Is told of each epoch, and may end the training.
-
-        verbose : int, default=0
-            1 shows a progress bar, 2 prints a line for each epoch.
-        """
-        center = center.reshape(batches.input_shape)
-        settings = [tf.constant(center), scale, batches.batch_size]
-        bar = keras.utils.Progbar(len(epochs)) if verbose == 1 else None
+    def _run_epochs(self, training: Training) -> None:
+        batches, held_out, epochs = training.batches, training.held_out, training.epochs
+        center = training.center.reshape(batches.input_shape)
+        settings = [tf.constant(center), training.scale, batches.batch_size]
+        bar = keras.utils.Progbar(len(epochs)) if training.verbose == 1 else None
         best_loss, best_weights, waited = np.inf, None, 0
         for epoch in epochs:
-            tasks.begin()
+            training.tasks.begin()
             totals = np.zeros(3)
-            rates = learning_rates[epoch - epochs.start]
+            rates = training.learning_rates[epoch - epochs.start]
             per_block = batches.block_rows // batches.batch_size
             for i, block in enumerate(batches.blocks(epoch)):
                 steps = rates[i * per_block : (i + 1) * per_block]
@@ -165,16 +142,16 @@ class Trainer:
             done = epoch - epochs.start + 1
             if bar is not None:
                 bar.update(done, list(logs.items()), finalize=done == len(epochs))
-            elif verbose > 1:
+            elif training.verbose > 1:
                 values = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
                 print(f"Epoch {done}/{len(epochs)} - {values}", flush=True)
-            stop = tasks.end(logs, self.network)
+            stop = training.tasks.end(logs, self.network)
             if held_out is not None:
                 waited += 1
                 if logs["val_loss"] < best_loss:
                     best_loss, waited = logs["val_loss"], 0
                     best_weights = [variable.numpy() for variable in self.network.variables]
-                stop = stop or waited >= patience
+                stop = stop or waited >= training.patience
             if stop:
                 break
         self.optimizer.finalize_variable_values(self.variables)  # the averages, where it keeps such
