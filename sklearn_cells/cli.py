@@ -88,6 +88,8 @@ def train(
     """
     with _errors_of(reference), _on_terminal() as console:
         _check_free(output, force)
+        from sklearn.callback import ProgressBar
+
         from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, save_model
         from sklearn_cells.persistence import training_card
 
@@ -99,8 +101,9 @@ def train(
         model = RejectOptionClassifier(
             pipeline, target_error=target_error, target_coverage=target_coverage, cv=folds, random_state=seed
         )
-        with console.status(f"Training on {cells.n_obs} cells of {y.nunique()} types, {folds + 1} times ..."):
-            model.fit(cells, y)
+        if console.is_terminal:
+            model.set_callbacks(ProgressBar(max_propagation_depth=None))
+        model.fit(cells, y)
         card = training_card(model, cells, y, name=name or output.stem, description=description, source=reference.name)
         save_model(model, output, card=card, overwrite=force)
         click.echo(f"{card}\n\nWritten: {output}")

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import get_tags, indexable
@@ -31,7 +32,7 @@ from sklearn_cells.metrics import expected_calibration_error, macro_f1, risk_cov
 SMALLEST_PROBABILITY = 1e-12
 
 
-class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Classify the cells that a classifier is sure of, and leave the others unassigned.
 
     The classifier is fitted on all cells. How its probabilities are calibrated, and how much the
@@ -234,7 +235,12 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         unassigned_label = _checked_label(self.unassigned_label, classes)
         fit_params, split_params = self._routed(fit_params)
 
-        estimator = clone(self.estimator).fit(X, classes[codes], **fit_params)
+        holds_out = self.threshold is None or self.calibration is not None
+        splits = self._splits(X, codes, split_params) if holds_out else []
+        told = {"estimator": self, "X": X, "y": y}
+        context = self._init_callback_context(max_subtasks=1 + len(splits)).call_on_fit_task_begin(**told)
+        task = context.subcontext(task_name="all cells")
+        estimator = _fitted(task, self, clone(self.estimator), X, classes[codes], fit_params)
         if not np.array_equal(estimator.classes_, classes):
             raise ValueError(
                 f"the fitted estimator has the classes {list(estimator.classes_)}, but y has {classes.tolist()}: pass "
@@ -242,11 +248,12 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
             )
 
         self.temperature_, self.threshold_ = 1.0, self.threshold
-        if self.threshold is None or self.calibration is not None:
-            self._learn_from(self._held_out_logits(X, classes, codes, fit_params, split_params))
+        if holds_out:
+            self._learn_from(self._held_out_logits(X, classes, codes, fit_params, splits, context))
         self.classes_ = classes
         self.unassigned_label_ = unassigned_label
         self.estimator_ = estimator
+        context.call_on_fit_task_end(**told)
         return self
 
     def _check_one_target(self):
@@ -267,19 +274,12 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         split_params = {"groups": fit_params.pop("groups")} if "groups" in fit_params else {}
         return fit_params, split_params
 
-    def _held_out_logits(self, X, classes, codes, fit_params, split_params):
+    def _held_out_logits(self, X, classes, codes, fit_params, splits, context):
         """Give the logits of the held-out cells of each fold, of models that did not see them, and their codes."""
-        splits = [
-            # The final model knows the classes that a fold by chance does not.
-            (train, test[np.isin(codes[test], codes[train])])
-            for train, test in self._splits(X, codes, split_params)
-        ]
-        splits = [(train, test) for train, test in splits if len(test)]
-        if not splits:
-            raise ValueError(f"cv={self.cv} holds no cell out whose class has cells to train on: pass another cv.")
+        tasks = [context.subcontext(task_name="fold") for _ in splits]
         logits = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fold_logits)(clone(self.estimator), X, classes, codes, train, test, fit_params)
-            for train, test in splits
+            delayed(_fold_logits)(task, self, clone(self.estimator), X, classes, codes, train, test, fit_params)
+            for task, (train, test) in zip(tasks, splits, strict=True)
         )
         return [(fold, codes[test]) for fold, (_, test) in zip(logits, splits, strict=True)]
 
@@ -319,7 +319,13 @@ class RejectOptionClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator)
         with warnings.catch_warnings():
             # Not every fold needs cells of each class here.
             warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
-            return list(check_cv(cv, codes, classifier=True).split(X, codes, **split_params))
+            splits = list(check_cv(cv, codes, classifier=True).split(X, codes, **split_params))
+        # The final model knows the classes that a fold by chance does not.
+        splits = [(train, test[np.isin(codes[test], codes[train])]) for train, test in splits]
+        splits = [(train, test) for train, test in splits if len(test)]
+        if not splits:
+            raise ValueError(f"cv={self.cv} holds no cell out whose class has cells to train on: pass another cv.")
+        return splits
 
     def _chosen_threshold(self, coverage, risk, thresholds):
         if self.target_coverage is not None:
@@ -442,10 +448,19 @@ def _checked_label(label, classes):
     return label
 
 
-def _fold_logits(estimator, X, classes, codes, train, test, fit_params):
+def _fitted(task, caller, estimator, X, y, fit_params):
+    """Fit an estimator, as a task that the callbacks of its caller see."""
+    with task.propagate_callback_context(estimator):
+        task.call_on_fit_task_begin(estimator=caller, X=X, y=y)
+        estimator.fit(X, y, **fit_params)
+    task.call_on_fit_task_end(estimator=caller, X=X, y=y)
+    return estimator
+
+
+def _fold_logits(task, caller, estimator, X, classes, codes, train, test, fit_params):
     """Fit on the training cells of a fold, and give the logits of the others."""
     fit_params = check_method_params(X, fit_params, train)
-    estimator.fit(take_rows(X, train), classes[codes[train]], **fit_params)
+    _fitted(task, caller, estimator, take_rows(X, train), classes[codes[train]], fit_params)
     return _logits(estimator, take_rows(X, test), classes)
 
 

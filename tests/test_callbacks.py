@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_cells import JSDivergenceSelector, KerasCellClassifier, LogNormalizer, make_cell_pipeline
+from sklearn_cells import (
+    JSDivergenceSelector,
+    KerasCellClassifier,
+    LogNormalizer,
+    RejectOptionClassifier,
+    make_cell_pipeline,
+)
 
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 3, "learning_rate": 0.01, "random_state": 0}
 CONSTANT = {**SMALL, "learning_rate_schedule": "constant"}
@@ -244,3 +251,19 @@ def test_a_loaded_classifier_has_the_callbacks_that_were_set(data, tmp_path, cap
     joblib.dump(classifier, tmp_path / "classifier.joblib")
     joblib.load(tmp_path / "classifier.joblib").fit(*data)
     assert "KerasCellClassifier - fit" in capfd.readouterr().out
+
+
+# ---- The reject option
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_folds_of_a_reject_option_are_tasks_and_bars_reach_the_epochs(data, capsys, n_jobs):
+    recorder = Recorder()
+    classifier = RejectOptionClassifier(LogisticRegression(), cv=2, n_jobs=n_jobs, random_state=0)
+    classifier.set_callbacks(recorder).fit(*data)
+    assert recorder.n_tasks == 3
+    if n_jobs == 1:
+        assert recorder.ended == [("all cells", 0), ("fold", 1), ("fold", 2), ("fit", 0)]
+    bars = RejectOptionClassifier(KerasCellClassifier(**SMALL), cv=2, random_state=0)
+    bars.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(*data)
+    assert "KerasCellClassifier" in capsys.readouterr().out
