@@ -83,7 +83,7 @@ SELECTORS = {
     "divergence": by_divergence,
     "divergence, prior (mutual_info_classif)": partial(by_divergence, weights="prior"),
     "divergence, miller-madow": partial(by_divergence, bias_correction="miller-madow"),
-    "divergence, permutation": partial(by_divergence, bias_correction="permutation", random_state=0, n_permutations=30),
+    "divergence, permutation": partial(by_divergence, bias_correction="permutation", random_state=0, n_permutations=50),
     "mrmr": partial(without_repeats, criterion="mrmr"),
     "jmi": partial(without_repeats, criterion="jmi"),
     "cmim": partial(without_repeats, criterion="cmim"),

@@ -99,8 +99,10 @@ def test_table_without_counts_goes_with_any_other():
     other = count_table(np.array([[0.3], [0.0]]), np.array([0, 1]), 2, continuous=True)
     assert not add_tables([nothing, other]).of_counts
     assert add_tables([nothing, other]).class_sizes.tolist() == [2, 2]
-    with pytest.raises(ValueError, match="some blocks of cells hold counts"):
-        add_tables([other, count_table(np.ones((2, 1)), np.array([0, 1]), 2)])
+    mixed = add_tables([other, count_table(np.ones((2, 1)), np.array([0, 1]), 2)])
+    whole = count_table(np.array([[0.3], [0.0], [1.0], [1.0]]), np.array([0, 1, 0, 1]), 2, continuous=True)
+    assert as_dict(mixed) == as_dict(whole)
+    assert not mixed.of_counts
 
 
 def test_stored_zeros_are_zeros():

@@ -31,6 +31,15 @@ def test_blocks_give_the_divergences_of_the_whole(cells, container):
     )
 
 
+def test_blocks_without_cells_are_passed_over(cells):
+    X, y = cells.X.toarray(), cells.obs["cell_type"].to_numpy(dtype=str)
+    kept = np.ones(240, dtype=bool)
+    kept[60:120] = False
+    filtered = da.from_array(X, chunks=(60, 60))[da.from_array(kept, chunks=60)].compute_chunk_sizes()
+    assert filtered.chunks[0] == (60, 0, 60, 60)
+    np.testing.assert_array_equal(js_divergence(filtered, y[kept]), js_divergence(X[kept], y[kept]))
+
+
 def test_anndata_of_a_dask_array(cells):
     y = cells.obs["cell_type"]
     on_dask = ad.AnnData(lazy(cells), obs=cells.obs, var=cells.var)

@@ -137,7 +137,7 @@ def test_parameters_and_attributes_come_back_as_they_were(fitted, model_file):
         {},
         {"bins": "auto"},
         {"bins": 4, "weights": "prior"},
-        {"bias_correction": "permutation", "n_permutations": 20, "random_state": 0, "max_fdr": 0.05},
+        {"bias_correction": "permutation", "n_permutations": 50, "random_state": 0, "max_fdr": 0.05},
         {"bias_correction": "miller-madow"},
         {"redundancy": "cmim"},
     ],

@@ -29,7 +29,9 @@ def by_hand(X, y, n_genes, criterion):
         scores = {}
         for g in set(genes) - set(chosen):
             shared = [mutual_info_score(X[:, g], X[:, s]) for s in chosen]
-            added = [mutual_info_score(X[:, g], X[:, s] * 3 + y) - i for s, i in zip(chosen, shared, strict=True)]
+            added = [
+                mutual_info_score(X[:, g], X[:, s] * (y.max() + 1) + y) - i for s, i in zip(chosen, shared, strict=True)
+            ]
             scores[g] = {"mrmr": relevance[g] - np.mean(shared), "jmi": np.sum(added), "cmim": np.min(added)}[criterion]
         chosen.append(max(scores, key=scores.get))
     closest = [chosen[int(np.argmax([mutual_info_score(X[:, g], X[:, s]) for s in chosen]))] for g in genes]
@@ -41,6 +43,16 @@ def test_choice_is_that_of_the_criterion(levels, criterion):
     X, y = levels
     order, closest = choose(sp.csc_array(X), y, np.full(400, 1 / 400), 3, 6, criterion)
     expected, represented_by = by_hand(X.astype(int), y, 6, criterion)
+    assert order.tolist() == expected
+    assert closest.tolist() == represented_by
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_choice_among_more_classes_than_a_byte_holds(levels, criterion):
+    X, _ = levels
+    y = np.random.default_rng(0).permutation(np.arange(400) % 300)
+    order, closest = choose(sp.csc_array(X), y, np.full(400, 1 / 400), 300, 5, criterion)
+    expected, represented_by = by_hand(X.astype(int), y, 5, criterion)
     assert order.tolist() == expected
     assert closest.tolist() == represented_by
 

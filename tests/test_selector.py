@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import make_pipeline
 
-from sklearn_cells import JSDivergenceSelector, js_divergence
+from sklearn_cells import JSDivergenceSelector, LogNormalizer, js_divergence, js_divergence_test
 from sklearn_cells.datasets import make_cells
 
 X_BY_HAND = np.array([[1, 0, 0], [1, 0, 1], [1, 3, 1], [1, 3, 1]])
@@ -224,8 +224,6 @@ def test_partial_fit_refuses_what_does_not_fit_the_cells_before(cells):
         selector.partial_fit(ad.AnnData(-cells.X, var=cells.var), y)
     with pytest.raises(ValueError, match="neither counts nor log1p of counts"):
         selector.partial_fit(ad.AnnData(cells.X * 0.3, var=cells.var), y)
-    with pytest.raises(ValueError, match="some blocks of cells hold counts .* others neither"):
-        selector.set_params(bins="auto").partial_fit(ad.AnnData(cells.X * 0.3, var=cells.var), y)
     np.testing.assert_array_equal(selector.divergences_, before)
 
 
@@ -238,6 +236,104 @@ def test_weight_two_is_the_cell_twice_and_weight_zero_none(cells):
         np.testing.assert_array_equal(found, js_divergence(X[repeated], y[repeated], weights=weights))
         halves = js_divergence(X, y, weights=weights, sample_weight=sample_weight / 2)
         np.testing.assert_allclose(halves, found, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "prior"])
+def test_fractional_weights_against_a_slow_reference(weights):
+    rng = np.random.default_rng(0)
+    X, y, cell_weights = rng.poisson(3, (300, 20)) + 1, rng.integers(4, size=300), rng.random(300)
+    for sample_weight in (cell_weights, np.full(300, 0.1)):  # the genes have no zeros, but sums of weights round
+        sizes = np.bincount(y, sample_weight)
+        shares = np.ones(4) / 4 if weights == "uniform" else sizes / sizes.sum()
+        expected = []
+        for gene in X.T:
+            rows = np.array([np.bincount(gene[y == k], sample_weight[y == k], 20) / sizes[k] for k in range(4)])
+            expected.append(entropy(shares @ rows) - shares @ entropy(rows, axis=1))
+        found = js_divergence(X, y, weights=weights, sample_weight=sample_weight)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("container", ["memory", "backed", "dask"])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"weights": "prior", "bias_correction": "miller-madow"},
+        {"bins": 3},
+        {"bias_correction": "permutation", "random_state": 0},
+        {"redundancy": "jmi"},
+        {"max_fdr": 0.5},
+    ],
+    ids=str,
+)
+def test_weighted_cells_are_cells_repeated_wherever_they_are(cells, tmp_path, container, params):
+    y = cells.obs["cell_type"].to_numpy(dtype=str)
+    sample_weight = np.random.default_rng(0).integers(1, 4, size=len(y))
+    repeated = np.repeat(np.arange(len(y)), sample_weight)
+    X = cells
+    if container == "backed":
+        cells.write_h5ad(tmp_path / "cells.h5ad")
+        X = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    elif container == "dask":
+        X = pytest.importorskip("dask.array").from_array(cells.X.toarray(), chunks=(50, 60))
+    weighted = JSDivergenceSelector(5, **params).fit(X, y, sample_weight=sample_weight)
+    expected = JSDivergenceSelector(5, **params).fit(cells[repeated], y[repeated])
+    np.testing.assert_allclose(weighted.divergences_, expected.divergences_, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(weighted.pvalues_, expected.pvalues_, rtol=1e-9)
+    assert weighted.get_support().tolist() == expected.get_support().tolist()
+    other = JSDivergenceSelector(5, **params).fit(cells, y)
+    assert (np.abs(weighted.divergences_ - other.divergences_) > 1e-6).any()
+    if container == "backed":
+        X.file.close()
+
+
+def test_the_gene_table_by_hand():
+    X = np.zeros((40, 4), dtype=int)
+    y = np.repeat(["B", "NK", "T"], [20, 10, 10])
+    X[:, 0] = np.arange(40) % 2
+    X[y == "T", 1] = 3  # marks T
+    X[y != "NK", 2] = 1  # missing in NK but for one cell
+    X[np.flatnonzero(y == "NK")[0], 2] = 1
+    X[:5, 3] = 2  # in some B
+    table = JSDivergenceSelector(2).fit(ad.AnnData(X, var=pd.DataFrame(index=list("abcd"))), y).gene_table()
+    assert table["gene"].tolist() == ["b", "c", "d", "a"]
+    assert table["rank"].tolist() == [1, 2, 3, 4]
+    assert table["selected"].tolist() == [True, True, False, False]
+    assert table["marks"].tolist()[:3] == ["T", "NK", "B"]
+    assert table["direction"].tolist()[:3] == ["up", "down", "up"]
+    assert table["divergence"].tolist() == sorted(table["divergence"], reverse=True)
+    assert table["divergence"][0] == pytest.approx(-(np.log(1 / 3) + 2 * np.log(2 / 3)) / 3)  # its class, one in three
+    assert table["pvalue"].tolist() == pytest.approx(js_divergence_test(X, y)[1][[1, 2, 3, 0]])
+    assert table["pvalue"][0] < 1e-6
+    assert table["pvalue"][3] > 0.9
+
+
+def test_what_is_set_after_fit_does_not_change_contributions(cells):
+    selector = JSDivergenceSelector(5).fit(cells, cells.obs["cell_type"])
+    before = selector.contributions_
+    selector.set_params(weights="prior")
+    np.testing.assert_array_equal(selector.contributions_, before)
+    np.testing.assert_allclose(before.sum(axis=1), selector.divergences_)
+
+
+def test_max_fdr_refuses_weights_that_are_no_numbers_of_cells(cells):
+    y = cells.obs["cell_type"]
+    with pytest.raises(
+        ValueError, match="max_fdr=0.05 needs p-values, for which sample_weight must say how many cells"
+    ):
+        JSDivergenceSelector(5, max_fdr=0.05).fit(cells, y, sample_weight=np.full(240, 0.5))
+
+
+@pytest.mark.parametrize("scale", ["halves", "log1p"])
+def test_cells_one_by_one_give_what_all_do_where_some_are_counts_by_chance(scale):
+    rng = np.random.default_rng(0)
+    counts, y = rng.poisson(2, (40, 6)), np.arange(40) % 2
+    X = counts * 0.5 if scale == "halves" else LogNormalizer("median").fit_transform(counts.astype(float))
+    whole = JSDivergenceSelector(2, bins="auto").fit(X, y)
+    parts = JSDivergenceSelector(2, bins="auto")
+    for i in range(40):
+        parts.partial_fit(X[i : i + 1], y[i : i + 1], classes=[0, 1])
+    np.testing.assert_array_equal(parts.divergences_, whole.divergences_)
 
 
 def test_sample_weight_is_routed_through_a_pipeline(cells):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 import joblib
@@ -41,6 +41,7 @@ class CountTable:
     class_sizes: NDArray[np.float64]
     n_genes: int
     of_counts: bool = True  # or of other values, numbered in their order
+    of_log1p: bool = False  # whether the counts came as log1p
 
     def __getstate__(self):
         """Leave out what is computed from the fields."""
@@ -87,9 +88,28 @@ class CountTable:
         return np.bincount(self.row_gene, self.row_cells, self.n_genes).astype(np.float64)
 
     @property
+    def gene_zeros(self) -> NDArray[np.float64]:
+        """The cells of each gene that show no count of it."""
+        return _rest(self.total, self.gene_cells)
+
+    @property
+    def zeros(self) -> NDArray[np.float64]:
+        """The cells of each gene (row) and class (column) that show no count."""
+        shape = (self.n_genes, len(self.class_sizes))
+        gene_and_class = self.gene * shape[1] + self.class_code
+        shown = np.bincount(gene_and_class, self.n_cells, shape[0] * shape[1]).reshape(shape)
+        return _rest(self.class_sizes, shown)
+
+    @property
     def total(self) -> float:
         """All cells."""
         return float(self.class_sizes.sum())
+
+
+def _rest(whole, part):
+    """Give what is left of sums of weights; a rest that is rounding is none."""
+    rest = whole - part
+    return np.where(rest > 1e-9 * whole, rest, 0.0)
 
 
 Tally = tuple[NDArray[np.int64], NDArray[np.float64]]  # sorted keys, how many cells have each
@@ -169,7 +189,9 @@ def count_table(
         of_counts = False
     counted = (keys // n_classes % N_COUNTS > 0) & (n_cells > 0)  # sparse input may store zeros
     class_sizes = np.bincount(class_codes, weights, minlength=n_classes).astype(np.float64)
-    return CountTable(keys[counted], n_cells[counted], class_sizes, X.shape[1], of_counts)
+    return CountTable(
+        keys[counted], n_cells[counted], class_sizes, X.shape[1], of_counts, of_log1p=of_counts and is_log1p
+    )
 
 
 def checked_table(parts: dict[str, Any], n_genes: int, n_classes: int) -> CountTable:
@@ -214,29 +236,40 @@ def tabulated(X: sp.csc_array, of_counts: bool) -> sp.csc_array:
 def add_tables(tables: Iterable[CountTable]) -> CountTable:
     """Add tables of the same genes and classes as they come, one at least.
 
-    Raises
-    ------
-    ValueError
-        If some tables are of counts and others not; those without any are both.
+    Where some are of counts and others of other values, as blocks of few cells are by chance, the
+    counts are taken as values too.
     """
     tables = iter(tables)
     first = next(tables)
     sizes = np.zeros_like(first.class_sizes)
-    of_counts: set[bool] = set()
+    seen: dict[tuple[bool, bool], Tally] = {}
+    for kind, group in groupby(chain([first], tables), lambda table: (table.of_counts, table.of_log1p)):
+        seen[kind] = _add(chain([seen[kind]] if kind in seen else [], _tallies_of(group, sizes)))
+    kinds = {kind for kind, (keys, _) in seen.items() if len(keys)}
+    of_counts = all(of_counts for of_counts, _ in kinds)
+    if not of_counts:
+        seen = {kind: _as_values(tally, len(sizes), *kind) for kind, tally in seen.items()}
+    keys, n_cells = _add(seen.values())
+    of_log1p = of_counts and bool(kinds) and all(of_log1p for _, of_log1p in kinds)
+    return CountTable(keys, n_cells, sizes, first.n_genes, of_counts, of_log1p)
 
-    def tallies():
-        for table in chain([first], tables):
-            if len(table.keys):
-                of_counts.add(table.of_counts)
-            if len(of_counts) > 1:
-                raise ValueError(
-                    "some blocks of cells hold counts or log1p of counts, others neither: pass the same for all cells."
-                )
-            sizes[:] += table.class_sizes
-            yield table.keys, table.n_cells
 
-    keys, n_cells = _add(tallies())
-    return CountTable(keys, n_cells, sizes, first.n_genes, of_counts != {False})
+def _tallies_of(tables: Iterable[CountTable], sizes: NDArray[np.float64]) -> Iterator[Tally]:
+    """Give the tallies of tables, and add their class sizes up in `sizes`."""
+    for table in tables:
+        sizes += table.class_sizes
+        yield table.keys, table.n_cells
+
+
+def _as_values(tally: Tally, n_classes: int, of_counts: bool, of_log1p: bool) -> Tally:
+    """Number counts as the values that they came as."""
+    keys, n_cells = tally
+    if not of_counts:
+        return tally
+    gene_and_count, code = np.divmod(keys, n_classes)
+    gene, count = np.divmod(gene_and_count, N_COUNTS)
+    values = np.log1p(count) if of_log1p else count.astype(np.float64)
+    return _merge([((gene * N_COUNTS + _numbered(values)) * n_classes + code, n_cells)])
 
 
 def pooled(table: CountTable, n_bins: NDArray[np.int64], zeros_apart: NDArray[np.bool_] | bool = True) -> CountTable:
@@ -275,7 +308,7 @@ def _tallies_by_class(X, class_codes, n_classes, weights, is_log1p) -> Iterator[
     from sklearn_cells.feature_selection._kernels import tally_rows
 
     n_stored = X.nnz if sp.issparse(X) else X.size
-    per_cell = max(1, n_stored // X.shape[0])
+    per_cell = max(1, n_stored // max(1, X.shape[0]))
 
     def of_class(code: int) -> Tally:
         members = np.flatnonzero(class_codes == code)

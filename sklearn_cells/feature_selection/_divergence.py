@@ -44,8 +44,7 @@ def class_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDAr
     terms = rel_entr(share, mixture[table.row])
     contributions = np.bincount(gene_and_class, weights=terms, minlength=np.prod(shape)).reshape(shape)
 
-    n_nonzero = np.bincount(gene_and_class, weights=table.n_cells, minlength=np.prod(shape)).reshape(shape)
-    share_of_zeros = (table.class_sizes - n_nonzero) / sizes
+    share_of_zeros = table.zeros / sizes
     of_zeros = rel_entr(share_of_zeros, (share_of_zeros @ weights)[:, np.newaxis])
     return weights * (contributions + of_zeros)
 

@@ -88,7 +88,9 @@ def choose(
             gene = int(np.argmax(np.where(chosen, -np.inf, score)))
             order.append(gene)
             chosen[gene] = True
-            with_class, with_gene = compare(levels[:, [gene]].toarray().ravel() * n_classes + class_codes)
+            with_class, with_gene = compare(
+                levels[:, [gene]].toarray().ravel().astype(np.int64) * n_classes + class_codes
+            )
             closest = np.where(with_gene > most_shared, gene, closest)
             most_shared = np.maximum(with_gene, most_shared)
             if criterion == "mrmr":

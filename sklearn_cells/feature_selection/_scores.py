@@ -201,7 +201,7 @@ def columns_of(X, genes, task: Task = nullcontext):
 
 
 def _columns(X, genes):
-    return (X.tocsr() if sp.issparse(X) else X)[:, genes]
+    return X[:, genes].tocsr() if sp.issparse(X) else X[:, genes]
 
 
 def blocks_on_disk(X) -> list[slice]:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cells._anndata import is_anndata
 from sklearn_cells._cells import check_cells, is_dask
 from sklearn_cells._validation import Interval, RealNotInt, StrOptions, check_labels, fit_context
-from sklearn_cells.feature_selection._chance import g_test, gamma_test, miller_madow_bias, permutation_moments
+from sklearn_cells.feature_selection._chance import g_test, miller_madow_bias, permutation_test, permuted_divergences
 from sklearn_cells.feature_selection._count_table import CountTable, add_tables, checked_table, tabulated
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
 from sklearn_cells.feature_selection._redundancy import CRITERIA, choose, gene_levels, level_edges
@@ -61,7 +61,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         nothing. Corrected divergences of genes that say nothing scatter around 0.
 
     n_permutations : int, default=100
-        How many permutations "permutation" draws.
+        How many permutations "permutation" draws, 50 at least.
 
     max_fdr : float or None, default=None
         The false discovery rate (Benjamini-Hochberg) that the p-values of the genes to keep must
@@ -93,7 +93,8 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
     pvalues_ : ndarray of shape (n_features_in_,)
         How likely a gene that says nothing of the class has that much: by the G-test or, with
-        `bias_correction="permutation"`, by permutations.
+        `bias_correction="permutation"`, by permutations. With `sample_weight`, a cell counts as that
+        many.
 
     contributions_ : ndarray of shape (n_features_in_, n_classes), in nats
         What each class adds to the divergence, not corrected.
@@ -142,8 +143,9 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
     The G-test is that of count and class, whatever the `weights`, on counts that are pooled with
     their neighbours into 10 bins at most, of five cells of each class in the mean. With
     permutations, the p-value is that of a gamma distribution with their mean and variance, so that
-    small ones need not many. Both assume that cells are independent: cells of few donors are less so than they
-    look.
+    small ones need not many; it is the share of permutations that reach the divergence where the
+    smallest class is expected to have less than one cell that shows the gene. Both assume that
+    cells are independent: cells of few donors are less so than they look.
 
     `redundancy` compares genes by four levels of their counts, in cells weighted as the classes
     are. The candidates' counts are kept in memory for that, with 9 bytes for each.
@@ -181,7 +183,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         "weights": [WEIGHTS],
         "bins": BINS,
         "bias_correction": [StrOptions({"miller-madow", "permutation"}), None],
-        "n_permutations": [Interval(Integral, 2, None, closed="left")],
+        "n_permutations": [Interval(Integral, 50, None, closed="left")],
         "max_fdr": [Interval(Real, 0, 1, closed="right"), None],
         "redundancy": [StrOptions(set(CRITERIA)), None],
         "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
@@ -230,7 +232,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             The class of each cell.
 
         sample_weight : array-like of shape (n_cells,), default=None
-            The weight of each cell, >= 0.
+            The weight of each cell, >= 0. A weight of two is the same as the cell twice.
 
         Returns
         -------
@@ -266,7 +268,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             All labels that `y` will ever have. Without them, those of the first call.
 
         sample_weight : array-like of shape (n_cells,), default=None
-            The weight of each cell, >= 0.
+            The weight of each cell, >= 0. A weight of two is the same as the cell twice.
 
         Returns
         -------
@@ -310,10 +312,15 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             divergences = divergences - miller_madow_bias(compared, class_weights(table.class_sizes, self.weights))
         elif self.bias_correction == "permutation":
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-            mean, variance = permutation_moments(compared, self.weights, self.n_permutations, seed)
-            pvalues = gamma_test(divergences, mean, variance)
-            divergences = divergences - mean
+            permuted = permuted_divergences(compared, self.weights, self.n_permutations, seed)
+            pvalues = permutation_test(compared, divergences, permuted)
+            divergences = divergences - permuted.mean(axis=1)
         if pvalues is None and self.max_fdr is not None:
+            if (table.n_cells != np.rint(table.n_cells)).any():
+                raise ValueError(
+                    f"max_fdr={self.max_fdr} needs p-values, for which sample_weight must say how many cells each one "
+                    "stands for, but it has fractions: leave out sample_weight, or max_fdr."
+                )
             pvalues = g_test(compared)
         passing = np.ones(X.shape[1], dtype=bool)
         if self.max_fdr is not None:
@@ -337,6 +344,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         self.ranking_[order] = np.arange(1, len(order) + 1)
         self._table, self._compared = table, compared  # one object without bins
         self._pvalues = pvalues
+        self._class_weights = class_weights(table.class_sizes, self.weights)
         self._closest = closest
         self.divergences_ = divergences
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
@@ -388,7 +396,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             Not corrected for chance.
         """
         check_is_fitted(self, "divergences_")
-        return class_contributions(self._compared, class_weights(self._compared.class_sizes, self.weights))
+        return class_contributions(self._compared, self._class_weights)
 
     def _get_support_mask(self):
         check_is_fitted(self, "divergences_")
@@ -496,4 +504,5 @@ def _is_higher(table: CountTable, marked):
     )
     means = sums.reshape(shape) / np.where(table.class_sizes > 0, table.class_sizes, 1)
     of_marked = means[np.arange(table.n_genes), marked]
-    return of_marked > (means.sum(axis=1) - of_marked) / (np.sum(table.class_sizes > 0) - 1)
+    n_others = max(1, np.sum(table.class_sizes > 0) - 1)
+    return of_marked > (means.sum(axis=1) - of_marked) / n_others
