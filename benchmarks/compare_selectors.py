@@ -65,8 +65,9 @@ def log_normalised(X, y=None):
 
 
 def highly_variable(X, y, sizes):
-    table = sc.pp.highly_variable_genes(log_normalised(X), n_top_genes=max(sizes), inplace=False)
-    order = np.argsort(-table["dispersions_norm"].fillna(-np.inf).to_numpy(), kind="stable")
+    seen = np.flatnonzero(X.getnnz(axis=0) >= 3)  # as scanpy's own tutorial does first
+    table = sc.pp.highly_variable_genes(log_normalised(X[:, seen]), n_top_genes=max(sizes), inplace=False)
+    order = seen[np.argsort(-table["dispersions_norm"].fillna(-np.inf).to_numpy(), kind="stable")]
     return {size: np.sort(order[:size]) for size in sizes}
 
 
