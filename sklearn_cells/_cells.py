@@ -133,7 +133,7 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
     if is_anndata(X):
         layer = getattr(estimator, "layer", None)
         gene_names = gene_names_of(X, getattr(estimator, "gene_names", "var_names"), layer)
-        hint = other_matrices(X)
+        hint = "" if estimator is None else other_matrices(X)  # functions have no parameter layer
         if estimator is not None:
             check_genes(estimator, gene_names, reset=reset)
         if is_on_disk(X, layer) and backed:
@@ -174,15 +174,30 @@ def _check_needs_no_anndata(X, estimator):
 
 def check_genes(estimator, gene_names, *, reset=True):
     """Set `n_features_in_` and `feature_names_in_` by gene names alone, or compare with them."""
-    names = pd.Index(gene_names)
+    names, column = pd.Index(gene_names), getattr(estimator, "gene_names", "var_names")
     if not names.is_unique:
+        remedy = (
+            "adata.var_names_make_unique() makes them different" if column == "var_names" else "take another column"
+        )
         raise ValueError(
-            f"gene names must differ, but {names[names.duplicated()][0]!r} occurs more than once; "
-            "adata.var_names_make_unique() makes them different."
+            f"gene names must differ, but {names[names.duplicated()][0]!r} occurs more than once; {remedy}."
         )
     # A frame without rows carries the names to scikit-learn's own bookkeeping. Made of columns alone it takes a second.
     names_only = pd.DataFrame(np.empty((0, len(names))), columns=names.astype(object))
     validate_data(estimator, names_only, reset=reset, skip_check_array=True)
+
+
+def check_same_order(X, y):
+    """Refuse labels of the same cells in another order, as those of another table are by accident."""
+    cells, labels = getattr(X, "obs_names", getattr(X, "index", None)), getattr(y, "index", None)
+    if not (isinstance(cells, pd.Index) and isinstance(labels, pd.Index)) or cells.inferred_type != "string":
+        return
+    if len(cells) == len(labels) and not cells.equals(labels) and labels.isin(cells).all():
+        place = int(np.argmax(cells != labels))
+        raise ValueError(
+            f"X and y hold the same cells in another order: the first that differs is {cells[place]!r} in X and "
+            f"{labels[place]!r} in y. Labels go by their place: pass y.loc[adata.obs_names]."
+        )
 
 
 def _check_values(X, gene_names, counts, cells=None, hint=""):

@@ -71,6 +71,8 @@ def check_labels(y, n_cells, classes=None):
     if isinstance(getattr(y, "dtype", None), pd.api.extensions.ExtensionDtype):
         # scikit-learn would make floats of pandas' own integers and booleans.
         y = pd.Series(np.asarray(y, dtype=object)).infer_objects().to_numpy()
+    if isinstance(y, str):
+        raise ValueError(f"y is {y!r}: pass the labels of the cells, such as adata.obs[{y!r}].")
     y = column_or_1d(y, warn=True)
     if len(y) != n_cells:
         raise ValueError(f"X has {n_cells} cells but y has {len(y)} labels; pass one label per cell.")

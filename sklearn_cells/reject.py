@@ -16,6 +16,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import (
     HasMethods,
     Interval,
@@ -231,6 +232,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             vars(self).pop(name, None)  # a fit that fails leaves nothing fitted
         self._check_one_target()
         (X,) = indexable(X)
+        check_same_order(X, y)
         classes, codes = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
         unassigned_label = _checked_label(self.unassigned_label, classes)
         fit_params, split_params = self._routed(fit_params)

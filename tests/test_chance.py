@@ -8,9 +8,9 @@ from scipy.stats import chi2_contingency
 from sklearn.feature_selection import SelectFdr, SelectFpr
 
 from sklearn_cells import JSDivergenceSelector, js_divergence, js_divergence_test
-from sklearn_cells.feature_selection._chance import g_test, miller_madow_bias, permuted_divergences
+from sklearn_cells.feature_selection._chance import g_test, miller_madow_bias, null_contributions, permuted_divergences
 from sklearn_cells.feature_selection._count_table import count_table
-from sklearn_cells.feature_selection._divergence import class_weights, divergence
+from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
 
 
 def noise(mean, class_sizes, n_genes=300, seed=0):
@@ -51,7 +51,24 @@ def test_one_cell_of_a_rare_class_is_no_proof():
 def test_sparse_noise_beside_a_rare_class_is_not_found():
     X, y = noise(0.01, [20, 2000], n_genes=1000)
     params = {"n_features_to_select": None, "max_fdr": 0.05, "bias_correction": "permutation", "random_state": 0}
-    assert JSDivergenceSelector(**params).fit(X, y).n_features_ == 0
+    with pytest.warns(UserWarning, match="Allow a greater max_fdr or more n_permutations"):
+        assert JSDivergenceSelector(**params).fit(X, y).n_features_ == 0
+
+
+def test_noise_marks_no_class():
+    X, codes = noise(1.0, [15, 50, 500], n_genes=600)
+    table = JSDivergenceSelector(5).fit(X, codes).gene_table()
+    assert table["marks"].isna().mean() > 0.9
+    assert table["direction"].isna().equals(table["marks"].isna())
+
+
+@pytest.mark.parametrize("weights", [np.ones(3) / 3, np.array([0.2, 0.3, 0.5])])
+def test_classes_that_are_alike_add_what_is_expected(weights):
+    X, codes = noise(1.0, [40, 150, 500], n_genes=1500)
+    X = np.minimum(X, 2)  # all values are frequent
+    table = count_table(X, codes, 3)
+    found = class_contributions(table, weights).mean(axis=0)
+    np.testing.assert_allclose(null_contributions(table, weights).mean(axis=0), found, rtol=0.1)
 
 
 @pytest.mark.parametrize("weights", ["uniform", "prior"])
@@ -127,7 +144,8 @@ def test_selectors_by_error_rate(cells):
 
 def test_no_gene_passes_where_labels_say_nothing():
     X, codes = noise(1.0, [50, 50], n_genes=40)
-    selector = JSDivergenceSelector(10, max_fdr=0.01).fit(X, codes)
+    with pytest.warns(UserWarning, match=r"no gene passes max_fdr=0.01, the least adjusted p-value is .* check that"):
+        selector = JSDivergenceSelector(10, max_fdr=0.01).fit(X, codes)
     assert selector.n_features_ == 0
     assert not selector.get_support().any()
 
@@ -145,7 +163,9 @@ def test_permutations_follow_the_seed_and_not_the_threads(cells):
 def test_permutations_refuse_fractions_of_cells(cells):
     y = cells.obs["cell_type"].to_numpy(dtype=str)
     selector = JSDivergenceSelector(5, bias_correction="permutation", random_state=0)
-    with pytest.raises(ValueError, match="needs cells of whole weight.*take 'miller-madow'"):
+    with pytest.raises(
+        ValueError, match="bias_correction='permutation' .* need numbers of cells, but sample_weight has fractions"
+    ):
         selector.fit(cells, y, sample_weight=np.full(len(y), 0.5))
     doubled = selector.fit(cells, y, sample_weight=np.full(len(y), 2)).divergences_
     np.testing.assert_array_equal(

@@ -57,6 +57,16 @@ def test_choice_among_more_classes_than_a_byte_holds(levels, criterion):
     assert closest.tolist() == represented_by
 
 
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_stored_zeros_do_not_change_the_choice(cells, criterion):
+    stored = cells.X.copy()
+    stored.data[stored.data == 1] = 0
+    selector = JSDivergenceSelector(10, redundancy=criterion)
+    expected = selector.fit(stored.toarray(), cells.obs["cell_type"]).ranking_
+    np.testing.assert_array_equal(selector.fit(stored, cells.obs["cell_type"]).ranking_, expected)
+    assert (stored.data == 0).any()
+
+
 def test_weighted_cells_are_cells_more_than_once(levels):
     X, y = levels
     times = np.random.default_rng(1).integers(1, 4, size=400)

@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.pipeline import make_pipeline
 
-from sklearn_cells import JSDivergenceSelector, LogNormalizer, js_divergence, js_divergence_test
+from sklearn_cells import GeneAligner, JSDivergenceSelector, LogNormalizer, js_divergence, js_divergence_test
 from sklearn_cells.datasets import make_cells
 
 X_BY_HAND = np.array([[1, 0, 0], [1, 0, 1], [1, 3, 1], [1, 3, 1]])
@@ -318,10 +318,33 @@ def test_what_is_set_after_fit_does_not_change_contributions(cells):
 
 def test_max_fdr_refuses_weights_that_are_no_numbers_of_cells(cells):
     y = cells.obs["cell_type"]
-    with pytest.raises(
-        ValueError, match="max_fdr=0.05 needs p-values, for which sample_weight must say how many cells"
-    ):
+    with pytest.raises(ValueError, match="max_fdr=0.05 need numbers of cells, but sample_weight has fractions"):
         JSDivergenceSelector(5, max_fdr=0.05).fit(cells, y, sample_weight=np.full(240, 0.5))
+
+
+def test_labels_of_the_same_cells_in_another_order_are_refused(cells):
+    y = cells.obs["cell_type"]
+    shuffled = y.sample(frac=1, random_state=0)
+    for fit in (JSDivergenceSelector(5).fit, GeneAligner().fit):
+        with pytest.raises(
+            ValueError, match="the same cells in another order: the first that differs is 'cell 0' in X"
+        ):
+            fit(cells, shuffled)
+        fit(cells, shuffled.loc[cells.obs_names])
+        fit(cells, shuffled.to_numpy())
+        fit(cells, y.set_axis(range(240)))
+
+
+def test_name_of_a_column_in_place_of_labels_is_told_what_to_pass(cells):
+    with pytest.raises(ValueError, match=r"y is 'cell_type': pass the labels of the cells, such as adata.obs\['cell_t"):
+        JSDivergenceSelector(5).fit(cells, "cell_type")
+
+
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_array, sp.csc_array])
+def test_value_that_is_no_count_is_shown(container):
+    X = np.array([[0, 1.0, 2], [3, 0, 0.5], [1, 1, 1], [0, 2, 7]])
+    with pytest.raises(ValueError, match=r"nor log1p of counts, such as 0.5 in column 2\. .* layer='counts'"):
+        JSDivergenceSelector(1).fit(container(X), list("BBTT"))
 
 
 @pytest.mark.parametrize("scale", ["halves", "log1p"])

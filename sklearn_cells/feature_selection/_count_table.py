@@ -118,11 +118,12 @@ Tally = tuple[NDArray[np.int64], NDArray[np.float64]]  # sorted keys, how many c
 class NeitherCountsNorLog1pError(ValueError):
     """Raised for values that are not counts and not log1p of counts."""
 
-    def __init__(self):
+    def __init__(self, example=""):
         super().__init__(
-            "X holds neither counts nor log1p of counts. Values that are scaled by depth or otherwise continuous "
-            "hardly repeat, and then the divergence is close to its maximum for every gene: pass raw counts, such as "
-            "those in adata.layers['counts'] or adata.raw, or set bins='auto'."
+            f"X holds neither counts nor log1p of counts{example}. Values that are scaled by depth or otherwise "
+            "continuous hardly repeat, and then the divergence is close to its maximum for every gene: pass raw "
+            "counts, such as those of layer='counts' or layer='raw' of AnnData, or set bins='auto'. Counts from 2**32 "
+            "on, and float32 log1p of counts from some 500,000 on, are no longer told apart."
         )
 
 
@@ -184,7 +185,7 @@ def count_table(
         keys, n_cells = _add(tallies(X, class_codes, n_classes, weights, is_log1p))
     except NeitherCountsNorLog1pError:
         if not continuous:
-            raise
+            raise NeitherCountsNorLog1pError(_example(X)) from None
         keys, n_cells = _add(tallies(_numbered(X), class_codes, n_classes, weights, False))
         of_counts = False
     counted = (keys // n_classes % N_COUNTS > 0) & (n_cells > 0)  # sparse input may store zeros
@@ -192,6 +193,20 @@ def count_table(
     return CountTable(
         keys[counted], n_cells[counted], class_sizes, X.shape[1], of_counts, of_log1p=of_counts and is_log1p
     )
+
+
+def _example(X) -> str:
+    """Name the first value that is neither a count nor, if there are more such, log1p of one."""
+    values = X.data if sp.issparse(X) else X.ravel()
+    fractions = np.flatnonzero(values != np.rint(values))
+    counts = np.expm1(values[fractions].astype(np.float64))
+    others = fractions[np.abs(counts - np.rint(counts)) > 1e-3 * (1 + counts)]
+    place = others[0] if len(others) else fractions[0] if len(fractions) else values.argmax()
+    if not sp.issparse(X):
+        gene = place % X.shape[1]
+    else:
+        gene = X.indices[place] if X.format == "csr" else np.searchsorted(X.indptr, place, side="right") - 1
+    return f", such as {values[place]:g} in column {gene}"
 
 
 def checked_table(parts: dict[str, Any], n_genes: int, n_classes: int) -> CountTable:

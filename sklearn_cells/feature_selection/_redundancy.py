@@ -120,7 +120,9 @@ def gene_levels(X: sp.csc_array, edges: NDArray[np.float64]) -> sp.csc_array:
     levels = np.zeros(X.nnz, dtype=np.uint8)
     for edge in edges.T:
         levels += X.data >= edge[gene]
-    return sp.csc_array((levels, X.indices, X.indptr), shape=X.shape)
+    found = sp.csc_array((levels, X.indices, X.indptr), shape=X.shape, copy=True)
+    found.eliminate_zeros()  # the entries of X may be stored zeros
+    return found
 
 
 def level_edges(table: CountTable, genes: NDArray[np.int64], n_levels: int) -> NDArray[np.int64]:

@@ -17,9 +17,15 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import is_anndata
-from sklearn_cells._cells import check_cells, is_dask
+from sklearn_cells._cells import check_cells, check_same_order, is_dask
 from sklearn_cells._validation import Interval, RealNotInt, StrOptions, check_labels, fit_context
-from sklearn_cells.feature_selection._chance import g_test, miller_madow_bias, permutation_test, permuted_divergences
+from sklearn_cells.feature_selection._chance import (
+    g_test,
+    miller_madow_bias,
+    null_contributions,
+    permutation_test,
+    permuted_divergences,
+)
 from sklearn_cells.feature_selection._count_table import CountTable, add_tables, checked_table, tabulated
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
 from sklearn_cells.feature_selection._redundancy import CRITERIA, choose, gene_levels, level_edges
@@ -93,7 +99,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
     pvalues_ : ndarray of shape (n_features_in_,)
         How likely a gene that says nothing of the class has that much: by the G-test or, with
-        `bias_correction="permutation"`, by permutations. With `sample_weight`, a cell counts as that
+        `bias_correction="permutation"`, the share of permutations. With `sample_weight`, a cell counts as that
         many.
 
     contributions_ : ndarray of shape (n_features_in_, n_classes), in nats
@@ -142,10 +148,9 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
     The G-test is that of count and class, whatever the `weights`, on counts that are pooled with
     their neighbours into 10 bins at most, of five cells of each class in the mean. With
-    permutations, the p-value is that of a gamma distribution with their mean and variance, so that
-    small ones need not many; it is the share of permutations that reach the divergence where the
-    smallest class is expected to have less than one cell that shows the gene. Both assume that
-    cells are independent: cells of few donors are less so than they look.
+    permutations, the p-value is the share of them that reach the divergence, (1 + those) / (1 + all):
+    it is 1 / (1 + all) at least, so that a false discovery rate among many genes takes thousands.
+    Both assume that cells are independent: cells of few donors are less so than they look.
 
     `redundancy` compares genes by four levels of their counts, in cells weighted as the classes
     are. The candidates' counts are kept in memory for that, with 9 bytes for each.
@@ -298,6 +303,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         goes_on = hasattr(self, "divergences_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        check_same_order(X, y)
         X = check_cells(X, estimator=self, reset=not goes_on, counts=True, backed=True, dask=True)
         classes, codes = check_labels(y, X.shape[0], classes=classes)
         n_blocks = len(blocks_on_disk(X)) * (1 if self.redundancy is None else 2)  # which reads them once more
@@ -307,24 +313,12 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         if goes_on:
             table = add_tables([self._table, table])
         compared = binned(table, self.bins)
-        divergences, pvalues = divergence(compared, self.weights), None
-        if self.bias_correction == "miller-madow":
-            divergences = divergences - miller_madow_bias(compared, class_weights(table.class_sizes, self.weights))
-        elif self.bias_correction == "permutation":
-            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-            permuted = permuted_divergences(compared, self.weights, self.n_permutations, seed)
-            pvalues = permutation_test(compared, divergences, permuted)
-            divergences = divergences - permuted.mean(axis=1)
-        if pvalues is None and self.max_fdr is not None:
-            if (table.n_cells != np.rint(table.n_cells)).any():
-                raise ValueError(
-                    f"max_fdr={self.max_fdr} needs p-values, for which sample_weight must say how many cells each one "
-                    "stands for, but it has fractions: leave out sample_weight, or max_fdr."
-                )
-            pvalues = g_test(compared)
+        divergences, pvalues = self._score(compared)
         passing = np.ones(X.shape[1], dtype=bool)
         if self.max_fdr is not None:
-            passing = false_discovery_control(pvalues) <= self.max_fdr
+            adjusted = false_discovery_control(pvalues)
+            passing = adjusted <= self.max_fdr
+            _warn_if_none(passing, adjusted, self)
         order = np.lexsort((-divergences, ~passing))  # stable: of equal genes the first one
         n_features = self._n_features_of(X.shape[1], int(passing.sum()))
         closest = None
@@ -349,6 +343,22 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         self.divergences_ = divergences
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
+
+    def _score(self, table):
+        """Give the divergences, corrected for chance, and the p-values where they are needed at once."""
+        if self.bias_correction is not None or self.max_fdr is not None:
+            _check_whole(table, self)
+        divergences, pvalues = divergence(table, self.weights), None
+        if self.bias_correction == "miller-madow":
+            divergences = divergences - miller_madow_bias(table, class_weights(table.class_sizes, self.weights))
+        elif self.bias_correction == "permutation":
+            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            permuted = permuted_divergences(table, self.weights, self.n_permutations, seed)
+            pvalues = permutation_test(divergences, permuted)
+            divergences = divergences - permuted.mean(axis=1)
+        if pvalues is None and self.max_fdr is not None:
+            pvalues = g_test(table)
+        return divergences, pvalues
 
     @contextmanager
     def _block_task(self, context):
@@ -429,9 +439,10 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         -------
         table : DataFrame of shape (n_features_in_, n_columns)
             Columns `gene` (the name, or x0, x1, ... without names), `divergence` (nats), `pvalue`,
-            `rank` (from 1), `selected`, `marks`, the class that adds most to the divergence, and
-            `direction`, "up" or "down", whether counts are higher or lower there than in the other
-            classes. With `redundancy` also `represented_by`: of a candidate that was not selected,
+            `rank` (from 1), `selected`, `marks`, the class that adds most to the divergence beyond
+            what chance is expected to, and `direction`, "up" or "down", whether counts are higher or
+            lower there than in the other classes; both are None where the p-value is 0.05 or more.
+            With `redundancy` also `represented_by`: of a candidate that was not selected,
             the selected gene that says most of it.
         """
         check_is_fitted(self, "divergences_")
@@ -439,15 +450,19 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         if names is None:
             names = np.array([f"x{i}" for i in range(self.n_features_in_)], dtype=object)
-        marked = self.contributions_.argmax(axis=1)
+        # Chance adds most to the smallest classes, which would mark all genes that say little.
+        corrected = self.contributions_ - null_contributions(self._compared, self._class_weights)
+        marked = corrected.argmax(axis=1)
+        says = self.pvalues_ < 0.05
+        direction = np.where(_is_higher(self._table, marked), "up", "down").astype(object)
         columns = {
             "gene": names[order],
             "divergence": self.divergences_[order],
             "pvalue": self.pvalues_[order],
             "rank": np.arange(1, len(order) + 1),
             "selected": np.arange(len(order)) < self.n_features_,
-            "marks": self.classes_[marked[order]],
-            "direction": np.where(_is_higher(self._table, marked), "up", "down")[order],
+            "marks": np.where(says, self.classes_[marked].astype(object), None)[order],
+            "direction": np.where(says, direction, None)[order],
         }
         if self._closest is not None:
             stands_for = np.full(self.n_features_in_, None, dtype=object)
@@ -482,6 +497,26 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         tags.input_tags.positive_only = True
         tags.target_tags.required = True
         return tags
+
+
+def _check_whole(table, selector):
+    if (table.n_cells != np.rint(table.n_cells)).any() or (table.class_sizes != np.rint(table.class_sizes)).any():
+        raise ValueError(
+            f"bias_correction={selector.bias_correction!r} and max_fdr={selector.max_fdr} need numbers of cells, but "
+            "sample_weight has fractions: pass how many cells each one stands for, or leave out one or the other."
+        )
+
+
+def _warn_if_none(passing, adjusted, selector):
+    if passing.any():
+        return
+    remedy = " or more n_permutations" if selector.bias_correction == "permutation" else ""
+    warnings.warn(
+        f"no gene passes max_fdr={selector.max_fdr}, the least adjusted p-value is {adjusted.min():.3g}: nothing is "
+        f"selected. Allow a greater max_fdr{remedy}, or check that the labels are those of these cells.",
+        UserWarning,
+        stacklevel=5,
+    )
 
 
 def _chosen(X, table: CountTable, candidates, codes, cell_weights, *, n_genes, criterion, task):

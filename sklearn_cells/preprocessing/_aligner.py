@@ -12,7 +12,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import as_anndata, gene_names_of, is_anndata, matrix_of, with_matrix
-from sklearn_cells._cells import check_cells, check_genes, is_dask
+from sklearn_cells._cells import check_cells, check_genes, check_same_order, is_dask
 from sklearn_cells._validation import Interval, check_feature_names_in, fit_context
 from sklearn_cells.feature_selection import JSDivergenceSelector
 
@@ -123,6 +123,7 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
         """
         vars(self).pop("coverage_", None)  # a fit that fails leaves nothing fitted
         told = {"estimator": self, "X": X, "y": y}
+        check_same_order(X, y)
         X = self._check(X, reset=True)
         context = self._init_callback_context().call_on_fit_task_begin(**told)
         if hasattr(self, "feature_names_in_"):
