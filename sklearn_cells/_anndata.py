@@ -11,21 +11,22 @@ def is_anndata(X) -> bool:
 
 def is_on_disk(cells, layer=None) -> bool:
     """Tell whether the chosen matrix of AnnData stays on disk until rows are asked for; layers never do."""
-    return cells.isbacked and layer is None
+    return cells.isbacked and (layer is None or (layer == "X" and "X" not in cells.layers))
 
 
 def matrix_of(cells, layer=None):
-    """Give X, a layer or, with "raw", the X of `cells.raw`, in memory or of Dask."""
-    if layer is None:
-        X = cells.to_memory().X if cells.isbacked else cells.X
-        if X is None:
+    """Give X (None or "X"), a layer or, with "raw", the X of `cells.raw`, in memory or of Dask."""
+    if layer in cells.layers:
+        return cells.layers[layer]
+    if layer in (None, "X"):
+        if cells.isbacked:
+            return values_on_disk(*rows_on_disk(cells))
+        if cells.X is None:
             raise ValueError(
                 "the AnnData object has no X; put the counts there, such as adata.X = adata.layers['counts']"
                 f"{other_matrices(cells)}."
             )
-        return X
-    if layer in cells.layers:
-        return cells.layers[layer]
+        return cells.X
     if not _is_raw(cells, layer):
         raise ValueError(
             f"layer={layer!r} is not in the AnnData object, whose layers are {list(cells.layers)}"
@@ -65,7 +66,7 @@ def with_matrix(cells, layer, gene_names):
         parent, rows, columns = rows_on_disk(cells)
         opened = ad.read_h5ad(parent.filename, backed="r")  # the names of the one that came stay as they are
         opened.var_names = gene_names_of(parent, gene_names)
-        return opened if rows is None else opened[rows, columns]
+        return opened[rows, columns] if cells.is_view else opened
     return as_anndata(matrix_of(cells, layer), cells.obs_names, names)
 
 
@@ -78,28 +79,27 @@ def as_anndata(X, obs_names, var_names):
 
 
 def rows_on_disk(cells):
-    """Give what backed AnnData is a view of, and the rows and columns there: None where it is no view.
-
-    A view on disk cannot be indexed again.
-    """
+    """Give what backed AnnData is a view of, and the rows and columns there."""
     if not cells.is_view:
-        return cells, None, slice(None)
+        return cells, np.arange(cells.n_obs), slice(None)
     return cells._adata_ref, np.arange(cells._adata_ref.n_obs)[cells._oidx], cells._vidx
 
 
-def read_rows(cells, rows):
-    """Load some rows of AnnData, a slice or indices, into memory, in their order."""
-    if not cells.isbacked:
+def values_on_disk(cells, rows, columns):
+    """Read rows and columns of the X of backed AnnData that is no view, in their order."""
+    # anndata reads neighbours at once for a mask, not for indices, and in the order of the file.
+    chosen, place = np.unique(rows, return_inverse=True)
+    mask = np.zeros(cells.n_obs, dtype=bool)
+    mask[chosen] = True
+    return cells[mask].X[:, columns][place]
+
+
+def rows_of(cells, rows):
+    """Give some rows of AnnData as a view; one on disk cannot be indexed again, so what it is a view of is."""
+    if not (cells.isbacked and cells.is_view):
         return cells[rows]
     parent, of_parent, columns = rows_on_disk(cells)
-    if of_parent is None and isinstance(rows, slice):
-        return parent[rows].to_memory()
-    rows = np.arange(cells.n_obs)[rows] if of_parent is None else of_parent[rows]
-    # In the order of the file, neighbours are read at once; anndata does so for a mask, not for indices.
-    chosen, place = np.unique(rows, return_inverse=True)
-    mask = np.zeros(parent.n_obs, dtype=bool)
-    mask[chosen] = True
-    return parent[mask].to_memory()[place, columns]
+    return parent[of_parent[rows], columns]
 
 
 def other_matrices(cells):

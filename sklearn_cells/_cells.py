@@ -6,7 +6,15 @@ import scipy.sparse as sp
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from sklearn_cells._anndata import gene_names_of, is_anndata, is_on_disk, matrix_of, other_matrices, rows_on_disk
+from sklearn_cells._anndata import (
+    gene_names_of,
+    is_anndata,
+    is_on_disk,
+    matrix_of,
+    other_matrices,
+    rows_on_disk,
+    values_on_disk,
+)
 
 # float32 and float64 are kept as they come, so that nothing is copied.
 COUNT_DTYPES = (np.float64, np.float32, np.int64, np.int32)
@@ -33,18 +41,13 @@ class BackedCells:
         self._var_names = cells.var_names
         self._dtype = dtype
         self._counts = counts
-        self._cells, rows, self._columns = rows_on_disk(cells)
-        self._rows = np.arange(cells.n_obs) if rows is None else rows
+        self._cells, self._rows, self._columns = rows_on_disk(cells)
 
     def __getitem__(self, rows):
         """Give the rows of a slice or of an array of indices, in their order, as ndarray or CSR."""
         rows = np.arange(self.shape[0])[rows]
-        # In the order of the file, neighbours are read at once.
-        chosen, place = np.unique(self._rows[rows], return_inverse=True)
-        mask = np.zeros(self._cells.n_obs, dtype=bool)
-        mask[chosen] = True
-        X = self._cells[mask].X[:, self._columns]
-        X = check_array(X, accept_sparse="csr", dtype=self._dtype, ensure_all_finite=False, ensure_min_samples=0)[place]
+        X = values_on_disk(self._cells, self._rows[rows], self._columns)
+        X = check_array(X, accept_sparse="csr", dtype=self._dtype, ensure_all_finite=False, ensure_min_samples=0)
         _check_values(X, self._var_names, self._counts, cells=rows)
         return X
 

@@ -40,7 +40,7 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator
     FileNotFoundError
         If the folder to write to is missing.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the file to write in it.")
     if path.exists() and not overwrite:
@@ -53,7 +53,22 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator
         yield temporary
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _move_unless_there(temporary, path)
     except BaseException:  # an interrupt too
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _move_unless_there(temporary: Path, path: Path) -> None:
+    """Move a file to a name that may have been taken meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise FileExistsError(f"{path} was made by somebody else meanwhile: it stays as it is.") from None
+    except OSError:  # a file system without hard links
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()

@@ -5,7 +5,8 @@ from pathlib import Path
 SUFFIX = ".cellmodel"
 
 # In an installed package, and in a checkout of the repository.
-FOLDERS = (Path(__file__).parent / "assets", Path(__file__).parents[1] / "assets")
+_ROOT = Path(__file__).parents[1]
+FOLDERS = [Path(__file__).parent / "assets", *([_ROOT / "assets"] if (_ROOT / "pyproject.toml").exists() else [])]
 
 
 def installed_models():
@@ -15,4 +16,4 @@ def installed_models():
 
 def model_path(model):
     """Give the path of a model: that of the installed one of this name, or else `model` itself."""
-    return installed_models().get(str(model), Path(model))
+    return Path(model) if Path(model).exists() else installed_models().get(str(model), Path(model))

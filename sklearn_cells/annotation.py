@@ -1,15 +1,21 @@
 """Names of cells, and those that most cells of a cluster have: annotate and majority_vote."""
 
 import shutil
+from copy import copy
 from numbers import Real
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 from rich.progress import Progress
+from sklearn.pipeline import Pipeline
 
 from sklearn_cells._files import atomic_path
 from sklearn_cells._validation import Interval, validate_params
 from sklearn_cells.pipeline import row_blocks
+
+# The columns of obs that an annotation has.
+ANNOTATION = ["predicted_label", "confidence", "majority_label", "majority_share"]
 
 
 @validate_params(
@@ -18,12 +24,26 @@ from sklearn_cells.pipeline import row_blocks
         "cells": "no_validation",
         "clusters": [str, "array-like", None],
         "min_share": [Interval(Real, 0, 1, closed="both")],
+        "layer": [str, None],
+        "gene_names": [str, None],
+        "threshold": [Interval(Real, 0, 1, closed="both"), None],
         "return_proba": ["boolean"],
         "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
 )
-def annotate(model, cells, *, clusters=None, min_share=0.0, return_proba=False, verbose=0):
+def annotate(
+    model,
+    cells,
+    *,
+    clusters=None,
+    min_share=0.0,
+    layer=None,
+    gene_names=None,
+    threshold=None,
+    return_proba=False,
+    verbose=0,
+):
     """Name the type of each cell, with the confidence of the name.
 
     Parameters
@@ -42,6 +62,18 @@ def annotate(model, cells, *, clusters=None, min_share=0.0, return_proba=False, 
     min_share : float, default=0.0
         As in :func:`majority_vote`.
 
+    layer : str, default=None
+        The layer of AnnData with the counts of these cells, "raw" or "X". None is what the model was
+        trained with. The model is not changed by this and the next two.
+
+    gene_names : str, default=None
+        Where AnnData has the names of the genes: a column of `var`, or "var_names". None is what the
+        model was trained with.
+
+    threshold : float, default=None
+        The confidence below which a cell is left unassigned, of a model with a reject option. None
+        is the one that it learned.
+
     return_proba : bool, default=False
         Whether to return the probabilities too.
 
@@ -52,8 +84,8 @@ def annotate(model, cells, *, clusters=None, min_share=0.0, return_proba=False, 
     -------
     annotation : DataFrame of shape (n_cells, 2) or (n_cells, 4)
         `predicted_label`, categorical, and `confidence`, the probability of the most probable type;
-        with clusters `majority_label` and `majority_share`. Its index is that of the cells, so that
-        `cells.obs = cells.obs.join(annotation)` adds it.
+        with clusters `majority_label` and `majority_share`. One row for each cell, in their order,
+        so that `cells.obs[annotation.columns] = annotation` adds it.
 
     probabilities : DataFrame of shape (n_cells, n_classes)
         A column for each class. Only with `return_proba`.
@@ -64,7 +96,8 @@ def annotate(model, cells, *, clusters=None, min_share=0.0, return_proba=False, 
         If the model has no `predict_proba`.
 
     ValueError
-        If the model cannot use the cells, or `clusters` is no column of `obs` or has missing values.
+        If the model cannot use the cells, has nothing to set `layer`, `gene_names` or `threshold`
+        of, or `clusters` is no column of `obs` or has missing values.
 
     See Also
     --------
@@ -92,24 +125,29 @@ def annotate(model, cells, *, clusters=None, min_share=0.0, return_proba=False, 
             f"annotate needs a classifier with predict_proba, which {type(model).__name__} has not: wrap it in "
             "RejectOptionClassifier, which makes probabilities of decision values."
         )
+    model = _for_query(model, {"layer": layer, "gene_names": gene_names}, threshold)
     index = _names_of(cells)
     clusters = None if clusters is None else _clusters_of(cells, clusters, len(index))
-    with Progress(disable=verbose == 0) as progress:
+    target = getattr(model, "best_estimator_", model)
+    labels, probabilities = [model.classes_[:0]], [np.empty((0, len(model.classes_)))]
+    # To stderr, so that what a command prints can be kept.
+    with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=len(index))
-        probabilities = []
-        for block in row_blocks(cells):
+        for block in row_blocks(cells) if len(index) else ():
             probabilities.append(model.predict_proba(block))
+            labels.append(target.assign(probabilities[-1]) if hasattr(target, "assign") else model.predict(block))
             progress.advance(task, len(probabilities[-1]))
     probabilities = pd.DataFrame(np.concatenate(probabilities), index=index, columns=list(map(str, model.classes_)))
     annotation = pd.DataFrame(
-        {
-            "predicted_label": pd.Categorical(_labels_of(model, probabilities.to_numpy())),
-            "confidence": probabilities.max(axis=1),
-        },
+        {"predicted_label": pd.Categorical(np.concatenate(labels)), "confidence": probabilities.max(axis=1)},
         index=index,
     )
     if clusters is not None:
-        annotation = annotation.join(majority_vote(annotation["predicted_label"], clusters, min_share=min_share))
+        unassigned_label = getattr(target, "unassigned_label_", "Unassigned")
+        vote = majority_vote(
+            annotation["predicted_label"], clusters, min_share=min_share, unassigned_label=unassigned_label
+        )
+        annotation = annotation.assign(**{name: vote[name].array for name in vote})  # names of cells may repeat
     return (annotation, probabilities) if return_proba else annotation
 
 
@@ -192,16 +230,46 @@ def _clusters_of(cells, clusters, n_cells):
             found = "no AnnData" if obs is None else list(obs.columns)
             raise ValueError(f"clusters={clusters!r} is no column of cells.obs, which has {found}: pass one of these.")
         clusters = obs[clusters]
+    missing = int(pd.isna(pd.Series(np.asarray(clusters), dtype=object)).sum())
+    if missing:
+        raise ValueError(f"{missing} of {len(clusters)} cells have no cluster: leave them out, or name one for them.")
     if len(clusters) != n_cells:
         raise ValueError(f"there are {n_cells} cells, but {len(clusters)} clusters: pass one per cell.")
     return clusters
 
 
-def _labels_of(model, probabilities):
-    """Give the labels of probabilities: those of a reject option where the model has one."""
-    if hasattr(model, "assign"):
-        return model.assign(probabilities)
-    return model.classes_[probabilities.argmax(axis=1)]
+def _for_query(model, parameters, threshold):
+    """Give a model with other parameters of the step that looks at AnnData, and threshold; copy what changes."""
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    if not parameters and threshold is None:
+        return model
+    model = copy(model)
+    if threshold is not None and hasattr(model, "threshold_"):
+        model.threshold_, threshold = threshold, None
+    inner = next((name for name in ("best_estimator_", "estimator_") if hasattr(model, name)), None)
+    if inner is not None:
+        setattr(model, inner, _for_query(getattr(model, inner), parameters, threshold))
+        return model
+    if threshold is not None:
+        raise ValueError(f"threshold={threshold} needs a model with a reject option, not {type(model).__name__}.")
+    if isinstance(model, Pipeline):
+        (name, first), *others = model.steps
+        first = copy(first)
+        model.steps = [(name, first), *others]
+    else:
+        first = model
+    if parameters and "layer" not in first.get_params(deep=False):
+        raise ValueError(f"{parameters} cannot be set of {type(first).__name__}, which knows no AnnData.")
+    first.set_params(**parameters)
+    return model
+
+
+def check_not_annotated(cells):
+    """Raise where AnnData has an annotation already."""
+    found = [f"obs[{name!r}]" for name in ANNOTATION if name in cells.obs]
+    found += ["obsm['probabilities']"] if "probabilities" in cells.obsm else []
+    if found:
+        raise ValueError(f"the cells have {', '.join(found)} already: pass overwrite=True to replace them.")
 
 
 def write_annotation(source, cells, annotation, probabilities, path, *, model, overwrite=False):
@@ -232,17 +300,19 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, o
     Raises
     ------
     FileExistsError, ValueError
-        If they may not.
+        If it may not.
     """
     import anndata as ad
     import h5py
 
     from sklearn_cells import __version__
 
-    repeated = [name for name in annotation if name in cells.obs]
-    if repeated and not overwrite:
-        raise ValueError(f"obs has {repeated} already: pass overwrite=True (--force) to replace them.")
-    obs = cells.obs.drop(columns=repeated).join(annotation)
+    if not overwrite:
+        check_not_annotated(cells)
+    # By place: names of cells may repeat.
+    obs = cells.obs.drop(columns=ANNOTATION, errors="ignore").assign(
+        **{name: annotation[name].array for name in annotation}
+    )
     about = {"model": model, "version": __version__, "classes": probabilities.columns.to_numpy(dtype=object)}
     # Names of classes may have slashes, which are not for names in the file.
     added = {"obs": obs, "obsm/probabilities": probabilities.to_numpy(), "uns/sklearn_cells": about}
@@ -254,4 +324,6 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, o
         with h5py.File(temporary, "r+") as file:
             for key, value in added.items():
                 group, _, name = key.rpartition("/")
+                if group and group not in file:
+                    ad.io.write_elem(file, group, {})
                 ad.io.write_elem(file[group] if group else file, name, value)

@@ -1,5 +1,7 @@
 """The command sklearn-cells: demo, train, predict, evaluate, genes and models."""
 
+import os
+import re
 import sys
 import warnings
 from contextlib import contextmanager
@@ -32,11 +34,17 @@ def _options(*options):
 
 
 _of_cells = _options(
-    click.option("--layer", help="The layer with the counts; raw takes the raw of the file. By default X."),
-    click.option(
-        "--gene-names", default="var_names", show_default=True, help="The column of var with the names of the genes."
-    ),
+    click.option("--layer", help="The layer with the counts, or raw, or X. [default: X, or that of the model]"),
+    click.option("--gene-names", help="The column of var with gene names. [default: var_names, or that of the model]"),
 )
+# How messages of Python read in a shell.
+IN_OPTIONS = {
+    r"set (gene_names)='(\w+)'": r"pass --gene-names \2",
+    r"set (layer)='(\w+)'": r"pass --layer \2",
+    r"pass overwrite=True": "pass --force",
+    r"pass cells\.T": "pass them transposed",
+}
+
 _force = click.option("--force", is_flag=True, help="Replace what is there already.")
 _model = click.option("-m", "--model", default="sorted_blood", show_default=True, help=MODEL_HELP)
 
@@ -71,8 +79,10 @@ def main():
 @click.option(
     "--target-error", type=click.FloatRange(0, 1), help="Errors allowed among assigned cells. [default: 0.05]"
 )
-@click.option("--target-coverage", type=click.FloatRange(0, 1), help="Instead, the share of cells to assign.")
-@click.option("--folds", default=5, show_default=True, help="Folds of held-out cells.")
+@click.option(
+    "--target-coverage", type=click.FloatRange(0, 1, min_open=True), help="Instead, the share of cells to assign."
+)
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of held-out cells.")
 @click.option("--name", help="What the model card calls the model. [default: name of the file]")
 @click.option("--description", help="What it is for, on the model card.")
 @click.option("--seed", default=0, show_default=True)
@@ -86,8 +96,8 @@ def train(
     The model leaves cells unassigned whose confidence is below a threshold. The threshold and the scores on the model
     card come from cells that were held out.
     """
-    with _errors_of(reference), _on_terminal() as console:
-        _check_free(output, force)
+    with _errors(), _on_terminal() as console:
+        _check_free(output, force, reference)
         from sklearn.callback import ProgressBar
 
         from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, save_model
@@ -95,8 +105,12 @@ def train(
 
         cells = _read(reference)
         y = _column(cells, labels, reference)
-        pipeline = make_cell_pipeline(preset, layer=layer, gene_names=gene_names, classify__random_state=seed)
+        pipeline = make_cell_pipeline(
+            preset, layer=layer, gene_names=gene_names or "var_names", classify__random_state=seed
+        )
         if n_genes is not None:
+            if preset == "cnn_2019":
+                raise click.BadParameter("the preset cnn_2019 takes all genes.", param_hint="--genes")
             pipeline.set_params(select__n_features_to_select=n_genes)
         model = RejectOptionClassifier(
             pipeline, target_error=target_error, target_coverage=target_coverage, cv=folds, random_state=seed
@@ -118,30 +132,45 @@ def train(
 @_model
 @click.option("-o", "--output", type=FILE, help="The .h5ad to write, and a .csv beside it. [default: QUERY.named.h5ad]")
 @click.option("--clusters", help="A column of obs: adds the label that most cells of a cluster have.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), help="The confidence that a label needs. [default: the model's]"
+)
 @_of_cells
 @_force
-def predict(query, model, output, clusters, layer, gene_names, force):
+def predict(query, model, output, clusters, threshold, layer, gene_names, force):
     """Name the types of cells.
 
     Writes the cells with obs columns predicted_label and confidence and the probabilities in obsm, and a .csv with the
     same. Cells of an .h5ad are read block by block, so that the file may be larger than memory.
     """
-    with _errors_of(query), _on_terminal() as console:
+    with _errors(), _on_terminal() as console:
         output = output or query.with_name(f"{query.stem}.named.h5ad")
         table = output.with_suffix(".csv")
         if output.suffix != ".h5ad":
             raise click.BadParameter(f"{output} must end in .h5ad.", param_hint="--output")
-        for path in (output, table):
-            _check_free(path, force)
-        from sklearn_cells.annotation import annotate, write_annotation
+        _check_free(output, force, *([] if query.suffix == ".h5ad" else [query]))
+        _check_free(table, force, query)
+        import pandas as pd
 
-        classifier = _load(model, layer, gene_names)
+        from sklearn_cells.annotation import annotate, check_not_annotated, write_annotation
+
+        classifier = _load(model)
         cells = _open(query)
+        if not force:
+            check_not_annotated(cells)
         annotation, probabilities = annotate(
-            classifier, cells, clusters=clusters, return_proba=True, verbose=int(console.is_terminal)
+            classifier,
+            cells,
+            clusters=clusters,
+            layer=layer,
+            gene_names=gene_names,
+            threshold=threshold,
+            return_proba=True,
+            verbose=int(console.is_terminal),
         )
         write_annotation(query, cells, annotation, probabilities, output, model=str(model), overwrite=force)
-        _write_csv(annotation.join(probabilities.add_prefix("probability ")), table, force, index_label="cell")
+        columns = pd.concat([annotation, probabilities.add_prefix("probability ")], axis=1)
+        _write_csv(columns, table, force, index_label="cell")
         counts = annotation["predicted_label"].value_counts()
         width = max(len(str(label)) for label in counts.index)
         for label, count in counts.items():
@@ -162,15 +191,15 @@ def predict(query, model, output, clusters, layer, gene_names, force):
 @_force
 def evaluate(cells, labels, model, output, layer, gene_names, force):
     """Compare the predicted types of cells with the true ones."""
-    with _errors_of(cells), _on_terminal() as console:
+    with _errors(), _on_terminal() as console:
         if output is not None:
-            _check_free(output, force)
+            _check_free(output, force, cells)
         import pandas as pd
         from sklearn.metrics import classification_report
 
         from sklearn_cells.annotation import annotate
 
-        classifier = _load(model, layer, gene_names)
+        classifier = _load(model)
         data = _open(cells)
         y = _column(data, labels, cells)
         unknown = sorted(set(y.astype(str)) - set(map(str, classifier.classes_)))
@@ -179,7 +208,7 @@ def evaluate(cells, labels, model, output, layer, gene_names, force):
                 f"none of the types in {labels!r} of {cells} is one that {model} knows: {', '.join(unknown)} against "
                 f"{', '.join(map(str, classifier.classes_))}."
             )
-        annotation = annotate(classifier, data, verbose=int(console.is_terminal))
+        annotation = annotate(classifier, data, layer=layer, gene_names=gene_names, verbose=int(console.is_terminal))
         predicted = annotation["predicted_label"].astype(str).to_numpy()
         y = y.astype(str).to_numpy()
         unassigned = str(getattr(classifier, "unassigned_label_", ""))
@@ -211,13 +240,15 @@ def evaluate(cells, labels, model, output, layer, gene_names, force):
 @_force
 def genes(reference, labels, n_genes, redundancy, output, layer, gene_names, force):
     """Rank genes by how much their counts differ between the types."""
-    with _errors_of(reference), _on_terminal():
+    with _errors(), _on_terminal():
         if output is not None:
-            _check_free(output, force)
+            _check_free(output, force, reference)
         from sklearn_cells import JSDivergenceSelector
 
         cells = _open(reference)
-        selector = JSDivergenceSelector(n_genes, redundancy=redundancy, layer=layer, gene_names=gene_names)
+        selector = JSDivergenceSelector(
+            n_genes, redundancy=redundancy, layer=layer, gene_names=gene_names or "var_names"
+        )
         table = selector.fit(cells, _column(cells, labels, reference)).gene_table()
         columns = ["rank", "gene", "divergence", "pvalue", "marks", "direction"]
         click.echo(table.loc[table["selected"], columns].to_string(index=False, float_format="{:.3g}".format))
@@ -233,7 +264,7 @@ def models():
     from sklearn_cells.persistence import read_card
 
     for name, path in installed_models().items():
-        with _errors_of(path):
+        with _errors():
             click.echo(f"{name}\n{read_card(path)}\n")
 
 
@@ -254,20 +285,21 @@ def demo(output):
     """
     from sklearn_cells._demo import run_demo  # imports TensorFlow
 
-    try:
+    with _errors():
         run_demo(output, echo=click.echo)
-    except ImportError as error:
-        raise click.ClickException(str(error)) from error
 
 
 @contextmanager
-def _errors_of(path):
-    """Print errors of files and cells as one line, not as a traceback."""
+def _errors(path=None):
+    """Print errors as one line, not as a traceback: of the file at `path`, in the words of the options."""
     try:
         yield
     except (ValueError, TypeError, OSError, ImportError) as error:
         message = str(error) or type(error).__name__
-        raise click.ClickException(message if str(path) in message else f"{path}: {message}") from error
+        for python, option in IN_OPTIONS.items():
+            message = re.sub(python, option, message)
+        prefix = f"{path}: " if path is not None and str(path) not in message else ""
+        raise click.ClickException(prefix + message) from error
 
 
 @contextmanager
@@ -283,19 +315,26 @@ def _on_terminal():
         yield Console(stderr=True)
 
 
-def _check_free(path, force):
+def _check_free(path, force, *inputs):
+    """Refuse a file that cannot be written, before long work."""
+    if any(path.exists() and path.samefile(file) for file in inputs):
+        raise click.ClickException(f"{path} is read by this command: name another file to write.")
+    if path.is_dir():
+        raise click.ClickException(f"{path} is a folder: name the file to write in it.")
     if path.exists() and not force:
         raise click.ClickException(f"{path} is there already: --force replaces it.")
-    if not path.resolve().parent.is_dir():
-        raise click.ClickException(
-            f"there is no folder {path.resolve().parent} to write {path.name} to: make it first."
-        )
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise click.ClickException(f"there is no folder {folder} to write {path.name} to: make it first.")
+    if not os.access(folder, os.W_OK):
+        raise click.ClickException(f"{folder} cannot be written to: name a file in another folder.")
 
 
 def _read(path):
     from sklearn_cells import read_cells
 
-    return read_cells(path)
+    with _errors(path):
+        return read_cells(path)
 
 
 def _open(path):
@@ -305,29 +344,22 @@ def _open(path):
     import anndata as ad
 
     try:
-        return ad.read_h5ad(path, backed="r")
+        cells = ad.read_h5ad(path, backed="r")
+        cells.X.shape  # noqa: B018 - a file may have layers alone
     except Exception:  # what is wrong with the file is told by read_cells
         return _read(path)
+    return cells
 
 
-def _load(model, layer, gene_names):
+def _load(model):
     from sklearn_cells import load_model
     from sklearn_cells._models import installed_models, model_path
 
-    path = model_path(model)
-    if not path.exists():
+    if not model_path(model).exists():
         raise click.ClickException(
             f"there is no model {model}: name a file, or one of the installed models {list(installed_models())}."
         )
-    classifier = load_model(path)
-    chosen = {"align__layer": layer, "align__gene_names": gene_names}
-    prefix = "estimator__" if hasattr(classifier, "estimator") else ""
-    fitted = getattr(classifier, "estimator_", classifier)
-    if "align__layer" in fitted.get_params():
-        fitted.set_params(**chosen)
-    elif layer is not None or gene_names != "var_names":
-        raise click.ClickException(f"{model} has no step {prefix}align, so that --layer and --gene-names say nothing.")
-    return classifier
+    return load_model(model)
 
 
 def _column(cells, column, path):

@@ -2,11 +2,12 @@
 
 import numpy as np
 import scipy.sparse as sp
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 
-from sklearn_cells._anndata import is_anndata, read_rows
+from sklearn_cells._anndata import is_anndata, rows_of
 from sklearn_cells._validation import StrOptions, validate_params
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
@@ -93,6 +94,8 @@ class CellPipeline(Pipeline):
         labels : ndarray of shape (n_cells,)
             The classes.
         """
+        if _is_empty(X):
+            return self.classes_[:0]
         return np.concatenate([super(CellPipeline, self).predict(block, **params) for block in row_blocks(X)])
 
     @_if_pipeline_has("predict_proba")
@@ -112,11 +115,29 @@ class CellPipeline(Pipeline):
         probabilities : ndarray of shape (n_cells, n_classes)
             In the order of `classes_`.
         """
+        if _is_empty(X):
+            return np.empty((0, len(self.classes_)))
         return np.concatenate([super(CellPipeline, self).predict_proba(block, **params) for block in row_blocks(X)])
+
+    @available_if(lambda pipeline: hasattr(pipeline[-1], "assign"))
+    def assign(self, probabilities):
+        """Give the labels of cells whose probabilities are known, as the last step does.
+
+        Parameters
+        ----------
+        probabilities : array-like of shape (n_cells, n_classes)
+            As `predict_proba` gives them.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_cells,)
+            As `predict` gives them.
+        """
+        return self[-1].assign(probabilities)
 
     @_if_pipeline_has("score")
     def score(self, X, y=None, sample_weight=None, **params):
-        """Give the accuracy of the predicted classes.
+        """Give the score of the last step, which is the accuracy of a classifier.
 
         Parameters
         ----------
@@ -134,23 +155,29 @@ class CellPipeline(Pipeline):
 
         Returns
         -------
-        accuracy : float
-            The share of the cells whose predicted class is right.
+        score : float
+            The share of the cells whose predicted class is right, or what else the last step says.
         """
+        if type(self[-1]).score is not ClassifierMixin.score:
+            return super().score(X, y, sample_weight=sample_weight, **params)
         return accuracy_score(y, self.predict(X, **params), sample_weight=sample_weight)
 
 
+def _is_empty(X):
+    return getattr(X, "shape", (1,))[0] == 0
+
+
 def row_blocks(X):
-    """Yield blocks of the rows of cells, in memory."""
+    """Yield blocks of the rows of cells; those of backed AnnData are read where they are looked at."""
     shape = getattr(X, "shape", ())
     whole = len(shape) != 2 or not (is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or _is_csr(X))
-    if whole or (np.prod(shape, dtype=float) <= BLOCK_SIZE and not getattr(X, "isbacked", False)) or shape[0] == 0:
+    if whole or np.prod(shape, dtype=float) <= BLOCK_SIZE:
         yield X
         return
     n_rows = max(1, BLOCK_SIZE // max(1, shape[1]))
     for start in range(0, shape[0], n_rows):
         rows = slice(start, start + n_rows)
-        yield read_rows(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+        yield rows_of(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
 def _is_csr(X):

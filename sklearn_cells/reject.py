@@ -16,6 +16,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_cells._anndata import is_anndata, rows_of
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import (
     HasMethods,
@@ -420,6 +421,10 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             .add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         )
 
+    def _pack_parameters(self, parameters):
+        """Give the parameters for a model file: a splitter has no part in prediction."""
+        return parameters | {"cv": self.cv if isinstance(self.cv, Integral) else None}
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "estimator_")
 
@@ -462,8 +467,12 @@ def _fitted(task, caller, estimator, X, y, fit_params):
 def _fold_logits(task, caller, estimator, X, classes, codes, train, test, fit_params):
     """Fit on the training cells of a fold, and give the logits of the others."""
     fit_params = check_method_params(X, fit_params, train)
-    _fitted(task, caller, estimator, take_rows(X, train), classes[codes[train]], fit_params)
-    return _logits(estimator, take_rows(X, test), classes)
+    _fitted(task, caller, estimator, _rows(X, train), classes[codes[train]], fit_params)
+    return _logits(estimator, _rows(X, test), classes)
+
+
+def _rows(X, rows):
+    return rows_of(X, rows) if is_anndata(X) else take_rows(X, rows)
 
 
 def _logits(estimator, X, classes):

@@ -4,11 +4,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
 import sklearn_cells.pipeline
-from sklearn_cells import annotate, majority_vote
+from sklearn_cells import RejectOptionClassifier, annotate, majority_vote
 from sklearn_cells.annotation import write_annotation
 from sklearn_cells.pipeline import make_cell_pipeline
 
@@ -43,8 +46,17 @@ def test_cells_on_disk_are_annotated_by_blocks_with_a_bar(cells, model, monkeypa
     monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
     expected = annotate(model, cells)
     assert capsys.readouterr() == ("", "")
+    sizes = []
+    predict_proba = type(model).predict_proba
+
+    def counted(self, X):
+        sizes.append(X.shape[0])
+        return predict_proba(self, X)
+
+    monkeypatch.setattr(type(model), "predict_proba", counted)
     pd.testing.assert_frame_equal(annotate(model, backed, verbose=1), expected)
-    assert "100%" in capsys.readouterr().out
+    assert sizes == [50, 50, 50, 50, 40]
+    assert "100%" in capsys.readouterr().err
     backed.file.close()
 
 
@@ -56,6 +68,67 @@ def test_clusters_vote(cells, model):
         annotate(model, cells, clusters="leiden")
     with pytest.raises(ValueError, match="240 cells, but 3 clusters"):
         annotate(model, cells, clusters=[0, 1, 2])
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique:UserWarning")
+def test_cells_whose_names_repeat_keep_one_row_each(cells, model, tmp_path):
+    lanes = cells[:40].copy()
+    lanes.obs_names = [f"cell {i % 7}" for i in range(40)]
+    lanes.write_h5ad(tmp_path / "lanes.h5ad")
+    annotation, probabilities = annotate(model, lanes, clusters="cell_type", return_proba=True)
+    assert annotation["predicted_label"].tolist() == model.predict(cells[:40]).tolist()
+    write_annotation(tmp_path / "lanes.h5ad", lanes, annotation, probabilities, tmp_path / "named.h5ad", model="blood")
+    named = ad.read_h5ad(tmp_path / "named.h5ad")
+    assert named.obs["predicted_label"].tolist() == annotation["predicted_label"].tolist()
+    lanes.obs[annotation.columns] = annotation
+    assert lanes.n_obs == 40
+
+
+@pytest.mark.parametrize("chain", ["outermost", "last step", "searched"])
+def test_unassigned_cells_stay_so_wherever_the_reject_option_is(cells, chain):
+    y = cells.obs["cell_type"].to_numpy(dtype=str)
+    pipeline = make_cell_pipeline(select__n_features_to_select=20)
+    naive = LogisticRegression(C=1e-3)
+    confidence = clone(pipeline).set_params(classify=naive).fit(cells, y).predict_proba(cells).max(axis=1)
+    reject = {"threshold": float(np.median(confidence)), "calibration": None}
+    if chain == "last step":
+        model = pipeline.set_params(classify=RejectOptionClassifier(naive, **reject))
+    else:
+        model = RejectOptionClassifier(pipeline.set_params(classify=naive), **reject)
+    if chain == "searched":
+        model = GridSearchCV(model, {"estimator__classify__C": [1e-3]}, cv=2)
+    predicted = model.fit(cells, y).predict(cells)
+    assert 10 < (predicted == "Unassigned").sum() < 230
+    annotation = annotate(model, cells, clusters=np.zeros(240), min_share=1.0)
+    assert annotation["predicted_label"].tolist() == predicted.tolist()
+    assert set(annotation["majority_label"]) == {"Unassigned"}
+    if chain != "last step":
+        assert (annotate(model, cells, threshold=0)["predicted_label"] != "Unassigned").all()
+        assert (annotate(model, cells, threshold=1)["predicted_label"] == "Unassigned").all()
+        assert model.predict(cells).tolist() == predicted.tolist()
+
+
+def test_layer_and_names_of_a_query_are_not_those_of_the_model(cells, model):
+    other = cells.copy()
+    other.layers["counts"], other.X = other.X, other.X * 0
+    other.var["symbol"] = other.var_names
+    other.var_names = [f"id {i}" for i in range(60)]
+    reject = RejectOptionClassifier(make_cell_pipeline(select__n_features_to_select=20), threshold=0, calibration=None)
+    reject.set_params(estimator__classify=MultinomialNB()).fit(cells, cells.obs["cell_type"])
+    for chosen in (model, reject):
+        found = annotate(chosen, other, layer="counts", gene_names="symbol")
+        assert found["predicted_label"].tolist() == chosen.predict(cells).tolist()
+        with pytest.raises(ValueError, match="set gene_names='symbol'"):
+            annotate(chosen, other)
+    with pytest.raises(ValueError, match="threshold=0.5 needs a model with a reject option, not CellPipeline"):
+        annotate(model, cells, threshold=0.5)
+
+
+def test_low_coverage_is_said_once_and_not_for_each_block(cells, model, monkeypatch):
+    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
+    with pytest.warns(UserWarning, match="training genes") as caught:
+        annotate(model, cells[:, 10:])
+    assert len(caught) == 1
 
 
 def test_classifier_without_probabilities_is_told_what_to_do(cells):
@@ -109,7 +182,7 @@ def test_written_cells_have_all_they_had_and_the_annotation(cells, model, tmp_pa
     with pytest.raises(FileExistsError, match="is there already"):
         write_annotation(tmp_path / "cells.h5ad", query, annotation, probabilities, out, model="blood")
     again = tmp_path / "again.h5ad"
-    with pytest.raises(ValueError, match=r"obs has \['predicted_label', 'confidence'\] already"):
+    with pytest.raises(ValueError, match=r"the cells have obs\['predicted_label'\], .*obsm\['probabilities'\] already"):
         write_annotation(out, named, annotation, probabilities, again, model="blood")
     write_annotation(out, named, annotation, probabilities, again, model="blood", overwrite=True)
     assert ad.read_h5ad(again).obs.columns.tolist() == ["cell_type", "predicted_label", "confidence"]

@@ -3,12 +3,14 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import joblib
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.image import imread
 
-from sklearn_cells import __version__, load_model, read_cells
+from sklearn_cells import __version__, load_model, read_cells, save_model
 from sklearn_cells.cli import main
 
 
@@ -151,6 +153,53 @@ def test_predict_takes_layer_and_gene_names(folder, tmp_path):
     assert run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", *options).exit_code == 0
 
 
+def test_predict_takes_the_layer_that_the_model_was_trained_with(folder, tmp_path):
+    query = read_cells(folder / "query.h5ad")
+    query.X = query.X[:, np.random.default_rng(0).permutation(60)]
+    query.var_names = [f"id {i}" for i in range(60)]
+    query.write_h5ad(tmp_path / "scrambled.h5ad")
+    options = ["--labels=cell_type", "--layer=counts", "--gene-names=symbol", "--genes=20", "--folds=2", "--seed=3"]
+    options += ["--target-coverage=0.8", "--preset=cross_dataset"]
+    trained = run("train", tmp_path / "scrambled.h5ad", *options, "-o", tmp_path / "m.cellmodel")
+    assert trained.exit_code == 0, trained.output
+    model = load_model(tmp_path / "m.cellmodel")
+    pipeline = model.estimator_
+    assert (model.target_coverage, model.cv, model.target_error) == (0.8, 2, None)
+    assert (pipeline["align"].layer, pipeline["align"].gene_names) == ("counts", "symbol")
+    assert (pipeline["normalize"].sqrt_share, pipeline["classify"].random_state) == (0, 3)
+    model.threshold_ = float(np.median(model.predict_proba(query).max(axis=1)))
+    save_model(model, tmp_path / "strict.cellmodel")
+    result = run("evaluate", tmp_path / "scrambled.h5ad", "--labels=cell_type", "-m", tmp_path / "strict.cellmodel")
+    accuracy = model.score(query, query.obs["cell_type"])
+    assert f"{accuracy:.3f} of all right" in result.output
+    assigned = model.predict(query) != "Unassigned"
+    assert f"{assigned.mean():.1%} assigned" in result.output
+    right = (model.predict(query) == query.obs["cell_type"])[assigned].mean()
+    assert f"{right:.3f} of the assigned right" in result.output
+    assert 0.4 < accuracy < 0.6
+
+
+def test_threshold_and_missing_genes_in_a_shell(folder, cells, tmp_path):
+    cells[160:, :52].write_h5ad(tmp_path / "few.h5ad")
+    options = ["-m", folder / "model.cellmodel", "-o", tmp_path / "named.h5ad", "--threshold=1"]
+    result = run("predict", tmp_path / "few.h5ad", *options)
+    assert result.exit_code == 0, result.output
+    assert "Warning: The cells have 52 of 60 training genes" in result.output or "Warning" not in result.output
+    assert set(read_cells(tmp_path / "named.h5ad").obs["predicted_label"]) == {"Unassigned"}
+
+
+@pytest.mark.parametrize("missing", ["obsm", "uns", "X"])
+def test_files_may_lack_a_part(folder, tmp_path, missing):
+    shutil.copy(folder / "query.h5ad", tmp_path / "query.h5ad")
+    with h5py.File(tmp_path / "query.h5ad", "r+") as file:
+        del file[missing]
+    options = ["--layer=counts"] if missing == "X" else []
+    out = tmp_path / "named.h5ad"
+    result = run("predict", tmp_path / "query.h5ad", "-m", folder / "model.cellmodel", "-o", out, *options)
+    assert result.exit_code == 0, result.output
+    assert "probabilities" in ad.read_h5ad(out).obsm
+
+
 def test_predict_reads_other_formats(folder, cells, tmp_path):
     cells[160:].to_df().to_csv(tmp_path / "query.csv")
     result = run("predict", tmp_path / "query.csv", "-m", folder / "model.cellmodel", "-o", tmp_path / "named.h5ad")
@@ -210,6 +259,14 @@ WRONG = {
         "target_error=0.1 and target_coverage=0.9 are given",
     ),
     "strange types": (["evaluate", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel"], 1, "none of the"),
+    "output is the query": (["predict", "query.csv", "-m", "model.cellmodel", "-o", "query.h5ad", "--force"], 1, "is read"),  # noqa: E501
+    "model is the cells": (["train", "query.h5ad", "--labels=cell_type", "-o", "query.h5ad", "--force"], 1, "is read by"),  # noqa: E501
+    "annotated": (["predict", "annotated.h5ad", "-m", "model.cellmodel"], 1, "['predicted_label'] already: pass --force"),  # noqa: E501
+    "all genes": (
+        ["train", "query.h5ad", "--labels=cell_type", "--preset=cnn_2019", "--genes=5", "-o", "x.cellmodel"],
+        2,
+        "takes all genes",
+    ),
     "no option": (["predict", "query.h5ad", "--modle=x"], 2, "No such option"),
 }  # fmt: skip
 
@@ -226,7 +283,10 @@ def wrong_files(folder):
     missing.obs["cell_type"] = missing.obs["cell_type"].where(np.arange(80) > 2)
     one.obs["cell_type"] = "B"
     strange.obs["cell_type"] = ["alpha", "beta"] * 40
-    for name in ("other", "scaled", "missing", "one", "strange"):
+    annotated = query.copy()
+    annotated.obs["predicted_label"] = "B"
+    query.to_df().to_csv(folder / "query.csv")
+    for name in ("other", "scaled", "missing", "one", "strange", "annotated"):
         locals()[name].write_h5ad(folder / f"{name}.h5ad")
     for name in ("query.h5ad", "model.cellmodel"):
         content = (folder / name).read_bytes()

@@ -77,3 +77,26 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
         atomic_path(tmp_path / "missing" / "result.csv").__enter__()
     with pytest.raises(IsADirectoryError, match="is a folder"):
         atomic_path(tmp_path, overwrite=True).__enter__()
+
+
+def test_a_file_that_somebody_made_meanwhile_stays(tmp_path):
+    path = tmp_path / "file"
+
+    def write():
+        with atomic_path(path) as temporary:
+            temporary.write_text("mine")
+            path.write_text("theirs")
+
+    with pytest.raises(FileExistsError, match="was made by somebody else meanwhile"):
+        write()
+    assert path.read_text() == "theirs"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with atomic_path(tmp_path / "link", overwrite=True) as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"

@@ -751,7 +751,7 @@ def test_card_tells_cells_classes_and_scores(cells, labels):
     assert card["date"].endswith("+00:00")
     assert json.loads(json.dumps(card)) == card
     shown = str(card)
-    for line in ["simulated", "cells     240", "genes     60", "type 1 (", "license   CC0", "accuracy  ", "in 3 folds"]:
+    for line in ["simulated", "cells    240", "genes    60", "type 1 (", "license  CC0", "accuracy ", "in 3 folds"]:
         assert line in shown
     assert "description" not in card
 
@@ -780,6 +780,6 @@ def test_values_that_are_not_of_json_are_refused(tmp_path):
 
 def test_card_of_anything_can_be_shown():
     assert str(ModelCard()) == "Model without a name"
-    assert "macro_f1  0.500 in 2 folds, 0.400 to 0.600" in str(
+    assert "macro_f1 0.500 in 2 folds, 0.400 to 0.600" in str(
         ModelCard(scores={"macro_f1": {"mean": 0.5, "folds": [0.4, 0.6]}})
     )

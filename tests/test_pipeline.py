@@ -15,7 +15,7 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline
 
 import sklearn_cells.pipeline
-from sklearn_cells import GeneAligner, JSDivergenceSelector, VarianceStabilizer, make_cell_pipeline
+from sklearn_cells import GeneAligner, JSDivergenceSelector, VarianceStabilizer, annotate, make_cell_pipeline
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.pipeline import row_blocks
 
@@ -143,6 +143,10 @@ def test_backed_cells_predict_the_same_by_blocks(cells, fitted, monkeypatch, tmp
     np.testing.assert_array_equal(fitted.predict_proba(backed[rows]), fitted.predict_proba(cells[rows]))
     columns = np.arange(60)[::-1]
     np.testing.assert_array_equal(fitted.predict_proba(backed[rows, columns]), fitted.predict_proba(cells[rows]))
+    with ThreadPoolExecutor(4) as pool:
+        for probabilities in pool.map(fitted.predict_proba, [backed] * 6):
+            np.testing.assert_array_equal(probabilities, fitted.predict_proba(cells))
+    assert backed.file.is_open
     backed.file.close()
 
 
@@ -169,10 +173,11 @@ def test_threads_predict_the_same_at_once(cells, fitted):
             np.testing.assert_array_equal(probabilities, expected)
 
 
-def test_one_cell_predicts_and_none_says_so(cells, fitted):
+def test_one_cell_and_none_predict(cells, fitted):
     np.testing.assert_array_equal(fitted.predict_proba(cells[5]), fitted.predict_proba(cells)[5:6])
-    with pytest.raises(ValueError, match="0 sample"):
-        fitted.predict(cells[:0])
+    assert fitted.predict(cells[:0]).shape == (0,)
+    assert fitted.predict_proba(cells[:0]).shape == (0, 3)
+    assert annotate(fitted, cells[:0]).shape == (0, 2)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

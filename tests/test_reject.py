@@ -24,6 +24,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
     StratifiedShuffleSplit,
     cross_val_predict,
+    cross_val_score,
 )
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -81,6 +82,22 @@ def test_a_cell_below_the_threshold_is_unassigned(data):
     np.testing.assert_array_equal(classifier.predict(X), expected)
     assert 0.05 < np.mean(expected == "Unassigned") < 0.5
     assert classifier.threshold_ == 0.8
+
+
+def test_backed_cells_and_their_views_are_taken_everywhere(cells, tmp_path):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    y = cells.obs["cell_type"].to_numpy(dtype=str)
+    pipeline = make_cell_pipeline(select__n_features_to_select=20).set_params(classify=LogisticRegression())
+    classifier = RejectOptionClassifier(pipeline, cv=2, random_state=0)
+    expected = clone(classifier).fit(cells[::2], y[::2])
+    found = clone(classifier).fit(backed[::2], y[::2])
+    assert found.threshold_ == expected.threshold_
+    np.testing.assert_array_equal(found.predict_proba(backed), expected.predict_proba(cells))
+    scores = cross_val_score(classifier, backed, y, cv=2)
+    np.testing.assert_array_equal(scores, cross_val_score(classifier, cells, y, cv=2))
+    GridSearchCV(classifier, {"target_error": [0.1, 0.2]}, cv=2).fit(backed, y)
+    backed.file.close()
 
 
 def test_the_target_error_holds_on_new_cells(data):

@@ -52,6 +52,8 @@ _FIT_LOCK = threading.RLock()
 MLP_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", "bias_l2", "dtype")
 CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", "conv_dropout", "conv_l2")
 BUILDERS = {"mlp": (build_mlp, MLP_PARAMETERS), "cnn": (build_cnn, CONV_PARAMETERS + MLP_PARAMETERS)}
+# Kernels and biases of a network in a model file; building thousands of layers would take hours.
+MAX_SAVED_WEIGHTS = 200
 # These do not shape the graph of a network.
 L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
 # These give the weights their shapes.
@@ -665,8 +667,23 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         labels : ndarray of shape (n_cells,)
             The most probable class.
         """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
+        return self.assign(self.predict_proba(X))
+
+    def assign(self, probabilities):
+        """Give the labels of cells whose probabilities are known.
+
+        Parameters
+        ----------
+        probabilities : array-like of shape (n_cells, n_classes)
+            As `predict_proba` gives them.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_cells,)
+            The most probable class, as `predict` gives it.
+        """
+        check_is_fitted(self, "model_")
+        return self.classes_[np.asarray(probabilities).argmax(axis=1)]
 
     @classmethod
     def from_keras(cls, model, *, classes, feature_names=None):
@@ -773,6 +790,10 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError("a function tells nothing of the network that it builds.")
         names = [name for name in BUILDERS[self.architecture][1] if name in SIZE_PARAMETERS]
         expected = weight_shapes(n_genes, n_classes, **{name: getattr(self, name) for name in names})
+        if len(saved["weights"]) > MAX_SAVED_WEIGHTS:
+            raise ValueError(
+                f"a network of {len(saved['weights'])} weights is more than the {MAX_SAVED_WEIGHTS} allowed."
+            )
         # Before the network is built: what parameters of unknown origin describe may not fit into memory.
         if expected != [weights.shape for weights in saved["weights"]]:
             raise ValueError("the weights are not of the shapes that the parameters describe.")

@@ -32,17 +32,31 @@ class ModelCard(dict):
 
     def __str__(self):
         lines = [str(self[key]) for key in ("name", "description") if self.get(key)] or ["Model without a name"]
-        rows = {key: f"{self[key]:,}" for key in ("cells", "genes") if key in self}
-        if "classes" in self:
-            counts = ", ".join(f"{label} ({count:,})" for label, count in self["classes"].items())
+        rows = {key: _number(self[key]) for key in ("cells", "genes") if key in self}
+        if isinstance(self.get("classes"), dict):
+            counts = ", ".join(f"{label} ({_number(count)})" for label, count in self["classes"].items())
             rows["classes"] = f"{len(self['classes'])}: {counts}"
-        for name, score in self.get("scores", {}).items():
-            folds = score["folds"]
-            rows[name] = f"{score['mean']:.3f} in {len(folds)} folds, {min(folds):.3f} to {max(folds):.3f}"
+        for key in ("scores", "rejection"):
+            found = self.get(key)
+            rows |= {name: _score(value) for name, value in found.items()} if isinstance(found, dict) else {}
         rows |= {key: str(self[key]) for key in LINES if self.get(key)}
-        if "versions" in self:
+        if isinstance(self.get("versions"), dict):
             rows["versions"] = ", ".join(f"{name} {version}" for name, version in self["versions"].items())
-        return "\n".join(lines + [f"  {key:<9} {value}" for key, value in rows.items()])
+        width = max(map(len, rows), default=0)
+        text = "\n".join(lines + [f"  {key:<{width}} {value}" for key, value in rows.items()])
+        # A stranger's card does not speak to the terminal.
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+def _number(value):
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _score(value):
+    folds = value.get("folds") if isinstance(value, dict) else None
+    if folds:
+        return f"{value['mean']:.3f} in {len(folds)} folds, {min(folds):.3f} to {max(folds):.3f}"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def training_card(
@@ -82,7 +96,9 @@ def training_card(
     card : ModelCard
         A dict of JSON values: `name`, `description`, `cells` and `genes`, the numbers of them,
         `classes`, the number of cells of each label, `scores`, of "accuracy" and "macro_f1" the
-        `mean` and the values of all `folds`, `validation`, what the folds are, `date` in UTC (ISO
+        `mean` and the values of all `folds`, as if all cells were assigned, `rejection`, with a
+        reject option the `threshold`, the share of held-out cells `assigned` and the "accuracy of
+        assigned", `validation`, what the folds are, `date` in UTC (ISO
         8601), `license` and `source`. Add what else a user should know.
 
     Raises
@@ -112,7 +128,8 @@ def training_card(
     y = np.asarray(y)
     labels, counts = (values.tolist() for values in np.unique(y, return_counts=True))
     if hasattr(model, "held_out_scores_"):
-        folds, scores = model.cv, model.held_out_scores_
+        scores = model.held_out_scores_
+        folds = len(scores["accuracy"])
     else:
         folds = _folds(cv, y, random_state)
         scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
@@ -125,12 +142,22 @@ def training_card(
         "genes": np.shape(X)[1],
         "classes": dict(zip(map(str, labels), counts, strict=True)),
         "scores": {score: {"mean": float(np.mean(values)), "folds": values} for score, values in scores.items()},
-        "validation": f"{folds} stratified folds" if isinstance(folds, int) else str(folds),
+        "rejection": _rejection(model) if hasattr(model, "risk_coverage_") else None,
+        "validation": f"{folds} folds" if isinstance(folds, int) else str(folds),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "license": license,
         "source": source,
     }
     return ModelCard({key: value for key, value in card.items() if value is not None})
+
+
+def _rejection(model):
+    """Tell what the threshold does to held-out cells."""
+    curve = model.risk_coverage_
+    kept = curve[curve["threshold"] >= model.threshold_]
+    point = kept.loc[kept["threshold"].idxmin()] if len(kept) else {"coverage": 0.0, "risk": 0.0}
+    found = {"threshold": model.threshold_, "assigned": point["coverage"], "accuracy of assigned": 1 - point["risk"]}
+    return {name: float(value) for name, value in found.items()}
 
 
 def _folds(cv, y, random_state):

@@ -56,6 +56,8 @@ class Encoder:
             raise _refusal(where, estimator)
         parameters = estimator.get_params(deep=False)
         _check_parameters(estimator)
+        if hasattr(estimator, "_pack_parameters"):
+            parameters = estimator._pack_parameters(parameters)
         fitted = {key: vars(estimator)[key] for key in vars(estimator) if key not in (*parameters, *NOT_SAVED)}
         if hasattr(estimator, "_pack_state"):
             fitted = estimator._pack_state(fitted)

@@ -223,7 +223,8 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
                 f"{_some(names)}, those of the training cells {_some(self.feature_names_in_)}. "
                 f"{self._advice(X, names)}"
             )
-        if informative < self.warn_coverage:
+        # Blocks of one query say it once.
+        if informative < self.warn_coverage and (coverage, informative) != (self.coverage_, self.informative_coverage_):
             missing = np.flatnonzero(~found)
             most = missing[np.argsort(-weights[missing], kind="stable")][:10]
             warnings.warn(
@@ -237,6 +238,9 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
     def _advice(self, X, names):
         """Say what is likely wrong with the names of a query."""
         wanted = _without_version(self.feature_names_in_)
+        if _without_version(names).isin(wanted).mean() > 0.5:
+            raw = " adata.raw may have them: set layer='raw'." if is_anndata(X) and X.raw is not None else ""
+            return f"The names fit, but these are few: a panel, or variable genes alone? Pass all genes.{raw}"
         if is_anndata(X):
             for column in X.var:
                 if _without_version(X.var[column].astype(str)).isin(wanted).mean() > 0.5:
