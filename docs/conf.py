@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import warnings
 
 # One thread in all examples, so that their figures are the same everywhere.
@@ -85,7 +86,11 @@ def link_by_name(app, env, node, contnode):
         return contnode  # other packages: a name, no link
     python = env.domains.python_domain
     name = target.rpartition(".")[2]
-    documented = [full for full in python.objects if full.startswith("sklearn_cells.") and full.endswith(f".{name}")]
+    documented = [
+        full
+        for full, entry in python.objects.items()
+        if full.startswith("sklearn_cells.") and full.endswith(f".{name}") and not entry.aliased
+    ]
     if len(documented) != 1:
         return None
     return python.resolve_xref(env, node["refdoc"], app.builder, "obj", documented[0], node, contnode)
@@ -100,5 +105,11 @@ def _scikit_learn_link(target, contnode):
     return nodes.reference("", "", contnode, internal=False, refuri=url)
 
 
+def escape_trailing_underscores(app, what, name, obj, options, lines):
+    """Keep `n_features_in_` in the shape of a parameter from being read as a link."""
+    lines[:] = [re.sub(r"(?<=\w)_(?=[,)])", r"\\_", line) if "of shape" in line else line for line in lines]
+
+
 def setup(app):
     app.connect("missing-reference", link_by_name)
+    app.connect("autodoc-process-docstring", escape_trailing_underscores)

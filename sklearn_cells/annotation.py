@@ -11,6 +11,8 @@ from sklearn_cells._files import atomic_path
 from sklearn_cells._validation import Interval, validate_params
 from sklearn_cells.pipeline import row_blocks
 
+__all__ = ["annotate", "majority_vote"]
+
 
 @validate_params(
     {

@@ -28,7 +28,7 @@ query = query[:, rng.permutation(query.n_vars)[: int(0.9 * query.n_vars)]].copy(
 query.var_names = ["unknown gene", *query.var_names[1:]]
 
 # %%
-# ``"cross_dataset"`` does without the depth of the cells, which differs from laboratory to laboratory. The reject option
+# ``"cross_dataset"`` does without the depth of cells, which differs from laboratory to laboratory. The reject option
 # holds a quarter of the reference out, calibrates the probabilities on it, and chooses the threshold at which 10 % of
 # the assigned cells are wrong.
 pipeline = make_cell_pipeline("cross_dataset", select__n_features_to_select=500, classify__random_state=0)

@@ -44,7 +44,7 @@ assert np.abs(scores["permutation"]).max() < 0.01
 
 # %%
 # **Depth.** Two types differ in 40 marker genes of 500; half of the counts of the second type are taken away, as if it
-# had been sequenced less. On raw counts every gene now tells the types apart. Scaling each cell to the same depth brings
+# had been sequenced less. On raw counts every gene now tells the types apart. Scaling cells to the same depth brings
 # the markers back; the values are no counts any more, so they need ``bins="auto"``.
 cells = make_cells(2000, 500, n_classes=2, n_markers=20, fold_change=2, mean_count=2, random_state=0)
 markers = cells.var_names[:40]

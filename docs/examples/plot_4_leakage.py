@@ -3,13 +3,13 @@ Leakage: genes that were ranked before the split
 ================================================
 
 Rank the genes on all cells, keep the best, then split into training and test cells: it looks harmless, and the project
-of 2019 did it. But the ranking has seen the labels of the test cells. How much that flatters a model shows best on labels
-that mean nothing, where every accuracy above chance is the leak's.
+of 2019 did it. But the ranking has seen the labels of the test cells. How much that flatters a model shows best on
+labels that mean nothing, where every accuracy above chance is the leak's.
 """
 
 # %%
-# 200 cells of 20,000 genes that say nothing, with the labels of two types given out by lot. With the leak the selector
-# sees all cells; without it the selector is a step of the pipeline, which scikit-learn fits on the training cells alone.
+# 200 cells of 20,000 genes that say nothing, with the labels of two types given out by lot. With the leak, the selector
+# sees all cells; without it, the selector is a step of the pipeline, which scikit-learn fits on training cells alone.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -57,8 +57,8 @@ assert scores[:, 0].mean() > 0.6
 assert abs(scores[:, 1].mean() - 0.5) < 0.07
 
 # %%
-# :func:`~sklearn_cells.make_cell_pipeline` has the selector inside, so that ``cross_val_score`` and ``GridSearchCV`` are
-# right as they are:
+# :func:`~sklearn_cells.make_cell_pipeline` has the selector inside, so that ``cross_val_score`` and ``GridSearchCV``
+# are right as they are:
 pipeline = make_cell_pipeline(select__n_features_to_select=1000, classify__random_state=0)
 accuracy = cross_val_score(pipeline, cells, lots[0], cv=5).mean()
 print(f"make_cell_pipeline: accuracy {accuracy:.2f}")

@@ -2,8 +2,8 @@
 Choosing genes: by false discovery rate, and for a panel
 ========================================================
 
-How many genes say anything at all? And which twenty would you put on a panel? The most divergent genes are a poor answer
-to the second question, because they often say the same.
+How many genes say anything at all? And which twenty would you put on a panel? The most divergent genes are a poor
+answer to the second question, because they often say the same.
 """
 
 # %%
