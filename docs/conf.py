@@ -8,6 +8,8 @@ import warnings
 # One thread in all examples, so that their figures are the same everywhere.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401  (the gallery looks names up)
+
 import sklearn_cells
 from sklearn_cells import KerasCellClassifier  # noqa: F401  (imports TensorFlow, quietly, before an example does)
 
@@ -53,7 +55,6 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("sklearn_cells",),
-    "reference_url": {"sklearn_cells": None},
     "reset_modules": ("matplotlib", warnings_are_errors),
     "abort_on_example_error": True,
     "download_all_examples": False,
