@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation: python -m pip install ".[docs]" && sphinx-build -W docs docs/_build"""
 
+import contextlib
 import importlib
 import os
 import re
@@ -42,11 +43,17 @@ myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]  # the gallery's functions are not pickled
 
 
-def warnings_are_errors(gallery_conf, name):
-    """Let an example fail that warns."""
-    warnings.simplefilter("error")
-    # TensorFlow with NumPy 2, whenever Keras reads a weight:
-    warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
+example_warnings = contextlib.ExitStack()
+
+
+def warnings_are_errors(gallery_conf, name, when):
+    """Let an example fail that warns, and give Sphinx its own filters back."""
+    if when == "before":
+        example_warnings.enter_context(warnings.catch_warnings(action="error"))
+        # TensorFlow with NumPy 2, whenever Keras reads a weight:
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
+    else:
+        example_warnings.close()
 
 
 sphinx_gallery_conf = {
@@ -56,6 +63,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("sklearn_cells",),
     "reset_modules": ("matplotlib", warnings_are_errors),
+    "reset_modules_order": "both",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,
