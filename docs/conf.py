@@ -29,6 +29,8 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "examples"]
 nitpicky = True
+default_role = "literal"
+toc_object_entries_show_parents = "hide"
 
 # API: methods as the package defines them. Those that scikit-learn makes are described there.
 autodoc_default_options = {
@@ -72,18 +74,17 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn_cells"
-html_static_path = ["_static"]
-html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
+    "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"guide": [], "benchmarks": [], "coming_from": [], "project_2019": []}
+html_sidebars = {"guide": [], "benchmarks": [], "coming_from": [], "peers": [], "project_2019": []}
 
 
 def link_by_name(app, env, node, contnode):
