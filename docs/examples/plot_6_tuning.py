@@ -47,7 +47,7 @@ print(by_halving.best_params_)
 assert by_halving.n_candidates_ == [8, 4, 2]
 
 # %%
-# Each line is a candidate. The worst starts learn too slowly and go first.
+# Each line is a candidate. Those that learn too slowly go first.
 results = pd.DataFrame(by_halving.cv_results_)
 results["candidate"] = results["params"].astype(str).str.replace(r"'classify__epochs': \d+,? ?", "", regex=True)
 figure, axes = plt.subplots(layout="constrained")
