@@ -46,9 +46,9 @@ assert left_out["represented_by"].isin(table["gene"][:20]).all()
 left_out[["gene", "divergence", "marks", "represented_by"]]
 
 # %%
-# A panel of 15 genes without repeats tells the types apart better than the 15 most divergent genes; from 30 genes on the
-# difference is gone here. Genes are chosen inside each fold, and macro-F1 weighs all types alike; those of fewer than 30
-# cells are left out.
+# A panel of 15 genes without repeats tells the types apart better than the 15 most divergent genes; from 30 genes on
+# the difference is gone here. Genes are chosen inside each fold, and macro-F1 weighs all types alike; those of fewer
+# than 30 cells are left out.
 frequent = types.isin(types.value_counts().loc[lambda n_cells: n_cells >= 30].index)
 n_genes, folds = [15, 20, 30, 50], StratifiedKFold(5, shuffle=True, random_state=0)
 curves = {}
