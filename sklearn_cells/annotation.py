@@ -14,6 +14,8 @@ from sklearn_cells._files import atomic_path
 from sklearn_cells._validation import Interval, validate_params
 from sklearn_cells.pipeline import row_blocks
 
+__all__ = ["annotate", "majority_vote"]
+
 # The columns of obs that an annotation has.
 ANNOTATION = ["predicted_label", "confidence", "majority_label", "majority_share"]
 

@@ -10,6 +10,8 @@ from sklearn.utils import check_random_state
 
 from sklearn_cells._validation import Interval, validate_params
 
+__all__ = ["load_pbmc68k", "make_cells"]
+
 # Counts that are dense at one time: 80 MB.
 BLOCK_SIZE = 10_000_000
 

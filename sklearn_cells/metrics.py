@@ -59,7 +59,7 @@ def expected_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     Notes
     -----
     With the cells of bin b, of which a share acc(b) is predicted right and whose greatest
-    probability is conf(b) in the mean, it is sum_b n_b / n |acc(b) - conf(b)| [1]_. A bin takes its
+    probability is conf(b) in the mean, it is sum_b n_b / n abs(acc(b) - conf(b)) [1]_. A bin takes its
     lower edge, the last one both. Bins without cells count nothing. Few cells give a greater error
     by chance.
 

@@ -12,6 +12,8 @@ from sklearn_cells._validation import StrOptions, validate_params
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
 
+__all__ = ["CellPipeline", "make_cell_pipeline"]
+
 # Values of cells that are predicted at one time, zeros included: 128 MB of float32 if they were dense.
 BLOCK_SIZE = 2**25
 

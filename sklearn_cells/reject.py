@@ -30,6 +30,8 @@ from sklearn_cells._validation import (
 )
 from sklearn_cells.metrics import expected_calibration_error, macro_f1, risk_coverage_curve
 
+__all__ = ["RejectOptionClassifier"]
+
 # Added to probabilities before the log, as scikit-learn does.
 SMALLEST_PROBABILITY = 1e-12
 

@@ -1,0 +1,69 @@
+"""
+Tuning a network of two hidden layers
+=====================================
+
+Every setting of every step is a parameter of the pipeline, so scikit-learn's searches reach them all. A grid tries all
+combinations; successive halving gives many candidates a few epochs and only the better ones more.
+"""
+
+# %%
+# Both searches see the training cells alone. ``refit=True``, the default, trains the best candidate on all of them.
+import matplotlib.pyplot as plt
+import pandas as pd
+from scipy.stats import loguniform
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV, HalvingRandomSearchCV, StratifiedKFold, train_test_split
+
+from sklearn_cells import make_cell_pipeline
+from sklearn_cells.datasets import load_pbmc68k
+
+cells = load_pbmc68k()
+train, test, types_train, types_test = train_test_split(
+    cells, cells.obs["cell_type"], stratify=cells.obs["cell_type"], random_state=0
+)
+pipeline = make_cell_pipeline(select__n_features_to_select=300, classify__epochs=10, classify__random_state=0)
+folds = StratifiedKFold(2, shuffle=True, random_state=0)
+grid = {
+    "classify__hidden_layer_sizes": [(128,), (128, 32), (256, 128)],
+    "classify__kernel_l2": [0.0005, 0.005],
+}
+by_grid = GridSearchCV(pipeline, grid, cv=folds).fit(train, types_train)
+results = pd.DataFrame(by_grid.cv_results_)
+results[["param_classify__hidden_layer_sizes", "param_classify__kernel_l2", "mean_test_score", "std_test_score"]]
+
+# %%
+# Epochs are what successive halving gives away: a fit of few epochs is a whole one, because the learning rate falls to
+# zero by its end. Eight candidates get 3 epochs, the better half 6, the better half of those 12.
+distributions = {
+    "classify__hidden_layer_sizes": [(64, 32), (128, 32), (128, 64), (256, 64)],
+    "classify__kernel_l2": loguniform(1e-4, 1e-1),
+    "classify__learning_rate": loguniform(3e-4, 1e-2),
+}
+by_halving = HalvingRandomSearchCV(
+    pipeline, distributions, n_candidates=8, factor=2, resource="classify__epochs", min_resources=3, max_resources=12,
+    cv=folds, random_state=0,
+).fit(train, types_train)  # fmt: skip
+print(by_halving.best_params_)
+assert by_halving.n_candidates_ == [8, 4, 2]
+
+# %%
+# Each line is a candidate. Those that learn too slowly go first.
+results = pd.DataFrame(by_halving.cv_results_)
+results["candidate"] = results["params"].astype(str).str.replace(r"'classify__epochs': \d+,? ?", "", regex=True)
+figure, axes = plt.subplots(layout="constrained")
+for _, rounds in results.groupby("candidate"):
+    axes.plot(rounds["n_resources"], rounds["mean_test_score"], marker="o")
+axes.set(xticks=by_halving.n_resources_, xlabel="Epochs", ylabel="Accuracy in the inner folds")
+
+# %%
+# Are two layers better than one? On the held-out cells:
+scores = {"grid": by_grid.score(test, types_test), "halving": by_halving.score(test, types_test)}
+scores["the default, one layer"] = pipeline.fit(train, types_train).score(test, types_test)
+print(pd.Series(scores).round(3).to_string())
+assert min(scores.values()) > 0.7
+assert max(scores.values()) - min(scores.values()) < 0.08
+
+# %%
+# Not on these cells. The same was found on 3,874 sorted blood cells with 16 candidates and up to 20 epochs: macro-F1
+# .887 with the best two layers, .890 with the one of the default (:doc:`/benchmarks`). Tune the number of genes and
+# ``kernel_l2`` first. ``n_jobs=2`` pays where a search takes a minute or more.

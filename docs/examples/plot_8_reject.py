@@ -1,0 +1,60 @@
+"""
+Saying "I do not know"
+======================
+
+A classifier names a type for every cell, also for one that lies between two types, and for one whose type it never saw.
+:class:`~sklearn_cells.RejectOptionClassifier` leaves cells unassigned that it is not sure of.
+"""
+
+# %%
+# B cells are taken out of the training cells, so that they are unknown to the model.
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
+
+from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, risk_coverage_curve
+from sklearn_cells.datasets import load_pbmc68k
+
+cells = load_pbmc68k()
+train, test = train_test_split(cells, stratify=cells.obs["cell_type"], random_state=0)
+train = train[train.obs["cell_type"] != "CD19+ B"]
+
+pipeline = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0)
+held_out = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
+model = RejectOptionClassifier(pipeline, target_error=0.1, cv=held_out)
+model.fit(train, train.obs["cell_type"].to_numpy(dtype=str))
+print(f"calibration error {model.calibration_error_['before']:.3f}, then {model.calibration_error_['after']:.3f}")
+
+# %%
+# The curve gives the share of wrong names for each share of cells that is kept. It falls to the left: the cells that
+# the model is sure of are the right ones.
+truth = test.obs["cell_type"].to_numpy(dtype=str)
+known = truth != "CD19+ B"
+probabilities = model.predict_proba(test)
+forced = model.classes_[probabilities.argmax(axis=1)]
+coverage, risk, thresholds = risk_coverage_curve(truth[known], forced[known], probabilities[known].max(axis=1))
+
+figure, axes = plt.subplots(layout="constrained")
+axes.plot(coverage, risk, label="test cells of known types")
+held = model.risk_coverage_
+axes.plot(held["coverage"], held["risk"], linestyle="--", label="held-out training cells")
+axes.axhline(0.1, color="black", linestyle=":", label="target_error")
+axes.set(xlabel="Share of cells that are assigned", ylabel="Share of errors among them", xlim=(0, 1), ylim=(0, None))
+axes.legend()
+
+# %%
+# Of the assigned cells of known types fewer are wrong than of all of them. The target holds in the mean, for cells like
+# the training cells; with a hundred held-out cells the threshold is itself uncertain.
+predicted = model.predict(test)
+assigned = predicted != "Unassigned"
+errors = {"all": np.mean(forced[known] != truth[known])}
+errors["assigned"] = np.mean(predicted[known & assigned] != truth[known & assigned])
+print(pd.Series(errors).round(3).to_string())
+assert errors["assigned"] < errors["all"] - 0.05
+
+# %%
+# Cells of the unknown type are left out more often than the others, but not all of them: some look like a known type.
+shares = pd.Series({"known types": (~assigned[known]).mean(), "unknown type": (~assigned[~known]).mean()})
+print(shares.rename("unassigned").round(3).to_string())
+assert shares["unknown type"] > shares["known types"]
