@@ -5,10 +5,10 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import check_cells
 from sklearn_cells._validation import Interval, StrOptions, check_labels, validate_params
+from sklearn_cells.inspection._models import inner_model
 from sklearn_cells.pipeline import row_blocks
 from sklearn_cells.preprocessing import VarianceStabilizer
 
@@ -19,17 +19,18 @@ from sklearn_cells.preprocessing import VarianceStabilizer
         "X": "no_validation",
         "y": "no_validation",
         "method": [StrOptions({"integrated_gradients", "gradient_x_input"})],
-        "baseline": [StrOptions({"zero", "mean"})],
+        "baseline": [StrOptions({"mean", "zero"})],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
     },
     prefer_skip_nested_validation=True,
 )
-def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseline="zero", n_steps=32, batch_size=256):
+def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseline="mean", n_steps=32, batch_size=256):
     """Say what each gene adds, in the mean cell of a class, to the network's evidence for this class.
 
     The evidence is the logit of the class less the mean of the logits of all classes. The genes with
-    the greatest values are those by which this network knows the class.
+    the greatest values are those by which this network knows the class, by showing more of them or
+    less; :func:`marker_genes` gives the former.
 
     Parameters
     ----------
@@ -47,9 +48,10 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
         Whether the gradient is averaged over the straight line from the baseline to the cell, or
         taken at the cell, which is faster and less exact.
 
-    baseline : {"zero", "mean"}, default="zero"
-        What cells are compared with: a cell that shows no gene, so that genes count which a cell
-        shows, or the mean of the cells in `X`, so that genes count too which it lacks.
+    baseline : {"mean", "zero"}, default="mean"
+        What cells are compared with: the mean of the cells in `X`, so that genes count which the
+        cells of a class show more than others, or less; or a cell that shows no gene, so that all
+        genes count that a cell shows.
 
     n_steps : int, default=32
         At how many points of the line gradients are taken. The error falls with their number.
@@ -74,6 +76,7 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
 
     See Also
     --------
+    marker_genes : The names of the first ones.
     JSDivergenceSelector : `contributions_` says what each class adds to the divergence of a gene,
         whatever the classifier.
     sklearn.inspection.permutation_importance : How much the score of any classifier falls.
@@ -99,12 +102,15 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     --------
     >>> from sklearn_cells import make_cell_pipeline
     >>> from sklearn_cells.datasets import make_cells
-    >>> from sklearn_cells.inspection import gene_attributions
+    >>> from sklearn_cells.inspection import gene_attributions, marker_genes
     >>> cells = make_cells(300, 60, n_classes=3, n_markers=2, random_state=0)
+    >>> types = cells.obs["cell_type"]
     >>> pipeline = make_cell_pipeline(select__n_features_to_select=20, classify__random_state=0)
-    >>> attributions = gene_attributions(pipeline.fit(cells, cells.obs["cell_type"]), cells)
-    >>> sorted(attributions["type 1"].nlargest(2).index)  # the markers of this type
-    ['gene 2', 'gene 3']
+    >>> attributions = gene_attributions(pipeline.fit(cells, types), cells, types)
+    >>> marker_genes(attributions, cells, types, n_genes=2)
+       type 0  type 1  type 2
+    1  gene 0  gene 3  gene 5
+    2  gene 1  gene 2  gene 4
     """
     from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
     from sklearn_cells.neural_network._attributions import sums_by_class
@@ -135,12 +141,7 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
 
 def _parts_of(model, kind):
     """Give the steps before the classifier of a fitted model, a pipeline or None, and the classifier."""
-    check_is_fitted(model)
-    inner = model
-    while not isinstance(inner, (Pipeline, kind)) and (
-        hasattr(inner, "best_estimator_") or hasattr(inner, "estimator_")
-    ):
-        inner = inner.best_estimator_ if hasattr(inner, "best_estimator_") else inner.estimator_
+    inner = inner_model(model)
     steps, classifier = None, inner
     if isinstance(inner, Pipeline):
         steps, classifier = inner[:-1] if len(inner) > 1 else None, inner[-1]

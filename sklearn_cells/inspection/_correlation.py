@@ -9,10 +9,9 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from sklearn_cells._anndata import is_anndata
-from sklearn_cells._cells import check_cells
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells.feature_selection import js_divergence
+from sklearn_cells.inspection._genes import cells_and_names, places_of
 
 
 @validate_params(
@@ -87,12 +86,9 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
     2 -0.41  1.00  0.45
     0 -0.91  0.45  1.00
     """
-    names = X.var_names if is_anndata(X) else getattr(X, "columns", None)
-    X = check_cells(X, counts=True)
-    names = pd.RangeIndex(X.shape[1]) if names is None else pd.Index(names)
-    chosen = _most_divergent(X, y, n_genes) if genes is None else _places(genes, names)
-    columns = (X.tocsr() if sp.issparse(X) else X)[:, chosen]
-    columns = sp.csc_array(columns, dtype=np.float64)
+    X, names = cells_and_names(X)
+    chosen = _most_divergent(X, y, n_genes) if genes is None else places_of(genes, names)
+    columns = sp.csc_array(X[:, chosen], dtype=np.float64)
     if method == "spearman":
         _rank_columns(columns)
     correlation = _pearson(columns)
@@ -105,14 +101,6 @@ def _most_divergent(X, y, n_genes):
     if y is None:
         raise ValueError("neither y nor genes are given: pass the class of each cell, or the genes to correlate.")
     return np.argsort(-js_divergence(X, y, bins="auto"), kind="stable")[:n_genes]
-
-
-def _places(genes, names):
-    places = names.get_indexer(list(genes))
-    if len(places) == 0 or (places < 0).any():
-        missing = [gene for gene, place in zip(genes, places, strict=True) if place < 0]
-        raise ValueError(f"expected genes of X, got {missing[:5]}: the names in X are {list(names[:3])}, ...")
-    return places
 
 
 def _rank_columns(X):
