@@ -188,7 +188,7 @@ class CountDistributionDisplay:
             raise ValueError(
                 f"expected counts of gene {gene!r}, got values that are not whole numbers: pass raw counts."
             )
-        edges = COUNT_EDGES[COUNT_EDGES <= counts.max()]
+        edges = COUNT_EDGES[counts.max() >= COUNT_EDGES]
         bins = np.searchsorted(edges, counts, side="right") - 1
         shares = pd.crosstab(classes[codes], bins, normalize="index")
         shares.columns = [_range_name(edges, i, counts.max()) for i in shares.columns]
@@ -555,4 +555,4 @@ def _range_name(edges, i, highest):
     """Give the name of a bin of counts."""
     first = edges[i]
     last = edges[i + 1] - 1 if i + 1 < len(edges) else int(highest)
-    return str(first) if first == last else f"{first}–{last}"
+    return str(first) if first == last else f"{first} to {last}"
