@@ -109,8 +109,8 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     >>> attributions = gene_attributions(pipeline.fit(cells, types), cells, types)
     >>> marker_genes(attributions, cells, types, n_genes=2)
        type 0  type 1  type 2
-    1  gene 0  gene 3  gene 5
-    2  gene 1  gene 2  gene 4
+    1  gene 1  gene 3  gene 4
+    2  gene 0  gene 2  gene 5
     """
     from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
     from sklearn_cells.neural_network._attributions import sums_by_class

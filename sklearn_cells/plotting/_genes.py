@@ -19,6 +19,7 @@ from sklearn_cells.plotting._style import (
     axes_for,
     finish,
     font_size,
+    name_room,
 )
 
 # Genes whose names are written; more are numbered by rank.
@@ -100,7 +101,7 @@ class GeneRankingDisplay:
             The drawn display.
         """
         n_genes = len(self.table)
-        ax = axes_for(ax, 6, 1 + 0.21 * n_genes)
+        ax = axes_for(ax, 5.5 + name_room(self.table["marks"]), 1 + 0.21 * n_genes)
         places = np.arange(n_genes)
         ax.hlines(places, 0, self.table["divergence"], color=GREY, linewidth=1)
         ax.plot(self.table["divergence"], places, "o", color=BLUE, markersize=5)
@@ -210,7 +211,7 @@ class CountDistributionDisplay:
         import matplotlib as mpl
 
         n_classes, n_bins = self.shares.shape
-        ax = axes_for(ax, 7, 1.4 + 0.24 * n_classes)
+        ax = axes_for(ax, 6.5 + name_room(self.shares.index), 1.4 + 0.24 * n_classes)
         colours = mpl.colormaps[SHARES](np.linspace(0.05, 1, n_bins))
         left = np.zeros(n_classes)
         for name, colour in zip(self.shares, colours, strict=True):
@@ -341,12 +342,12 @@ class ExpressionHeatmapDisplay:
         """
         n_classes, (n_rows, n_genes) = len(self.classes), self.values.shape
         height = n_rows / n_classes
-        ax = axes_for(ax, 9, max(4.5, 1.5 + 0.2 * n_classes))
-        image = ax.imshow(self.values, aspect="auto", cmap=VALUES, interpolation="nearest")
-        ax.hlines(height * np.arange(1, n_classes) - 0.5, -0.5, n_genes - 0.5, color="white", linewidth=0.8)
         names = [str(name) for name in self.classes]
         if self.class_sizes is not None:
             names = [f"{name} ({size})" for name, size in zip(names, self.class_sizes, strict=True)]
+        ax = axes_for(ax, 8.5 + name_room(names), max(4.5, 1.5 + 0.2 * n_classes))
+        image = ax.imshow(self.values, aspect="auto", cmap=VALUES, interpolation="nearest")
+        ax.hlines(height * np.arange(1, n_classes) - 0.5, -0.5, n_genes - 0.5, color="white", linewidth=0.8)
         ax.set_yticks(height * (np.arange(n_classes) + 0.5) - 0.5, names, fontsize=font_size(n_classes))
         ax.tick_params(axis="y", length=0, pad=12)
         bar = ax.inset_axes([-0.018, 0, 0.014, 1])
@@ -357,7 +358,7 @@ class ExpressionHeatmapDisplay:
             ax.set_xticks(np.arange(n_genes), self.genes, rotation=90, fontsize=SMALL)
         else:
             ax.set_xlabel("genes, the most divergent first")
-        ax.figure.colorbar(image, ax=ax, label="log(1 + count)", pad=0.02)
+        ax.figure.colorbar(image, ax=ax, label="log(1 + count)", pad=0.02, aspect=30)
         return finish(self, ax)
 
 

@@ -19,6 +19,7 @@ from sklearn_cells.plotting._style import (
     axes_for,
     finish,
     font_size,
+    name_room,
 )
 
 
@@ -125,9 +126,9 @@ class CellConfusionDisplay:
         n_rows, n_columns = self.confusion.shape
         sizes = self.confusion.sum(axis=1)
         shares = 100 * self.confusion.div(sizes.where(sizes > 0, 1), axis=0).to_numpy()
-        room = 0.09 * max(len(str(name)) for name in self.confusion.columns)
+        room = 0.5 + name_room(self.confusion.columns)
         per_class = np.interp(n_columns, [3, 10, 40], [0.7, 0.48, 0.24])
-        ax = axes_for(ax, n_columns * per_class + room + 1.8, n_rows * per_class + room + 0.8)
+        ax = axes_for(ax, n_columns * per_class + room + 1.5, n_rows * per_class + room + 0.5)
         image = ax.imshow(shares, cmap=SHARES, vmin=0, vmax=100, interpolation="nearest")
         size = font_size(n_columns)
         least = 0.5 if n_columns <= 20 else 5
@@ -255,14 +256,14 @@ class ClassScoresDisplay:
             The drawn display.
         """
         n_classes = len(self.scores)
-        ax = axes_for(ax, 7, 1.3 + 0.24 * n_classes)
+        ax = axes_for(ax, 6 + name_room(self.scores.index), 1.3 + 0.24 * n_classes)
         places = np.arange(n_classes)
         ax.hlines(places, self.scores["precision"], self.scores["recall"], color=GREY, linewidth=1.5, zorder=1)
         ax.scatter(self.scores["precision"], places, color=BLUE, marker="o", s=36, label="precision", clip_on=False)
         ax.scatter(
             self.scores["recall"],
             places,
-            facecolor="white",
+            facecolor="none",
             edgecolor=VERMILION,
             marker="D",
             s=26,
@@ -424,10 +425,11 @@ class RiskCoverageDisplay:
                 ha="right",
                 fontsize=NORMAL - 1,
             )
-        ax.set(xlabel="cells kept (%)", ylabel="errors among them (%)", xlim=(0, 100), ylim=(0, None))
+        ax.set(xlabel="cells kept (%)", ylabel="errors among them (%)", xlim=(0, 100))
+        ax.set_ylim(bottom=0, auto=True)  # room for another curve
         ax.spines[["top", "right"]].set_visible(False)
         if self.name is not None:
-            ax.legend(frameon=False, loc="upper left")
+            ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
         return finish(self, ax)
 
 
@@ -569,7 +571,7 @@ class ReliabilityDisplay:
         ax.set(xlabel="probability of the predicted type", ylabel="share", xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         ax.set_title(f"expected calibration error {self.calibration_error:.3f}", fontsize=NORMAL)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(loc="upper left", frameon=False, fontsize=SMALL + 1)
+        ax.legend(loc="best", frameon=False, fontsize=SMALL + 1)
         return finish(self, ax)
 
 
@@ -662,8 +664,8 @@ class TrainingHistoryDisplay:
         """
         if not self.history.get(self.metric):
             raise ValueError(
-                f"metric={self.metric!r} is not in the history, which has {list(self.history)}: pass one of these, of a "
-                "network that was trained here."
+                f"metric={self.metric!r} is not in the history, which has {list(self.history)}: pass one of these, and "
+                "a network that was trained here."
             )
         ax = axes_for(ax, 5, 3.6)
         epochs = np.arange(1, len(self.history[self.metric]) + 1)

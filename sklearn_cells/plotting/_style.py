@@ -30,6 +30,12 @@ def font_size(n_labels):
     return NORMAL if n_labels <= 12 else 9 if n_labels <= 25 else SMALL
 
 
+def name_room(names):
+    """Give the inches that long names take beyond short ones."""
+    longest = max((len(str(name)) for name in names), default=0)
+    return 0.007 * font_size(len(names)) * max(longest - 10, 0)
+
+
 def finish(display, ax):
     """Set the attributes of a drawn display."""
     display.ax_, display.figure_ = ax, ax.figure
