@@ -2,8 +2,8 @@
 
     python benchmarks/markers.py zheng_sorted.h5ad
 
-Raw counts in X, the sorted population in obs["cell_type"]. Writes markers.csv: the ten first genes of each population by
-the attributions of a network and by the contributions of the selector, of those that the population shows more of.
+Raw counts in X, the sorted population in obs["cell_type"]. Writes markers.csv: the ten first genes of each population
+by the attributions of a network and by the contributions of the selector, of those that the population shows more of.
 """
 
 import time

@@ -107,6 +107,7 @@ class GeneRankingDisplay:
         ax.plot(self.table["divergence"], places, "o", color=BLUE, markersize=5)
         ax.set_yticks(places, self.table["gene"], fontsize=font_size(n_genes))
         ax.set(xlabel="Jensen-Shannon divergence (nats)", xlim=(0, None), ylim=(n_genes - 0.5, -0.5))
+        ax.locator_params(axis="x", nbins=5)
         ax.spines[["top", "right"]].set_visible(False)
         arrows = self.table["direction"].map({"up": "↑", "down": "↓"})
         right = ax.secondary_yaxis("right")

@@ -259,15 +259,15 @@ class ClassScoresDisplay:
         ax = axes_for(ax, 6 + name_room(self.scores.index), 1.3 + 0.24 * n_classes)
         places = np.arange(n_classes)
         ax.hlines(places, self.scores["precision"], self.scores["recall"], color=GREY, linewidth=1.5, zorder=1)
-        ax.scatter(self.scores["precision"], places, color=BLUE, marker="o", s=36, label="precision", clip_on=False)
+        ax.scatter(self.scores["precision"], places, color=BLUE, marker="o", s=20, label="precision", clip_on=False)
         ax.scatter(
             self.scores["recall"],
             places,
             facecolor="none",
             edgecolor=VERMILION,
             marker="D",
-            s=26,
-            linewidth=1.5,
+            s=50,
+            linewidth=1.3,
             label="recall",
             clip_on=False,
         )
