@@ -1,5 +1,7 @@
 """Every display, drawn: what it shows, that its text is inside the figure and does not meet, and what is refused."""
 
+from itertools import pairwise
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -63,24 +65,25 @@ def labels(axis):
 
 
 def assert_legible(display):
-    """No text leaves the figure, and no labels of an axis overlap."""
+    """Nothing that is drawn leaves the figure, and labels of an axis do not meet."""
     figure = display.figure_
     figure.canvas.draw()
-    whole = figure.bbox
-    for text in figure.findobj(mpl.text.Text):
-        if text.get_text() and text.get_visible() and text.get_transform() is not None:
-            box = text.get_window_extent()
-            assert box.x0 > whole.x0 - 1, text
-            assert box.x1 < whole.x1 + 1, text
-            assert box.y0 > whole.y0 - 1, text
-            assert box.y1 < whole.y1 + 1, text
-    heights = [tick.get_window_extent() for tick in display.ax_.yaxis.get_ticklabels() if tick.get_text()]
-    heights = sorted(heights, key=lambda box: box.y0)
-    assert all(upper.y0 > lower.y0 + 0.7 * lower.height for lower, upper in zip(heights, heights[1:], strict=False))
-    widths = [tick for tick in display.ax_.xaxis.get_ticklabels() if tick.get_text()]
-    if widths and widths[0].get_rotation() == 90:
-        boxes = sorted((tick.get_window_extent() for tick in widths), key=lambda box: box.x0)
-        assert all(right.x0 > left.x0 + 0.7 * left.width for left, right in zip(boxes, boxes[1:], strict=False))
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0) > -0.01
+    assert drawn.x1 < width + 0.01
+    assert drawn.y1 < height + 0.01
+    rows = boxes_of(display.ax_.yaxis)
+    assert all(upper.y0 > lower.y0 + 0.7 * lower.height for lower, upper in pairwise(sorted(rows, key=lambda b: b.y0)))
+    if display.ax_.get_xticklabels()[0].get_rotation() in (0, 90):
+        columns = sorted(boxes_of(display.ax_.xaxis), key=lambda b: b.x0)
+        assert all(right.x0 > left.x0 + 0.7 * left.width for left, right in pairwise(columns))
+
+
+def boxes_of(axis):
+    """Give the boxes of the tick labels that are drawn."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [tick.label1.get_window_extent() for tick in ticks]
 
 
 # ---- Genes
