@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells.feature_selection import js_divergence
-from sklearn_cells.inspection._genes import cells_and_names, places_of
+from sklearn_cells.inspection._columns import cells_and_names, places_of
 
 
 @validate_params(

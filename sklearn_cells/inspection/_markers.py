@@ -7,7 +7,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sklearn_cells._validation import Interval, check_labels, validate_params
-from sklearn_cells.inspection._genes import cells_and_names, places_of
+from sklearn_cells.inspection._columns import cells_and_names, places_of
 
 
 @validate_params(

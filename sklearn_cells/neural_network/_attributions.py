@@ -97,13 +97,13 @@ def attributions(
         points = tf.convert_to_tensor((baseline + np.float32(place) * difference).reshape(-1, *model.input_shape[1:]))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(points)
-            logits = centred_logits(model, points)
+            logits = _centred_logits(model, points)
             of_class = tf.gather(logits, outputs, axis=1, batch_dims=1)
         total += tape.gradient(of_class, points).numpy().reshape(cells.shape)
     return difference * (total / np.float32(len(places)))
 
 
-def centred_logits(model: keras.Model, cells: tf.Tensor) -> tf.Tensor:
+def _centred_logits(model: keras.Model, cells: tf.Tensor) -> tf.Tensor:
     """Give the logits of cells, less their mean: all that probabilities tell of logits."""
     logits = _logits(model, cells)
     return logits - tf.reduce_mean(logits, axis=1, keepdims=True)

@@ -6,7 +6,7 @@ import pandas as pd
 from sklearn_cells._validation import check_labels
 from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
 from sklearn_cells.inspection import gene_ablation, gene_correlation
-from sklearn_cells.inspection._genes import cells_and_names, dense_columns, places_of
+from sklearn_cells.inspection._columns import cells_and_names, dense_columns, places_of
 from sklearn_cells.inspection._models import step_of
 from sklearn_cells.plotting._style import (
     BLUE,

@@ -146,7 +146,7 @@ class CellConfusionDisplay:
         names = [f"{name} ({n})" for name, n in sizes.items()]
         ax.set_yticks(np.arange(n_rows), names, fontsize=size)
         ax.set_xticks(np.arange(n_columns), self.confusion.columns.astype(str), fontsize=size)
-        turn_labels(ax, n_columns)
+        _turn_labels(ax, n_columns)
         ax.set(xlabel="predicted type", ylabel="true type (cells)")
         # Lines between the cells, so that the eye finds rows and columns.
         ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
@@ -688,7 +688,7 @@ def _checked_pair(y_true, y_pred):
     return y_true, y_pred
 
 
-def turn_labels(ax, n_labels):
+def _turn_labels(ax, n_labels):
     """Turn the labels below the axes, so that long ones do not meet."""
     for tick in ax.get_xticklabels():
         tick.set(rotation=90) if n_labels > 12 else tick.set(rotation=45, ha="right", rotation_mode="anchor")
