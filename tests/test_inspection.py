@@ -260,11 +260,11 @@ NETWORKS = {
 def test_integrated_gradients_sum_to_the_difference_of_evidence(cells, types, name, baseline):
     X = LogNormalizer().fit_transform(cells)
     classifier = KerasCellClassifier(**NETWORKS[name]).fit(X, types)
-    found = gene_attributions(classifier, X, types, baseline=baseline, n_steps=100)
+    found = gene_attributions(classifier, X, types, baseline=baseline, n_steps=50)
     start = np.zeros((1, X.shape[1])) if baseline == "zero" else np.asarray(X.mean(axis=0)).reshape(1, -1)
     differences = evidence(classifier, X) - evidence(classifier, start)
     for k, label in enumerate(classifier.classes_):
-        assert found[label].sum() == pytest.approx(differences[types == label, k].mean(), abs=0.02)
+        assert found[label].sum() == pytest.approx(differences[types == label, k].mean(), abs=0.03)
     assert differences.max() > 1
 
 

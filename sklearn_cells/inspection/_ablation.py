@@ -1,7 +1,9 @@
 """gene_ablation: what a classifier loses with each block of genes."""
 
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -132,7 +134,7 @@ def gene_ablation(
     >>> ablation.groupby("block")["drop"].mean().round(2).tolist()
     [0.67, 0.0]
     """
-    make = _maker_of(X)
+    names = _names_of(X)
     X = check_cells(X, counts=True)
     X = X.tocsr() if sp.issparse(X) else X
     classes, codes = check_labels(y, X.shape[0])
@@ -141,16 +143,16 @@ def gene_ablation(
     starts = range(0, n_genes, block_size)
     folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y))
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=(len(folds), len(starts)))
-    score = partial(_scores, estimator, check_scoring(estimator, scoring), method=method, retrain=retrain)
+    score = delayed(partial(_scores, estimator, check_scoring(estimator, scoring), method=method, retrain=retrain))
 
     def jobs():
-        for (train, test), fold_seeds in zip(folds, seeds, strict=True):
+        for rows_of_fold, fold_seeds in zip(folds, seeds, strict=True):
+            train = rows_of_fold[0]
             genes, ranks = _most_divergent(X[train], y[train], n_genes)
-            cells = [X[train][:, genes], X[test][:, genes]]
-            made = [partial(make, rows, genes) for rows in (train, test)]
+            parts = [_Cells(X[rows][:, genes], y[rows], names, rows, genes) for rows in rows_of_fold]
             blocks = [(ranks // block_size == i, seed) for i, seed in enumerate(fold_seeds)]
-            for part in [[None], *([block] for block in blocks)] if retrain else [[None, *blocks]]:
-                yield delayed(score)(cells, [y[train], y[test]], made, part)
+            for some in [[None], *([block] for block in blocks)] if retrain else [[None, *blocks]]:
+                yield score(*parts, some)
 
     n_jobs_of_fold = len(starts) + 1 if retrain else 1
     scores = []
@@ -173,17 +175,30 @@ def gene_ablation(
     )
 
 
-def _maker_of(X):
-    """Give a function that makes what `X` is of some of its rows, some of its genes and a matrix of these."""
+@dataclass(frozen=True)
+class _Cells:
+    """The training cells of a fold, or those held out, with the genes that the estimator gets."""
+
+    counts: Any
+    labels: np.ndarray
+    names: tuple | None
+    rows: np.ndarray
+    genes: np.ndarray
+
+    def without(self, block, method):
+        """Give the cells as they came, but with a block of genes taken away; None is no block."""
+        counts = self.counts if block is None else _without(self.counts, *block, method)
+        if self.names is None:
+            return counts
+        make, cell_names, gene_names = self.names
+        return make(counts, cell_names[self.rows], gene_names[self.genes])
+
+
+def _names_of(X):
+    """Give a function that makes what `X` is of a matrix and names, and the names; None for cells without names."""
     if is_anndata(X):
-        return partial(_made, as_anndata, X.obs_names, X.var_names)
-    if isinstance(X, pd.DataFrame):
-        return partial(_made, pd.DataFrame, X.index, X.columns)
-    return partial(_made, None, None, None)
-
-
-def _made(kind, cell_names, gene_names, rows, genes, matrix):
-    return matrix if kind is None else kind(matrix, cell_names[rows], gene_names[genes])
+        return as_anndata, X.obs_names, X.var_names
+    return (pd.DataFrame, X.index, X.columns) if isinstance(X, pd.DataFrame) else None
 
 
 def _most_divergent(X, y, n_genes):
@@ -195,24 +210,18 @@ def _most_divergent(X, y, n_genes):
     return genes, ranks[genes]
 
 
-def _scores(estimator, scorer, cells, labels, made, blocks, *, method, retrain):
-    """Give the score of a fold without each of some blocks; None stands for all genes."""
-    train, test = cells
-    make_train, make_test = made
-    fitted = None if retrain else clone(estimator).fit(make_train(train), labels[0])
-    scores = []
+def _scores(estimator, scorer, train, test, blocks, *, method, retrain):
+    """Give the score of a fold without each of some blocks."""
+    scores, fitted = [], None
     for block in blocks:
-        if retrain:
-            fitted = clone(estimator).fit(make_train(_without(train, block, method)), labels[0])
-        scores.append(scorer(fitted, make_test(_without(test, block, method)), labels[1]))
+        if retrain or fitted is None:
+            fitted = clone(estimator).fit(train.without(block if retrain else None, method), train.labels)
+        scores.append(scorer(fitted, test.without(block, method), test.labels))
     return scores
 
 
-def _without(X, block, method):
-    """Give cells whose genes of a block are zero, or those of other cells."""
-    if block is None:
-        return X
-    in_block, seed = block
+def _without(X, in_block, seed, method):
+    """Give counts whose genes of a block are zero, or those of other cells."""
     rest = _zeroed(X, in_block)
     if method == "zero":
         return rest

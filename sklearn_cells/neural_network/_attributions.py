@@ -58,7 +58,9 @@ def sums_by_class(
     for rows in gen_batches(X.shape[0], batch_size):
         batch = dense_rows(X, rows, (X.shape[1],))
         outputs = classifier._output_order[codes[rows]]
-        np.add.at(sums, codes[rows], attributions(classifier.model_, batch, outputs, baseline, n_steps))
+        of_cells = attributions(classifier.model_, batch, outputs, baseline, n_steps)
+        for code in np.unique(codes[rows]):
+            sums[code] += of_cells[codes[rows] == code].sum(axis=0, dtype=np.float64)
     return sums, np.bincount(codes, minlength=n_classes)
 
 
