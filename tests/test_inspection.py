@@ -1,6 +1,8 @@
 """Ablation, correlation and attributions: by hand, by slow references, and what is refused."""
 
 import re
+import subprocess
+import sys
 
 import anndata as ad
 import keras
@@ -366,6 +368,22 @@ def test_attributions_are_the_same_for_every_container_and_batch(cells, types, f
         found = gene_attributions(fitted, X, types, batch_size=64, n_steps=2)
         pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-5)
     backed.file.close()
+
+
+def test_attributions_take_the_layer_that_the_classifier_takes(cells, types):
+    other = ad.AnnData(np.ones(cells.shape), layers={"counts": cells.X}, var=cells.var)
+    classifier = KerasCellClassifier(**SMALL, layer="counts").fit(other, types)
+    plain = KerasCellClassifier(**SMALL).fit(cells, types)
+    found = gene_attributions(classifier, other, types, n_steps=2)
+    pd.testing.assert_frame_equal(found, gene_attributions(plain, cells, types, n_steps=2))
+
+
+def test_inspection_and_pictures_import_neither_tensorflow_nor_pyplot():
+    code = (
+        "import sys, sklearn_cells.inspection, sklearn_cells.plotting; "
+        "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_without_names_genes_are_numbered(cells, types):

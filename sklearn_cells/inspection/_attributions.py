@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from sklearn_cells._cells import check_cells
 from sklearn_cells._validation import Interval, StrOptions, check_labels, validate_params
 from sklearn_cells.inspection._models import inner_model
 from sklearn_cells.pipeline import row_blocks
@@ -113,7 +112,7 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     2  gene 0  gene 2  gene 5
     """
     from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
-    from sklearn_cells.neural_network._attributions import sums_by_class
+    from sklearn_cells.neural_network._attributions import sum_of_cells, sums_by_class
 
     steps, classifier = _parts_of(model, KerasCellClassifier)
     codes, n_seen = None, 0
@@ -122,7 +121,8 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
         _, codes = check_labels(y, n_cells, classes=classifier.classes_)
     start = np.zeros(classifier.n_features_in_)
     if baseline == "mean":
-        start = _mean_of(_transformed(steps, block) for block in row_blocks(X))
+        totals = [sum_of_cells(classifier, _transformed(steps, block)) for block in row_blocks(X)]
+        start = sum(total for total, _ in totals) / sum(n_cells for _, n_cells in totals)
     n_points = n_steps if method == "integrated_gradients" else None
     sums = np.zeros((len(classifier.classes_), classifier.n_features_in_))
     counts = np.zeros((len(classifier.classes_), 1))
@@ -158,15 +158,6 @@ def _transformed(steps, block):
     if not hasattr(block, "shape"):
         block = np.asarray(block)
     return block if steps is None else steps.transform(block)
-
-
-def _mean_of(blocks):
-    sums, n_cells = 0.0, 0
-    for block in blocks:
-        X = check_cells(block)
-        sums = sums + np.asarray(X.sum(axis=0, dtype=np.float64)).ravel()
-        n_cells += X.shape[0]
-    return sums / n_cells
 
 
 def _genes_of(steps, classifier):

@@ -64,6 +64,29 @@ def sums_by_class(
     return sums, np.bincount(codes, minlength=n_classes)
 
 
+def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64], int]:
+    """Give the sum of cells as a fitted classifier takes them, and their number.
+
+    Parameters
+    ----------
+    classifier : KerasCellClassifier
+        Fitted.
+
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_inputs)
+        What it takes.
+
+    Returns
+    -------
+    total : ndarray of shape (n_inputs,)
+        The sum of each input.
+
+    n_cells : int
+        The number of cells.
+    """
+    X = classifier._check_cells(X, reset=False)
+    return np.ravel(X.sum(axis=0, dtype=np.float64)), X.shape[0]
+
+
 def attributions(
     model: keras.Model, cells: NDArray, outputs: NDArray, baseline: NDArray, n_steps: int | None
 ) -> NDArray[np.float32]:
