@@ -61,7 +61,8 @@ def gene_ablation(
     Parameters
     ----------
     estimator : classifier
-        Such as that of :func:`make_cell_pipeline`. It is cloned.
+        Such as that of :func:`make_cell_pipeline`. It is cloned. Of AnnData it gets names and `X`
+        alone, so that its `layer` must be None and its `gene_names` "var_names".
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
         Counts; of AnnData those in `X`. They are loaded where they are on disk.
