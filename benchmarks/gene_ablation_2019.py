@@ -26,9 +26,10 @@ TITLES = {True: "network trained anew", False: "network trained with all genes"}
 @click.argument("cells", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("assets"), show_default=True)
 @click.option("--preset", default="mlp_2019", show_default=True, help="Of make_cell_pipeline.")
+@click.option("--name", default="ablation", show_default=True, help="Of the files that are written.")
 @click.option("--folds", default=5, show_default=True, help="1 is a single split, with a fifth of the cells held out.")
 @click.option("--jobs", default=1, show_default=True)
-def main(cells, output, preset, folds, jobs):
+def main(cells, output, preset, name, folds, jobs):
     cells = read_cells(cells)
     # The genes are chosen by gene_ablation.
     pipeline = make_cell_pipeline(preset, select="passthrough", classify__random_state=0)
@@ -61,8 +62,8 @@ def main(cells, output, preset, folds, jobs):
         )
     table = pd.concat(parts, ignore_index=True)
     output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(output / "ablation.csv", index=False, float_format="%.5f")
-    figure(table).savefig(output / "ablation.png", dpi=110)
+    table.to_csv(output / f"{name}.csv", index=False, float_format="%.5f")
+    figure(table).savefig(output / f"{name}.png", dpi=110)
 
 
 def figure(table):
