@@ -110,8 +110,8 @@ class CellConfusionDisplay:
     def plot(self, *, ax=None):
         """Draw the shares: a shade for each, and a number for those that matter.
 
-        Up to 20 types numbers are in per cent, none for less than half a per cent; of more types
-        none for less than 5.
+        Numbers are in per cent. They are left out below 0.5, and below 5 where there are more than
+        20 types.
 
         Parameters
         ----------
@@ -131,18 +131,10 @@ class CellConfusionDisplay:
         ax = axes_for(ax, n_columns * per_class + room + 1.5, n_rows * per_class + room + 0.5)
         image = ax.imshow(shares, cmap=SHARES, vmin=0, vmax=100, interpolation="nearest")
         size = font_size(n_columns)
-        least = 0.5 if n_columns <= 20 else 5
+        least, number_size = (0.5, min(size, 9)) if n_columns <= 20 else (5, 6.5)
         for i, j in np.argwhere(shares >= least):
             colour = "white" if shares[i, j] > 55 else "black"
-            ax.text(
-                j,
-                i,
-                f"{shares[i, j]:.0f}",
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=min(size, 9 if n_columns <= 20 else 6.5),
-            )
+            ax.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=number_size)
         names = [f"{name} ({n})" for name, n in sizes.items()]
         ax.set_yticks(np.arange(n_rows), names, fontsize=size)
         ax.set_xticks(np.arange(n_columns), self.confusion.columns.astype(str), fontsize=size)
