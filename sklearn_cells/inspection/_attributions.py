@@ -1,0 +1,172 @@
+"""gene_attributions: what each gene adds to the network's evidence for each class."""
+
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from sklearn_cells._validation import Interval, StrOptions, check_labels, validate_params
+from sklearn_cells.inspection._models import inner_model
+from sklearn_cells.pipeline import row_blocks
+from sklearn_cells.preprocessing import VarianceStabilizer
+
+
+@validate_params(
+    {
+        "model": "no_validation",
+        "X": "no_validation",
+        "y": "no_validation",
+        "method": [StrOptions({"integrated_gradients", "gradient_x_input"})],
+        "baseline": [StrOptions({"mean", "zero"})],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseline="mean", n_steps=32, batch_size=256):
+    """Say what each gene adds, in the mean cell of a class, to the network's evidence for this class.
+
+    The evidence is the logit of the class less the mean of the logits of all classes. The genes with
+    the greatest values are those by which this network knows the class, by showing more of them or
+    less; :func:`marker_genes` gives the former.
+
+    Parameters
+    ----------
+    model : KerasCellClassifier, Pipeline or RejectOptionClassifier
+        Fitted: the classifier itself, a pipeline that ends with one, such as that of
+        :func:`make_cell_pipeline`, or the reject option or a search around one of these.
+
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+        What the model takes. Cells on disk (backed AnnData) are read by blocks.
+
+    y : array-like of shape (n_cells,), default=None
+        The class of each cell. None takes the most probable one.
+
+    method : {"integrated_gradients", "gradient_x_input"}, default="integrated_gradients"
+        Whether the gradient is averaged over the straight line from the baseline to the cell, or
+        taken at the cell, which is faster and less exact.
+
+    baseline : {"mean", "zero"}, default="mean"
+        What cells are compared with: the mean of the cells in `X`, so that genes count which the
+        cells of a class show more than others, or less; or a cell that shows no gene, so that all
+        genes count that a cell shows.
+
+    n_steps : int, default=32
+        At how many points of the line gradients are taken. The error falls with their number.
+
+    batch_size : int, default=256
+        The cells that are taken at the same time.
+
+    Returns
+    -------
+    attributions : DataFrame of shape (n_genes, n_classes)
+        A row for each gene that the network sees, a column for each class, NaN for one without
+        cells. With integrated gradients, a column sums to the mean evidence for the class in its
+        cells, less that of the baseline.
+
+    Raises
+    ------
+    TypeError
+        If the model does not end with a :class:`KerasCellClassifier`.
+
+    ValueError
+        If the model cannot use the cells, or `y` has a class that it does not know.
+
+    See Also
+    --------
+    marker_genes : The names of the first ones.
+    JSDivergenceSelector : `contributions_` says what each class adds to the divergence of a gene,
+        whatever the classifier.
+    sklearn.inspection.permutation_importance : How much the score of any classifier falls.
+
+    Notes
+    -----
+    Integrated gradients [1]_ of an input x_i are (x_i - b_i) times the mean of the derivative of
+    the evidence by x_i along the line from the baseline b to x, here at the midpoints of `n_steps`
+    parts. They add up to the difference of the evidence between x and b. The views that
+    :class:`VarianceStabilizer` gives of a gene are summed.
+
+    A gene that repeats another shares its attributions with it: they say what this network uses,
+    not all that it could use.
+
+    Memory is needed for a block of cells as the pipeline takes them and some dense batches.
+
+    References
+    ----------
+    .. [1] M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep networks", ICML
+       2017, 3319-3328.
+
+    Examples
+    --------
+    >>> from sklearn_cells import make_cell_pipeline
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.inspection import gene_attributions, marker_genes
+    >>> cells = make_cells(300, 60, n_classes=3, n_markers=2, random_state=0)
+    >>> types = cells.obs["cell_type"]
+    >>> pipeline = make_cell_pipeline(select__n_features_to_select=20, classify__random_state=0)
+    >>> attributions = gene_attributions(pipeline.fit(cells, types), cells, types)
+    >>> marker_genes(attributions, cells, types, n_genes=2)
+       type 0  type 1  type 2
+    1  gene 1  gene 3  gene 4
+    2  gene 0  gene 2  gene 5
+    """
+    from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
+    from sklearn_cells.neural_network._attributions import sum_of_cells, sums_by_class
+
+    steps, classifier = _parts_of(model, KerasCellClassifier)
+    codes, n_seen = None, 0
+    if y is not None:
+        n_cells = X.shape[0] if hasattr(X, "shape") else len(X)
+        _, codes = check_labels(y, n_cells, classes=classifier.classes_)
+    start = np.zeros(classifier.n_features_in_)
+    if baseline == "mean":
+        totals = [sum_of_cells(classifier, _transformed(steps, block)) for block in row_blocks(X)]
+        start = sum(total for total, _ in totals) / sum(n_cells for _, n_cells in totals)
+    n_points = n_steps if method == "integrated_gradients" else None
+    sums = np.zeros((len(classifier.classes_), classifier.n_features_in_))
+    counts = np.zeros((len(classifier.classes_), 1))
+    for block in row_blocks(X):
+        block = _transformed(steps, block)
+        of_block = None if codes is None else codes[n_seen : n_seen + block.shape[0]]
+        block_sums, block_counts = sums_by_class(classifier, block, of_block, start, n_points, batch_size)
+        sums += block_sums
+        counts += block_counts[:, np.newaxis]
+        n_seen += block.shape[0]
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    genes, n_views = _genes_of(steps, classifier)
+    by_gene = means.reshape(len(means), n_views, -1).sum(axis=1)
+    return pd.DataFrame(by_gene.T, index=genes, columns=classifier.classes_)
+
+
+def _parts_of(model, kind):
+    """Give the steps before the classifier of a fitted model, a pipeline or None, and the classifier."""
+    inner = inner_model(model)
+    steps, classifier = None, inner
+    if isinstance(inner, Pipeline):
+        steps, classifier = inner[:-1] if len(inner) > 1 else None, inner[-1]
+    if not isinstance(classifier, kind):
+        raise TypeError(
+            f"expected a KerasCellClassifier, or a pipeline that ends with one, got {type(classifier).__name__}: of "
+            "other classifiers, sklearn.inspection.permutation_importance says how much each gene matters."
+        )
+    return steps, classifier
+
+
+def _transformed(steps, block):
+    """Give cells as the classifier takes them."""
+    if not hasattr(block, "shape"):
+        block = np.asarray(block)
+    return block if steps is None else steps.transform(block)
+
+
+def _genes_of(steps, classifier):
+    """Give the gene of each column of one view, and the number of views."""
+    if steps is None:
+        names = getattr(classifier, "feature_names_in_", None)
+        return [f"x{i}" for i in range(classifier.n_features_in_)] if names is None else names, 1
+    names = steps.get_feature_names_out()
+    if not isinstance(steps[-1], VarianceStabilizer):
+        return names, 1
+    views = list(steps[-1].scales_)
+    return [name.removeprefix(f"{views[0]}__") for name in names[: len(names) // len(views)]], len(views)

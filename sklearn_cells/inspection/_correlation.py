@@ -1,0 +1,129 @@
+"""gene_correlation: which genes go together."""
+
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+from scipy.stats import rankdata
+
+from sklearn_cells._validation import Interval, StrOptions, validate_params
+from sklearn_cells.feature_selection import js_divergence
+from sklearn_cells.inspection._columns import cells_and_names, places_of
+
+
+@validate_params(
+    {
+        "X": "no_validation",
+        "y": "no_validation",
+        "genes": ["array-like", None],
+        "n_genes": [Interval(Integral, 1, None, closed="left")],
+        "method": [StrOptions({"pearson", "spearman"})],
+        "cluster": ["boolean"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", cluster=True):
+    """Correlate the values of genes across the cells.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+        Values >= 0, such as counts or log1p of counts; of AnnData those in `X`.
+
+    y : array-like of shape (n_cells,), default=None
+        The class of each cell; needed where no `genes` are given.
+
+    genes : array-like, default=None
+        The genes by name, or by number where `X` has no names. None takes the most divergent.
+
+    n_genes : int, default=50
+        How many of the most divergent to take, where no `genes` are given.
+
+    method : {"pearson", "spearman"}, default="pearson"
+        Whether the values are correlated or their ranks. Pearson's correlation of counts is ruled
+        by the few largest; ranks are the same for counts and log1p of counts.
+
+    cluster : bool, default=True
+        Whether genes that go together stand together, otherwise in the order of divergence or of
+        `genes`.
+
+    Returns
+    -------
+    correlation : DataFrame of shape (n_genes, n_genes)
+        From -1 to 1, with the names of the genes. A gene that is the same in all cells has 0 with
+        all others.
+
+    Raises
+    ------
+    ValueError
+        If a value is negative, a gene is not in `X`, or neither `y` nor `genes` are given.
+
+    See Also
+    --------
+    JSDivergenceSelector : Leaves out genes that repeat others with `redundancy`.
+    GeneCorrelationDisplay : Draws the matrix.
+
+    Notes
+    -----
+    Clusters are those of average linkage of the distance 1 - correlation, its leaves ordered so that
+    neighbours are close [1]_. Sparse cells stay sparse; a copy of the columns of these genes is made.
+
+    References
+    ----------
+    .. [1] Z. Bar-Joseph, D. K. Gifford and T. S. Jaakkola, "Fast optimal leaf ordering for
+       hierarchical clustering", Bioinformatics 17 (2001), S22-S29.
+
+    Examples
+    --------
+    >>> from sklearn_cells.inspection import gene_correlation
+    >>> X = [[0, 5, 0], [1, 5, 4], [2, 4, 0], [3, 2, 4]]
+    >>> gene_correlation(X, genes=[0, 1, 2]).round(2)
+          1     2     0
+    1  1.00 -0.41 -0.91
+    2 -0.41  1.00  0.45
+    0 -0.91  0.45  1.00
+    """
+    X, names = cells_and_names(X)
+    chosen = _most_divergent(X, y, n_genes) if genes is None else places_of(genes, names)
+    columns = sp.csc_array(X[:, chosen], dtype=np.float64)
+    if method == "spearman":
+        _rank_columns(columns)
+    correlation = _pearson(columns)
+    order = _clustered(correlation) if cluster and len(chosen) > 2 else np.arange(len(chosen))
+    labels = names[chosen[order]]
+    return pd.DataFrame(correlation[np.ix_(order, order)], index=labels, columns=labels)
+
+
+def _most_divergent(X, y, n_genes):
+    if y is None:
+        raise ValueError("neither y nor genes are given: pass the class of each cell, or the genes to correlate.")
+    return np.argsort(-js_divergence(X, y, bins="auto"), kind="stable")[:n_genes]
+
+
+def _rank_columns(X):
+    """Replace the values of CSC columns by their ranks, less the rank of a zero, in place."""
+    n_cells = X.shape[0]
+    X.eliminate_zeros()
+    for start, end in zip(X.indptr[:-1], X.indptr[1:], strict=True):
+        n_zeros = n_cells - (end - start)
+        X.data[start:end] = n_zeros + rankdata(X.data[start:end]) - (n_zeros + 1) / 2
+
+
+def _pearson(X):
+    """Give the correlations of CSC columns; 0 with those that do not vary."""
+    means = X.mean(axis=0)
+    covariance = (X.T @ X).toarray() / X.shape[0] - np.outer(means, means)
+    scale = np.sqrt(np.diag(covariance).clip(0))
+    varies = scale > 1e-7 * np.abs(means)  # what is left of rounding is no variance
+    correlation = covariance / np.outer(np.where(varies, scale, 1), np.where(varies, scale, 1))
+    correlation[~varies] = correlation[:, ~varies] = 0
+    np.fill_diagonal(correlation, 1)
+    return correlation.clip(-1, 1)
+
+
+def _clustered(correlation):
+    distances = squareform(1 - correlation, checks=False)
+    return leaves_list(linkage(distances, "average", optimal_ordering=True))

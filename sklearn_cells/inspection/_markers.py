@@ -1,0 +1,87 @@
+"""marker_genes: of the genes that speak for a class, those that it shows more of."""
+
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from sklearn_cells._validation import Interval, check_labels, validate_params
+from sklearn_cells.inspection._columns import cells_and_names, places_of
+
+
+@validate_params(
+    {
+        "evidence": [pd.DataFrame],
+        "X": "no_validation",
+        "y": "no_validation",
+        "n_genes": [Interval(Integral, 1, None, closed="left")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def marker_genes(evidence, X, y, *, n_genes=10):
+    """Give the genes of most evidence for each class, among those that it shows more than the others.
+
+    A gene that a class lacks is evidence for it too, but marks other classes.
+
+    Parameters
+    ----------
+    evidence : DataFrame of shape (n_genes, n_classes)
+        What each gene says for each class: that of :func:`gene_attributions`, or the contributions
+        of a selector, `pd.DataFrame(selector.contributions_, selector.feature_names_in_,
+        selector.classes_)`.
+
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+        Counts, with all genes of the evidence; of AnnData those in `X`.
+
+    y : array-like of shape (n_cells,)
+        The class of each cell.
+
+    n_genes : int, default=10
+        How many genes of each class.
+
+    Returns
+    -------
+    markers : DataFrame of shape (n_genes, n_classes)
+        The names of the genes, the most evidence first. None where a class has fewer genes whose
+        mean count is higher in it than in the mean of the other classes, and whose evidence is
+        above zero.
+
+    Raises
+    ------
+    ValueError
+        If `X` lacks a gene of the evidence, or a class of the cells is not in it.
+
+    See Also
+    --------
+    gene_attributions : Evidence of a network.
+    JSDivergenceSelector : Has the evidence of the divergence as `contributions_`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_cells import JSDivergenceSelector
+    >>> from sklearn_cells.inspection import marker_genes
+    >>> cells = pd.DataFrame([[5, 0, 1], [6, 0, 2], [0, 3, 1], [0, 4, 2]], columns=["CD79A", "CD3E", "ACTB"])
+    >>> selector = JSDivergenceSelector(2).fit(cells, ["B", "B", "T", "T"])
+    >>> evidence = pd.DataFrame(selector.contributions_, selector.feature_names_in_, selector.classes_)
+    >>> marker_genes(evidence, cells, ["B", "B", "T", "T"], n_genes=1)
+           B     T
+    1  CD79A  CD3E
+    """
+    X, names = cells_and_names(X)
+    places = places_of(evidence.index, names)
+    _, codes = check_labels(y, X.shape[0], classes=evidence.columns.to_numpy())
+    n_classes = len(evidence.columns)
+    sizes = np.bincount(codes, minlength=n_classes)
+    of_class = sp.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_classes, len(codes)))
+    means = of_class @ X / np.maximum(sizes, 1)[:, np.newaxis]
+    means = (means.toarray() if sp.issparse(means) else means)[:, places]
+    others = (means.sum(axis=0) - means) / max(np.sum(sizes > 0) - 1, 1)
+    speaks = evidence.where(means.T > others.T)
+    markers = pd.DataFrame(index=pd.RangeIndex(1, n_genes + 1), columns=evidence.columns, dtype=object)
+    for label in evidence:
+        best = speaks[label].nlargest(n_genes)
+        best = best.index[best > 0]
+        markers[label] = [*best, *[None] * (n_genes - len(best))]
+    return markers

@@ -1,0 +1,150 @@
+"""What each input of a network adds to the logit of a class: gradients along a path, in batches."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from sklearn.utils import gen_batches
+
+from sklearn_cells.neural_network._batches import dense_rows
+from sklearn_cells.neural_network._classifier import KerasCellClassifier
+
+
+def sums_by_class(
+    classifier: KerasCellClassifier,
+    X,
+    codes: NDArray | None,
+    baseline: NDArray,
+    n_steps: int | None,
+    batch_size: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum the attributions of cells to the class of each.
+
+    Parameters
+    ----------
+    classifier : KerasCellClassifier
+        Fitted.
+
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_inputs)
+        What it takes.
+
+    codes : ndarray of shape (n_cells,) or None
+        The class of each cell, as an index of `classes_`. None takes the most probable one.
+
+    baseline : ndarray of shape (n_inputs,)
+        As for :func:`attributions`.
+
+    n_steps : int or None
+        As for :func:`attributions`.
+
+    batch_size : int
+        The cells that are dense at one time.
+
+    Returns
+    -------
+    sums : ndarray of shape (n_classes, n_inputs)
+        The sum over the cells of each class.
+
+    counts : ndarray of shape (n_classes,)
+        The number of cells of each class.
+    """
+    if codes is None:
+        codes = classifier.predict_proba(X).argmax(axis=1)
+    X = classifier._check_cells(X, reset=False)
+    n_classes = len(classifier.classes_)
+    sums = np.zeros((n_classes, X.shape[1]))
+    for rows in gen_batches(X.shape[0], batch_size):
+        batch = dense_rows(X, rows, (X.shape[1],))
+        outputs = classifier._output_order[codes[rows]]
+        of_cells = attributions(classifier.model_, batch, outputs, baseline, n_steps)
+        for code in np.unique(codes[rows]):
+            sums[code] += of_cells[codes[rows] == code].sum(axis=0, dtype=np.float64)
+    return sums, np.bincount(codes, minlength=n_classes)
+
+
+def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64], int]:
+    """Give the sum of cells as a fitted classifier takes them, and their number.
+
+    Parameters
+    ----------
+    classifier : KerasCellClassifier
+        Fitted.
+
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_inputs)
+        What it takes.
+
+    Returns
+    -------
+    total : ndarray of shape (n_inputs,)
+        The sum of each input.
+
+    n_cells : int
+        The number of cells.
+    """
+    X = classifier._check_cells(X, reset=False)
+    return np.ravel(X.sum(axis=0, dtype=np.float64)), X.shape[0]
+
+
+def attributions(
+    model: keras.Model, cells: NDArray, outputs: NDArray, baseline: NDArray, n_steps: int | None
+) -> NDArray[np.float32]:
+    """Give what each input of dense cells adds to one logit of each, less the mean of all logits.
+
+    Parameters
+    ----------
+    model : keras.Model
+        It ends in a softmax.
+
+    cells : ndarray of shape (n_cells, n_inputs), dtype float32
+        The inputs, flat.
+
+    outputs : ndarray of shape (n_cells,)
+        The output of the model whose logit is meant, for each cell.
+
+    baseline : ndarray of shape (n_inputs,)
+        Where the path to each cell begins.
+
+    n_steps : int or None
+        At how many points of the path gradients are taken; None takes them at the cell alone.
+
+    Returns
+    -------
+    attributions : ndarray of shape (n_cells, n_inputs)
+        The mean gradient times the distance from the baseline.
+    """
+    baseline = baseline.astype(np.float32)
+    difference = cells - baseline
+    places = [1.0] if n_steps is None else (np.arange(n_steps) + 0.5) / n_steps
+    total = np.zeros_like(cells)
+    for place in places:
+        points = tf.convert_to_tensor((baseline + np.float32(place) * difference).reshape(-1, *model.input_shape[1:]))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(points)
+            logits = _centred_logits(model, points)
+            of_class = tf.gather(logits, outputs, axis=1, batch_dims=1)
+        total += tape.gradient(of_class, points).numpy().reshape(cells.shape)
+    return difference * (total / np.float32(len(places)))
+
+
+def _centred_logits(model: keras.Model, cells: tf.Tensor) -> tf.Tensor:
+    """Give the logits of cells, less their mean: all that probabilities tell of logits."""
+    logits = _logits(model, cells)
+    return logits - tf.reduce_mean(logits, axis=1, keepdims=True)
+
+
+def _logits(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
+    """Give what the last softmax of a layer or model takes; of a model that hides it, the log of probabilities."""
+    if isinstance(layer, keras.Sequential):
+        *others, last = layer.layers
+        for other in others:
+            x = other(x, training=False)
+        return _logits(last, x)
+    if isinstance(layer, keras.layers.Dense) and layer.activation is keras.activations.softmax:
+        logits = tf.matmul(tf.cast(x, layer.compute_dtype), tf.cast(layer.kernel, layer.compute_dtype))
+        logits = logits if layer.bias is None else logits + tf.cast(layer.bias, layer.compute_dtype)
+        return tf.cast(logits, tf.float32)
+    if isinstance(layer, keras.layers.Softmax):
+        return tf.cast(x, tf.float32)
+    return tf.math.log(tf.maximum(tf.cast(layer(x, training=False), tf.float32), np.finfo(np.float32).tiny))

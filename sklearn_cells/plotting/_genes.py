@@ -1,0 +1,560 @@
+"""Pictures of genes: ranking, counts by class, heat map, correlation, ablation."""
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells._validation import check_labels
+from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
+from sklearn_cells.inspection import gene_ablation, gene_correlation
+from sklearn_cells.inspection._columns import cells_and_names, dense_columns, places_of
+from sklearn_cells.inspection._models import step_of
+from sklearn_cells.plotting._style import (
+    BLUE,
+    CLASS_BAR,
+    GREY,
+    NORMAL,
+    SHARES,
+    SMALL,
+    VALUES,
+    axes_for,
+    finish,
+    font_size,
+    name_room,
+)
+
+# Genes whose names are written; more are numbered by rank.
+MAX_NAMES = 60
+
+# Where the bins of counts begin.
+COUNT_EDGES = np.array([0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
+
+
+class GeneRankingDisplay:
+    """The genes that tell the classes apart best, with the class that each marks.
+
+    Parameters
+    ----------
+    table : DataFrame of shape (n_genes, n_columns)
+        The columns `gene`, `divergence`, `marks` and `direction` of
+        :meth:`JSDivergenceSelector.gene_table`, in the order to draw.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    JSDivergenceSelector : Ranks the genes.
+
+    Examples
+    --------
+    >>> from sklearn_cells import JSDivergenceSelector
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.plotting import GeneRankingDisplay
+    >>> cells = make_cells(300, 60, n_classes=3, random_state=0)
+    >>> selector = JSDivergenceSelector(10).fit(cells, cells.obs["cell_type"])
+    >>> display = GeneRankingDisplay.from_estimator(selector, n_genes=5)
+    >>> display.ax_.get_xlabel()
+    'Jensen-Shannon divergence (nats)'
+    """
+
+    def __init__(self, table):
+        self.table = table
+
+    @classmethod
+    def from_estimator(cls, estimator, *, n_genes=30, ax=None):
+        """Draw the ranking of a selector.
+
+        Parameters
+        ----------
+        estimator : JSDivergenceSelector or model that has one
+            Fitted: the selector, or a pipeline with one, or a search or reject option around that.
+
+        n_genes : int, default=30
+            The genes to draw, from the first rank on.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : GeneRankingDisplay
+            The drawn display.
+        """
+        return cls(step_of(estimator, JSDivergenceSelector).gene_table().head(n_genes)).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw the ranking.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : GeneRankingDisplay
+            The drawn display.
+        """
+        n_genes = len(self.table)
+        ax = axes_for(ax, 5.5 + name_room(self.table["marks"]), 1 + 0.21 * n_genes)
+        places = np.arange(n_genes)
+        ax.hlines(places, 0, self.table["divergence"], color=GREY, linewidth=1)
+        ax.plot(self.table["divergence"], places, "o", color=BLUE, markersize=5)
+        ax.set_yticks(places, self.table["gene"], fontsize=font_size(n_genes))
+        ax.set(xlabel="Jensen-Shannon divergence (nats)", xlim=(0, None), ylim=(n_genes - 0.5, -0.5))
+        ax.locator_params(axis="x", nbins=5)
+        ax.spines[["top", "right"]].set_visible(False)
+        arrows = self.table["direction"].map({"up": "↑", "down": "↓"})
+        right = ax.secondary_yaxis("right")
+        right.set_yticks(places, arrows + " " + self.table["marks"].astype(str), fontsize=font_size(n_genes))
+        right.tick_params(length=0)
+        right.spines["right"].set_visible(False)
+        right.set_ylabel("higher (↑) or lower (↓) in")
+        return finish(self, ax)
+
+
+class CountDistributionDisplay:
+    """How often a gene has which count in the cells of each class.
+
+    Parameters
+    ----------
+    shares : DataFrame of shape (n_classes, n_bins)
+        The share of the cells of a class in each bin of counts; rows sum to one.
+
+    gene : str or int, default=None
+        The name of the gene, for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    js_divergence : Says how much these distributions differ.
+
+    Examples
+    --------
+    >>> from sklearn_cells.plotting import CountDistributionDisplay
+    >>> display = CountDistributionDisplay.from_data([[0], [3], [0], [0]], ["B", "B", "T", "T"], gene=0)
+    >>> display.shares
+         0    3
+    B  0.5  0.5
+    T  1.0  0.0
+    """
+
+    def __init__(self, shares, *, gene=None):
+        self.shares = shares
+        self.gene = gene
+
+    @classmethod
+    def from_data(cls, X, y, *, gene, ax=None):
+        """Draw the counts of a gene.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts; of AnnData those in `X`.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell.
+
+        gene : str or int
+            The name of the gene, or its number where `X` has no names.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : CountDistributionDisplay
+            The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If `X` holds no counts, or has no such gene.
+        """
+        X, names = cells_and_names(X)
+        classes, codes = check_labels(y, X.shape[0])
+        counts = dense_columns(X, places_of([gene], names))[:, 0]
+        if not np.array_equal(counts, np.rint(counts)):
+            raise ValueError(
+                f"expected counts of gene {gene!r}, got values that are not whole numbers: pass raw counts."
+            )
+        edges = COUNT_EDGES[counts.max() >= COUNT_EDGES]
+        bins = np.searchsorted(edges, counts, side="right") - 1
+        shares = pd.crosstab(classes[codes], bins, normalize="index")
+        shares.columns = [_range_name(edges, i, counts.max()) for i in shares.columns]
+        return cls(shares.rename_axis(None), gene=gene).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw a bar for each class, dark where counts are high.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : CountDistributionDisplay
+            The drawn display.
+        """
+        import matplotlib as mpl
+
+        n_classes, n_bins = self.shares.shape
+        ax = axes_for(ax, 6.5 + name_room(self.shares.index), 1.4 + 0.24 * n_classes)
+        colours = mpl.colormaps[SHARES](np.linspace(0.05, 1, n_bins))
+        left = np.zeros(n_classes)
+        for name, colour in zip(self.shares, colours, strict=True):
+            share = self.shares[name].to_numpy() * 100
+            ax.barh(np.arange(n_classes), share, left=left, color=colour, label=name, edgecolor="0.3", linewidth=0.4)
+            left += share
+        ax.set_yticks(np.arange(n_classes), self.shares.index.astype(str), fontsize=font_size(n_classes))
+        ax.set(xlabel="cells of the class (%)", xlim=(0, 100), ylim=(n_classes - 0.5, -0.5))
+        ax.tick_params(axis="y", length=0)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.legend(
+            title="count" if self.gene is None else f"count of\n{self.gene}",
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            frameon=False,
+            fontsize=NORMAL - 1,
+        )
+        return finish(self, ax)
+
+
+class ExpressionHeatmapDisplay:
+    """Cells by class against genes by divergence.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_classes * n_rows, n_genes)
+        What is drawn; the rows of a class follow each other, as many for each.
+
+    genes : array-like of shape (n_genes,)
+        The names of the genes.
+
+    classes : array-like of shape (n_classes,)
+        The names of the classes.
+
+    class_sizes : array-like of shape (n_classes,), default=None
+        The number of cells of each class, written beside its name.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    JSDivergenceSelector : Ranks the genes.
+
+    Examples
+    --------
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.plotting import ExpressionHeatmapDisplay
+    >>> cells = make_cells(300, 60, n_classes=3, random_state=0)
+    >>> display = ExpressionHeatmapDisplay.from_data(cells, cells.obs["cell_type"], n_genes=30, n_cells=90)
+    >>> display.values.shape
+    (90, 30)
+    """
+
+    def __init__(self, values, *, genes, classes, class_sizes=None):
+        self.values = values
+        self.genes = genes
+        self.classes = classes
+        self.class_sizes = class_sizes
+
+    @classmethod
+    def from_data(cls, X, y, *, genes=None, n_genes=100, n_cells=600, ax=None):
+        """Draw log1p of the counts of cells.
+
+        Each class gets the same height, whatever its size: cells are taken evenly from all over the
+        class, and those of small classes come more than once.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts; of AnnData those in `X`.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell.
+
+        genes : array-like, default=None
+            The genes by name, or by number where `X` has no names. None takes the most divergent.
+
+        n_genes : int, default=100
+            How many of the most divergent to take.
+
+        n_cells : int, default=600
+            The rows of the picture, about.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : ExpressionHeatmapDisplay
+            The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If a value is negative, or a gene is not in `X`.
+        """
+        X, names = cells_and_names(X)
+        classes, codes = check_labels(y, X.shape[0])
+        if genes is None:
+            places = np.argsort(-js_divergence(X, y, bins="auto"), kind="stable")[:n_genes]
+        else:
+            places = places_of(genes, names)
+        n_rows = max(1, n_cells // len(classes))
+        members = [np.flatnonzero(codes == code) for code in range(len(classes))]
+        rows = np.concatenate([m[np.linspace(0, len(m) - 1, n_rows).round().astype(int)] for m in members])
+        values = np.log1p(dense_columns(X[rows], places))
+        sizes = np.bincount(codes)
+        return cls(values, genes=names[places], classes=classes, class_sizes=sizes).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw the heat map, with a bar of the classes at its left.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : ExpressionHeatmapDisplay
+            The drawn display.
+        """
+        n_classes, (n_rows, n_genes) = len(self.classes), self.values.shape
+        height = n_rows / n_classes
+        names = [str(name) for name in self.classes]
+        if self.class_sizes is not None:
+            names = [f"{name} ({size})" for name, size in zip(names, self.class_sizes, strict=True)]
+        ax = axes_for(ax, 8.5 + name_room(names), max(4.5, 1.5 + 0.2 * n_classes))
+        image = ax.imshow(self.values, aspect="auto", cmap=VALUES, interpolation="nearest")
+        ax.hlines(height * np.arange(1, n_classes) - 0.5, -0.5, n_genes - 0.5, color="white", linewidth=0.8)
+        ax.set_yticks(height * (np.arange(n_classes) + 0.5) - 0.5, names, fontsize=font_size(n_classes))
+        ax.tick_params(axis="y", length=0, pad=12)
+        bar = ax.inset_axes([-0.018, 0, 0.014, 1])
+        bar.barh(np.arange(n_classes), 1, height=1, color=[CLASS_BAR[i % len(CLASS_BAR)] for i in range(n_classes)])
+        bar.set(xlim=(0, 1), ylim=(n_classes - 0.5, -0.5))
+        bar.axis("off")
+        if n_genes <= MAX_NAMES:
+            ax.set_xticks(np.arange(n_genes), self.genes, rotation=90, fontsize=SMALL)
+        else:
+            ax.set_xlabel("genes, the most divergent first")
+        ax.figure.colorbar(image, ax=ax, label="log(1 + count)", pad=0.02, aspect=30)
+        return finish(self, ax)
+
+
+class GeneCorrelationDisplay:
+    """The matrix of correlations of genes.
+
+    Parameters
+    ----------
+    correlation : DataFrame of shape (n_genes, n_genes)
+        As :func:`gene_correlation` gives it.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    gene_correlation : The numbers.
+
+    Examples
+    --------
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.plotting import GeneCorrelationDisplay
+    >>> cells = make_cells(300, 60, n_classes=3, random_state=0)
+    >>> display = GeneCorrelationDisplay.from_data(cells, cells.obs["cell_type"], n_genes=10)
+    >>> display.correlation.shape
+    (10, 10)
+    """
+
+    def __init__(self, correlation):
+        self.correlation = correlation
+
+    @classmethod
+    def from_data(cls, X, y=None, *, genes=None, n_genes=50, method="pearson", cluster=True, ax=None):
+        """Correlate genes and draw that.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            As for :func:`gene_correlation`, and so are the next five.
+
+        y : array-like of shape (n_cells,), default=None
+            The class of each cell.
+
+        genes : array-like, default=None
+            The genes, None for the most divergent.
+
+        n_genes : int, default=50
+            How many of the most divergent.
+
+        method : {"pearson", "spearman"}, default="pearson"
+            What is computed.
+
+        cluster : bool, default=True
+            Whether genes that go together stand together.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : GeneCorrelationDisplay
+            The drawn display.
+        """
+        return cls(gene_correlation(X, y, genes=genes, n_genes=n_genes, method=method, cluster=cluster)).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw the matrix, with names up to 60 genes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : GeneCorrelationDisplay
+            The drawn display.
+        """
+        values, n_genes = self.correlation.to_numpy(), len(self.correlation)
+        side = np.clip(2 + 0.15 * n_genes, 4.5, 11)
+        ax = axes_for(ax, side + 1, side)
+        others = np.abs(values[~np.eye(n_genes, dtype=bool)])
+        # The ones of the diagonal would leave no shades for the others.
+        limit = others.max() if others.size and others.max() > 0 else 1.0
+        image = ax.imshow(values, cmap=VALUES, vmin=-limit, vmax=limit, interpolation="nearest")
+        if n_genes <= MAX_NAMES:
+            ax.set_yticks(np.arange(n_genes), self.correlation.index, fontsize=SMALL)
+            ax.set_xticks(np.arange(n_genes), self.correlation.columns, rotation=90, fontsize=SMALL)
+        else:
+            ax.set(xlabel="genes", ylabel="genes")
+        ax.figure.colorbar(image, ax=ax, label="correlation", extend="max" if limit < 1 else "neither", shrink=0.8)
+        return finish(self, ax)
+
+
+class GeneAblationDisplay:
+    """What the score loses without each block of genes.
+
+    Parameters
+    ----------
+    ablation : DataFrame of shape (n_folds * n_blocks, n_columns)
+        As :func:`gene_ablation` gives it.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    gene_ablation : The numbers.
+
+    Examples
+    --------
+    >>> from sklearn.naive_bayes import MultinomialNB
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.plotting import GeneAblationDisplay
+    >>> cells = make_cells(300, 60, n_classes=3, random_state=0)
+    >>> X, y = cells.X, cells.obs["cell_type"]
+    >>> display = GeneAblationDisplay.from_estimator(MultinomialNB(), X, y, block_size=10, n_genes=60, cv=3)
+    >>> display.ax_.get_xlabel()
+    'rank of the genes taken away'
+    """
+
+    def __init__(self, ablation):
+        self.ablation = ablation
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, ax=None, **params):
+        """Take blocks of genes away and draw what that costs.
+
+        Parameters
+        ----------
+        estimator : classifier
+            As for :func:`gene_ablation`.
+
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        **params : dict
+            Passed to :func:`gene_ablation`.
+
+        Returns
+        -------
+        display : GeneAblationDisplay
+            The drawn display.
+        """
+        return cls(gene_ablation(estimator, X, y, **params)).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw the mean drop of each block, and a dot for each fold.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : GeneAblationDisplay
+            The drawn display.
+        """
+        ax = axes_for(ax, 6, 3.6)
+        ranks = (self.ablation["first_rank"] + self.ablation["last_rank"]) / 2
+        means = self.ablation["drop"].groupby(ranks).mean()
+        ax.axhline(0, color="0.3", linewidth=0.8)
+        if self.ablation["fold"].nunique() > 1:
+            ax.plot(ranks, self.ablation["drop"], "o", color=GREY, markersize=3, label="a fold")
+        ax.plot(means.index, means, "o-", color=BLUE, markersize=5, linewidth=1.5, label="mean")
+        ax.set(
+            xlabel="rank of the genes taken away",
+            ylabel="drop of the score",
+            xlim=(0, self.ablation["last_rank"].max()),
+        )
+        ax.spines[["top", "right"]].set_visible(False)
+        if self.ablation["fold"].nunique() > 1:
+            ax.legend(frameon=False)
+        return finish(self, ax)
+
+
+def _range_name(edges, i, highest):
+    """Give the name of a bin of counts."""
+    first = edges[i]
+    last = edges[i + 1] - 1 if i + 1 < len(edges) else int(highest)
+    return str(first) if first == last else f"{first} to {last}"

@@ -1,0 +1,42 @@
+"""What the pictures share: colours that everybody can tell apart, and axes to draw on."""
+
+# Okabe and Ito, "Color Universal Design" (2008). They differ in lightness too, for print in grey.
+BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
+GREY = "0.6"
+
+# Neighbours differ, so that more classes than colours can have a bar with their names beside it.
+CLASS_BAR = (BLUE, ORANGE, GREEN, VERMILION, SKY)
+
+# One hue from white to dark for shares: white is no share, and grey print keeps the order.
+SHARES = "Blues"
+
+# Sequential, lightness grows evenly.
+VALUES = "cividis"
+
+SMALL, NORMAL = 8, 10
+
+
+def axes_for(ax, width, height):
+    """Give the axes to draw on: those that came, or new ones of a size in inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def font_size(n_labels):
+    """Give a size in points at which so many labels stand side by side."""
+    return NORMAL if n_labels <= 12 else 9 if n_labels <= 25 else SMALL
+
+
+def name_room(names):
+    """Give the inches that long names take beyond short ones."""
+    longest = max((len(str(name)) for name in names), default=0)
+    return 0.007 * font_size(len(names)) * max(longest - 10, 0)
+
+
+def finish(display, ax):
+    """Set the attributes of a drawn display."""
+    display.ax_, display.figure_ = ax, ax.figure
+    return display
