@@ -84,12 +84,10 @@ def main(n_cells, n_genes, celltypist_python, n_celltypist_cells, folder):
 def write_repeated(block, n_cells, path):
     """Write the cells of a block again and again."""
     times = -(-n_cells // block.n_obs)
-    obs = block.obs.iloc[[]].copy()
-    empty = ad.AnnData(block.X[:0], obs=obs, var=block.var)
-    empty.write_h5ad(path)
+    block.write_h5ad(path)  # not an empty one, which would make HDF5 cut the file into chunks of some values
     with h5py.File(path, "r+") as file:
         matrix = ad.io.sparse_dataset(file["X"])
-        for _ in range(times):
+        for _ in range(times - 1):
             matrix.append(block.X)
         obs = block.obs.iloc[list(range(block.n_obs)) * times].set_axis(range(block.n_obs * times)).rename(index=str)
         ad.io.write_elem(file, "obs", obs)
