@@ -44,7 +44,7 @@ def heading(text):
 def table(frame, *, text=False):
     """Give a table that scrolls where it is too wide, of numbers to the right or of text to the left."""
     with pd.option_context("display.max_colwidth", None):
-        rows = frame.to_html(border=0, escape=True, na_rep="–", classes="text" if text else None)
+        rows = frame.to_html(border=0, escape=True, na_rep="-", classes="text" if text else None)
     return f'<div class="scroll" tabindex="0">{rows}</div>'
 
 

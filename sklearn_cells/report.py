@@ -242,8 +242,8 @@ def _predict(model, cells, y, chosen, verbose):
 
 def _introduction(found, cells):
     text = (
-        f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {cells.shape[1]:,} genes. What is said of the "
-        "model comes from these cells: if it was trained on them or on cells of the same sample, new cells will do worse."
+        f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {cells.shape[1]:,} genes. What is said of "
+        "the model comes from these cells: if it was trained on them, it does worse on new ones."
     )
     unknown = np.setdiff1d(found.true, found.probabilities.columns)
     body = html.paragraph(text)
@@ -282,33 +282,39 @@ def _coverage(model, cells):
 
 
 def _scores_section(found, seed):
-    types = np.unique(found.true)
-    rows = {"all cells": _with_interval(*_bootstrap(found.true, found.best, seed))}
-    note = "Macro-F1 is the mean of the F1 of the types that occur in the cells."
-    if not found.is_assigned.all():
-        rows = {"all cells, as if none were unassigned": rows["all cells"]}
-        rows["all cells, unassigned are errors"] = _with_interval(*_bootstrap(found.true, found.named, seed))
-        kept = found.is_assigned
+    kept = found.is_assigned
+    note = "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals."
+    rows = {"all cells": _overall(found.true, found.named, seed)}
+    if not kept.all():
+        rows = {
+            "all cells, unassigned are errors": rows["all cells"],
+            "all cells, as if none were unassigned": _overall(found.true, found.best, seed),
+        }
         if kept.any():
-            rows[f"the {kept.mean():.1%} assigned"] = _with_interval(
-                *_bootstrap(found.true[kept], found.named[kept], seed)
-            )
-        note += " The scores of the types are of all cells; the unassigned are missed in the recall."
+            rows[f"the {kept.mean():.1%} assigned"] = _overall(found.true[kept], found.named[kept], seed)
+        note += " In the scores of each type, an unassigned cell is one that was missed."
     overall = pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T
-    precision, recall, f1, n_cells = precision_recall_fscore_support(
+    return html.paragraph(note) + html.table(overall) + html.table(_scores_by_type(found, seed))
+
+
+def _overall(true, named, seed):
+    scores, intervals = _bootstrap(true, named, seed)
+    return _with_interval(scores[:2], intervals[:, :2])
+
+
+def _scores_by_type(found, seed):
+    types = np.unique(found.true)
+    precision, recall, _, n_cells = precision_recall_fscore_support(
         found.true, found.named, labels=types, zero_division=0
     )
-    intervals = _bootstrap(found.true, found.named, seed)[1][:, 2:]
-    by_type = pd.DataFrame(
-        {
-            "cells": [f"{n:,}" for n in n_cells],
-            "precision": [f"{value:.3f}" for value in precision],
-            "recall": [f"{value:.3f}" for value in recall],
-            "F1 (95 % interval)": _with_interval(f1, intervals),
-        },
-        index=types,
-    )
-    return html.paragraph(f"{note} In brackets are 95 % intervals.") + html.table(overall) + html.table(by_type)
+    scores, intervals = _bootstrap(found.true, found.named, seed)
+    columns = {
+        "cells": [f"{n:,}" for n in n_cells],
+        "precision": [f"{value:.3f}" for value in precision],
+        "recall": [f"{value:.3f}" for value in recall],
+        "F1": _with_interval(scores[2:], intervals[:, 2:]),
+    }
+    return pd.DataFrame(columns, index=types)
 
 
 def _bootstrap(true, named, seed):
@@ -342,7 +348,7 @@ def _scores_of(counts, rows, columns, places):
 
 
 def _with_interval(values, intervals):
-    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(values, *intervals, strict=False)]
+    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(values, *intervals, strict=True)]
 
 
 def _comparison_section(model, cells, true, cv, seed, verbose):
@@ -350,9 +356,9 @@ def _comparison_section(model, cells, true, cv, seed, verbose):
     types, counts = np.unique(true, return_counts=True)
     rare = types[counts < cv] if isinstance(cv, Integral) else types[:0]
     intro = (
-        "Cross-validated on these cells: each classifier is trained anew on some folds and scored on another, the same "
-        "for all, so that these scores are not those of the given model. All cells are named. In brackets are the lowest "
-        "and the highest of the folds."
+        "Cross-validated scores on these cells: each classifier is trained anew on all folds but one and scored on "
+        "that one, on the same folds for all. These are not scores of the given model, which are above. All cells are "
+        "named. In brackets are the lowest and the highest of the folds."
     )
     if len(rare):
         intro += f" Types with fewer cells than folds are left out: {', '.join(rare)}."
@@ -471,8 +477,8 @@ def _unassigned_section(model, found):
         }
     )
     body = html.paragraph(
-        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned: their most probable "
-        f"type has a probability below {threshold:.3g}."
+        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned: their most "
+        f"probable type has a probability below {threshold:.3g}."
     )
     confidence = found.probabilities.max(axis=1).to_numpy()
     return (
