@@ -1,4 +1,4 @@
-"""write_html: one self-contained page about a model on cells whose types are known."""
+"""One self-contained page about a model on cells whose types are known: write_html."""
 
 import warnings
 from copy import copy
@@ -56,7 +56,7 @@ class _Predictions(NamedTuple):
 
     @property
     def types(self):
-        """All types, those that the model does not know too."""
+        # Those that the model does not know too.
         return np.union1d(self.true, self.probabilities.columns.to_numpy(dtype=str))
 
 

@@ -1,4 +1,4 @@
-"""The page about a model: its numbers against scikit-learn's, what it names, that it loads nothing and is safe to open."""
+"""The page about a model: numbers against those of scikit-learn, what it names, that it is safe to open."""
 
 import base64
 import re
