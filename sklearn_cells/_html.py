@@ -20,10 +20,13 @@ a { color: #005a8f; }
 .scroll img { display: block; height: auto; max-width: max(100%, 40rem); }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ddd; padding: 0.25rem 0.7rem; text-align: right; vertical-align: top; }
-th:first-child, table.text th, table.text td { text-align: left; }
+td, thead th { white-space: nowrap; }
 thead th { border-bottom: 2px solid #888; }
-tbody th { font-weight: normal; min-width: 6rem; }
-table.text td { min-width: 10rem; }
+tbody th { font-weight: normal; position: sticky; left: 0; background: #fff; min-width: 6rem; }
+th:first-child { padding-left: 0; }
+th:first-child, table.text th, table.text td { text-align: left; }
+table.text td { white-space: normal; overflow-wrap: anywhere; min-width: 10rem; }
+@media (max-width: 40rem) { tbody th { max-width: 8rem; overflow-wrap: anywhere; } }
 @media print { section { break-inside: avoid; } .scroll img { max-width: 100%; } }
 """
 

@@ -26,7 +26,7 @@ from sklearn_cells.annotation import annotate
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.inspection import marker_genes
 from sklearn_cells.inspection._models import inner_model, step_of
-from sklearn_cells.metrics import expected_calibration_error, macro_f1
+from sklearn_cells.metrics import macro_f1
 from sklearn_cells.persistence._card import card_lines
 from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer
@@ -283,7 +283,10 @@ def _coverage(model, cells):
 
 def _scores_section(found, seed):
     kept = found.is_assigned
-    note = "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals."
+    note = (
+        "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals, which are "
+        "too narrow for types of few cells."
+    )
     rows = {"all cells": _overall(found.true, found.named, seed)}
     if not kept.all():
         rows = {
@@ -448,12 +451,11 @@ def _calibration_section(found):
     unknown = np.setdiff1d(found.true, found.probabilities.columns)
     probabilities = np.hstack([found.probabilities.to_numpy(), np.zeros((len(found.true), len(unknown)))])
     labels = np.concatenate([found.probabilities.columns.to_numpy(dtype=str), unknown])
-    error = expected_calibration_error(found.true, probabilities, labels=labels)
-    body = html.paragraph(
-        f"The probability of the most probable type is {error:.3f} off in the mean from how often it is right "
-        "(expected calibration error). Dots below the line: the model is surer than it is right."
+    text = (
+        "How often the most probable type is right, unassigned cells too. Below the line, the model is surer than it is "
+        "right. The expected calibration error is the mean distance from the line."
     )
-    return body + html.picture(
+    return html.paragraph(text) + html.picture(
         lambda: ReliabilityDisplay.from_predictions(found.true, probabilities, labels=labels),
         "Accuracy against confidence",
     )
