@@ -17,8 +17,9 @@ p { max-width: 46rem; overflow-wrap: anywhere; }
 nav a { display: inline-block; margin-right: 1rem; padding: 0.2rem 0; }
 a { color: #005a8f; }
 .scroll { overflow-x: auto; margin: 0.8rem 0; }
-.scroll img { display: block; height: auto; max-width: max(100%, 40rem); }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+.scroll img { display: block; height: auto; max-width: 100%; }
+.scroll img.wide { max-width: max(100%, 40rem); }
+table { border-collapse: separate; border-spacing: 0; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ddd; padding: 0.25rem 0.7rem; text-align: right; vertical-align: top; }
 td, thead th { white-space: nowrap; }
 thead th { border-bottom: 2px solid #888; }
@@ -27,11 +28,15 @@ th:first-child { padding-left: 0; }
 th:first-child, table.text th, table.text td { text-align: left; }
 table.text td { white-space: normal; overflow-wrap: anywhere; min-width: 10rem; }
 @media (max-width: 40rem) { tbody th { max-width: 8rem; overflow-wrap: anywhere; } }
-@media print { section { break-inside: avoid; } .scroll img { max-width: 100%; } }
+@media print { .scroll img.wide { max-width: 100%; } }
 """
 
 # No picture, style or script from elsewhere is loaded, whatever a name in the page may say.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+# Pixels; wider ones scroll on a phone, so that their text stays legible.
+SMALL_PICTURE = 520
 
 
 def paragraph(text):
@@ -64,7 +69,8 @@ def picture(draw, alt):
         plt.close(figure)
     width = round(96 * figure.get_size_inches()[0])
     data = base64.b64encode(svg.getvalue()).decode("ascii")
-    image = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" width="{width}">'
+    kind = ' class="wide"' if width > SMALL_PICTURE else ""
+    image = f'<img{kind} src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" width="{width}">'
     return f'<div class="scroll" tabindex="0">{image}</div>'
 
 

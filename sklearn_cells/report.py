@@ -284,8 +284,8 @@ def _coverage(model, cells):
 def _scores_section(found, seed):
     kept = found.is_assigned
     note = (
-        "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals, which are "
-        "too narrow for types of few cells."
+        "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals, which "
+        "are too narrow for types of few cells."
     )
     rows = {"all cells": _overall(found.true, found.named, seed)}
     if not kept.all():
@@ -452,8 +452,8 @@ def _calibration_section(found):
     probabilities = np.hstack([found.probabilities.to_numpy(), np.zeros((len(found.true), len(unknown)))])
     labels = np.concatenate([found.probabilities.columns.to_numpy(dtype=str), unknown])
     text = (
-        "How often the most probable type is right, unassigned cells too. Below the line, the model is surer than it is "
-        "right. The expected calibration error is the mean distance from the line."
+        "How often the most probable type is right, unassigned cells too. Below the line, the model is surer than it "
+        "is right. The expected calibration error is the mean distance from the line."
     )
     return html.paragraph(text) + html.picture(
         lambda: ReliabilityDisplay.from_predictions(found.true, probabilities, labels=labels),
