@@ -27,7 +27,7 @@ tbody th { font-weight: normal; position: sticky; left: 0; background: #fff; min
 th:first-child { padding-left: 0; }
 th:first-child, table.text th, table.text td { text-align: left; }
 table.text td { white-space: normal; overflow-wrap: anywhere; min-width: 10rem; }
-@media (max-width: 40rem) { tbody th { max-width: 8rem; overflow-wrap: anywhere; } }
+@media (max-width: 40rem) { tbody th { max-width: 9rem; overflow-wrap: anywhere; } }
 @media print { .scroll img.wide { max-width: 100%; } }
 """
 
@@ -52,7 +52,7 @@ def heading(text):
 def table(frame, *, text=False):
     """Give a table that scrolls where it is too wide, of numbers to the right or of text to the left."""
     with pd.option_context("display.max_colwidth", None):
-        rows = frame.to_html(border=0, escape=True, na_rep="-", classes="text" if text else None)
+        rows = frame.to_html(border=0, escape=True, classes="text" if text else None)
     return f'<div class="scroll" tabindex="0">{rows}</div>'
 
 

@@ -19,7 +19,8 @@ from sklearn.svm import LinearSVC
 from sklearn.utils import check_random_state
 
 from sklearn_cells import _html as html
-from sklearn_cells._anndata import is_anndata, rows_of, with_matrix
+from sklearn_cells._anndata import is_anndata, matrix_of, rows_of, with_matrix
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._files import atomic_path
 from sklearn_cells._validation import check_labels, take_rows, validate_params
 from sklearn_cells.annotation import annotate
@@ -30,6 +31,7 @@ from sklearn_cells.metrics import macro_f1
 from sklearn_cells.persistence._card import card_lines
 from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer
+from sklearn_cells.reject import RejectOptionClassifier
 
 __all__ = ["write_html"]
 
@@ -183,23 +185,23 @@ def write_html(
     True
     """
     with atomic_path(path, overwrite=overwrite) as temporary:
-        text = _page(model, X, y, layer, gene_names, cv if peers else None, title, random_state, verbose)
-        temporary.write_text(text, encoding="utf-8")
+        text = _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose)
+        temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _page(model, X, y, layer, gene_names, cv, title, random_state, verbose):
+def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose):
+    check_same_order(X, y)
     cells, chosen = _cells_of(model, X, layer, gene_names)
     found = _predict(model, cells, y, chosen, verbose)
     card = getattr(model, "card_", None)
-    rng = check_random_state(random_state)
-    seeds = rng.randint(2**31 - 1, size=2)
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=2)
     name = card_lines(card)[0][0] if card else type(inner_model(model)).__name__
     aligned, coverage = _coverage(model, cells)
     sections = {
         "Model card": _card_section(card) if card else "",
         "Genes": coverage,
         "Scores": _scores_section(found, seeds[0]),
-        "Comparison": "" if cv is None else _comparison_section(model, cells, found.true, cv, seeds[1], verbose),
+        "Comparison": _comparison_section(model, cells, found.true, cv, seeds[1], verbose) if peers else "",
         "Confusion": _confusion_section(found, cells),
         "Calibration": _calibration_section(found),
         "Unassigned cells": _unassigned_section(model, found),
@@ -253,6 +255,9 @@ def _introduction(found, cells):
             f"The model does not know {len(unknown)} of the types, and their {n_cells:,} cells count as errors: "
             f"{', '.join(unknown)}."
         )
+    absent = np.setdiff1d(found.types, found.true)
+    if len(absent):
+        body += html.paragraph(f"No cell is of these types, which the model knows too: {', '.join(absent)}.")
     return body
 
 
@@ -356,6 +361,7 @@ def _with_interval(values, intervals):
 
 def _comparison_section(model, cells, true, cv, seed, verbose):
     """Cross-validate a new copy of the model and its peers on the same folds of these cells."""
+    cv = 5 if cv is None else cv
     types, counts = np.unique(true, return_counts=True)
     rare = types[counts < cv] if isinstance(cv, Integral) else types[:0]
     intro = (
@@ -381,7 +387,9 @@ def _comparison_section(model, cells, true, cv, seed, verbose):
 
 def _untrained(model):
     """Give a new copy of what names the cells, without reject option or search, for AnnData as it is here."""
-    copied = clone(inner_model(model))
+    while hasattr(model, "best_estimator_") or isinstance(model, RejectOptionClassifier):
+        model = model.best_estimator_ if hasattr(model, "best_estimator_") else model.estimator_
+    copied = clone(model)
     here = {"layer": None, "gene_names": "var_names"}
     found = {name: here[name.rpartition("__")[2]] for name in copied.get_params() if name.rpartition("__")[2] in here}
     return copied.set_params(**found)
@@ -421,6 +429,7 @@ def _confusion_section(found, cells):
             f"{np.sum((found.true == true) & (found.named == named)):,} of {np.sum(found.true == true):,} cells of "
             f"{true} are named {named}"
             for true, named in ((first, second), (second, first))
+            if true in found.true
         ]
         body += html.heading(f"{first} and {second}") + html.paragraph(f"{'; '.join(wrong)}.")
         body += _telling_genes(found.true, cells, [first, second])
@@ -439,7 +448,7 @@ def _confused_pairs(found):
 def _telling_genes(true, cells, pair):
     few = [label for label in pair if np.sum(true == label) < LEAST_CELLS]
     if few:
-        return html.paragraph(f"Fewer than {LEAST_CELLS} of the cells are {' or '.join(few)}: no genes are named.")
+        return html.paragraph(f"No genes are named, for fewer than {LEAST_CELLS} of the cells are {' or '.join(few)}.")
     chosen = np.flatnonzero(np.isin(true, pair))
     cells, true = _rows(cells, chosen), true[chosen]
     markers = _markers(JSDivergenceSelector(None, bins="auto").fit(cells, true), cells, true)
@@ -495,10 +504,9 @@ def _unassigned_section(model, found):
 
 def _markers_section(model, aligned, found):
     """Name the genes that mark each type, by what the model's selector learned or, without one, by these cells."""
-    try:
-        selector = step_of(model, JSDivergenceSelector)
-        source = "the cells that the model was trained on, among the genes that it uses"
-    except TypeError:
+    selector = _selector_of(model, aligned.shape[1])
+    source = "the cells that the model was trained on, among the genes that it uses"
+    if selector is None:
         selector = JSDivergenceSelector(None, bins="auto").fit(aligned, found.true)
         source = "these cells, for the model has no gene selection of its own"
     known = np.flatnonzero(np.isin(found.true, np.asarray(selector.classes_).astype(str)))
@@ -510,16 +518,25 @@ def _markers_section(model, aligned, found):
     return html.paragraph(text) + html.table(markers, text=True)
 
 
+def _selector_of(model, n_genes):
+    """Give the model's own selector, None where it has none that sees the genes of the cells."""
+    try:
+        selector = step_of(model, JSDivergenceSelector)
+    except TypeError:
+        return None
+    return selector if selector.n_features_in_ == n_genes else None
+
+
 def _markers(selector, cells, true):
-    """Give the marker genes of each type as a line of text."""
-    names = getattr(selector, "feature_names_in_", pd.RangeIndex(selector.n_features_in_))
+    """Give the marker genes of each type as a line of text; genes go by their place, which is that in the selector."""
+    names = getattr(cells, "var_names", getattr(cells, "columns", range(cells.shape[1])))
+    names = getattr(selector, "feature_names_in_", names)
+    counts = matrix_of(cells) if is_anndata(cells) else cells.to_numpy() if hasattr(cells, "columns") else cells
     classes = np.asarray(selector.classes_).astype(str)
-    evidence = pd.DataFrame(selector.contributions_, names, classes)[selector.get_support()]
-    # marker_genes asks for the sorted classes.
-    evidence = evidence[np.sort(classes)]
-    found = marker_genes(evidence, cells, true, n_genes=N_MARKERS)
-    lines = {label: ", ".join(map(str, found[label].dropna())) or None for label in np.unique(true)}
-    return pd.DataFrame({"genes": lines})
+    evidence = pd.DataFrame(selector.contributions_, columns=classes)[np.sort(classes)]
+    found = marker_genes(evidence[selector.get_support()], counts, true, n_genes=N_MARKERS)
+    lines = {label: ", ".join(str(names[int(gene)]) for gene in found[label].dropna()) for label in np.unique(true)}
+    return pd.DataFrame({"genes": {label: line or "-" for label, line in lines.items()}})
 
 
 def _rows(cells, rows):

@@ -4,6 +4,7 @@ import base64
 import re
 from html.parser import HTMLParser
 
+import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -252,6 +253,32 @@ def test_models_without_gene_selection_and_cells_without_names_have_a_page(conta
     assert row_of(page, "all cells")[0].startswith(f"{search.score(X, codes):.3f} (")
     assert "no gene selection of its own" in page
     assert "Unassigned cells" not in page
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_cells_on_disk_and_cells_without_names_have_the_same_scores(page, model, cells, types, tmp_path):
+    cells[160:].copy().write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    assert written(tmp_path, model, backed, types[160:], cv=3) == page
+    backed.file.close()
+    nameless = written(tmp_path, model, cells[160:].X, types[160:], cv=3, overwrite=True)
+    assert "The cells have no gene names" in nameless
+    # The markers are the model's, by their names.
+    assert nameless[nameless.index(">Scores</h2>") : nameless.index("<h3>")] in page
+    assert nameless[nameless.index(">Markers</h2>") :] in page
+
+
+def test_types_that_no_cell_has_are_told(model, cells, types, tmp_path):
+    kept = types != "type 2"
+    text = Parts(written(tmp_path, model, cells[kept], types[kept], peers=False)).text
+    assert "No cell is of these types, which the model knows too: type 2." in text
+    assert "0 of 0" not in text
+    assert "No genes are named, for fewer than 5 of the cells are type 2." in text
+
+
+def test_labels_of_the_same_cells_in_another_order_are_refused(model, cells, tmp_path):
+    with pytest.raises(ValueError, match="in another order"):
+        write_html(model, cells, cells.obs["cell_type"][::-1], tmp_path / "report.html")
 
 
 def test_a_file_that_is_there_stays(model, cells, types, tmp_path):
