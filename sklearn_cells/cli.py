@@ -1,4 +1,4 @@
-"""The command sklearn-cells: demo, train, predict, evaluate, genes and models."""
+"""The command sklearn-cells: demo, train, predict, evaluate, report, genes and models."""
 
 import os
 import re
@@ -224,6 +224,45 @@ def evaluate(cells, labels, model, output, layer, gene_names, force):
         if output is not None:
             _write_csv(pd.DataFrame(classification_report(y, predicted, output_dict=True, **report)).T, output, force)
             click.echo(f"Written: {output}")
+
+
+@main.command(
+    cls=_Examples,
+    epilog="""sklearn-cells report labelled.h5ad --labels cell_type -o report.html
+    sklearn-cells report labelled.h5ad --labels cell_type -m blood.cellmodel -o report.html --no-peers""",
+)
+@click.argument("cells", type=CELLS)
+@click.option("--labels", required=True, help="The column of obs with the true types.")
+@_model
+@click.option("-o", "--output", type=FILE, required=True, help="The .html to write.")
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Cross-validate linear classifiers as well.")
+@_of_cells
+@_force
+def report(cells, labels, model, output, peers, layer, gene_names, force):
+    """Write a page about a model on cells whose types are known.
+
+    The page is one file, with scores and their confidence intervals, confused types and the genes that tell them apart,
+    calibration, unassigned cells and markers. Beside them stands what a new copy of the model and linear classifiers
+    reach on these cells, by cross-validation.
+    """
+    with _errors(), _on_terminal() as console:
+        _check_free(output, force, cells)
+        from sklearn_cells.report import write_html
+
+        classifier = _load(model)
+        data = _read(cells)
+        write_html(
+            classifier,
+            data,
+            _column(data, labels, cells),
+            output,
+            layer=layer,
+            gene_names=gene_names,
+            peers=peers,
+            overwrite=force,
+            verbose=int(console.is_terminal),
+        )
+        click.echo(f"Written: {output}")
 
 
 @main.command(

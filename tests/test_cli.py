@@ -129,6 +129,20 @@ def test_train_writes_a_model_with_its_card(folder, cells):
     assert model.card_["scores"]["accuracy"]["folds"] == model.held_out_scores_["accuracy"]
 
 
+def test_report_writes_a_page(folder, cells, tmp_path):
+    arguments = "report", folder / "query.h5ad", "--labels=cell_type", "-m", folder / "model.cellmodel", "--no-peers"
+    result = run(*arguments, "-o", tmp_path / "report.html", "--layer=counts", "--gene-names=symbol")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h1>model on 80 cells</h1>" in page
+    for label in set(cells.obs["cell_type"]):
+        assert f"<th>{label}</th>" in page
+    assert "LinearSVC" not in page
+    again = run(*arguments, "-o", tmp_path / "report.html")
+    assert again.exit_code == 1
+    assert "--force replaces it" in again.output
+
+
 def test_predict_names_the_cells_of_a_file(folder, cells, tmp_path):
     out = tmp_path / "named.h5ad"
     result = run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", "--clusters=cluster", "-o", out)

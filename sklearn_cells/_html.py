@@ -1,0 +1,120 @@
+"""Pieces of an HTML page that stands alone: tables, pictures, sections. All text is escaped here."""
+
+import base64
+import io
+import re
+from html import escape
+
+import pandas as pd
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 62rem;
+  padding: 1rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
+h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
+h3 { font-size: 1rem; margin-bottom: 0.3rem; overflow-wrap: anywhere; }
+p { max-width: 46rem; overflow-wrap: anywhere; }
+nav a { display: inline-block; margin-right: 1rem; padding: 0.2rem 0; }
+a { color: #005a8f; }
+.scroll { overflow-x: auto; margin: 0.8rem 0; }
+.scroll img { display: block; height: auto; max-width: 100%; }
+.scroll img.wide { max-width: max(100%, 40rem); }
+table { border-collapse: separate; border-spacing: 0; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid #ddd; padding: 0.25rem 0.7rem; text-align: right; vertical-align: top; }
+td, thead th { white-space: nowrap; }
+thead th { border-bottom: 2px solid #888; }
+tbody th { font-weight: normal; position: sticky; left: 0; background: #fff; min-width: 6rem; }
+th:first-child { padding-left: 0; }
+th:first-child, table.text th, table.text td { text-align: left; }
+table.text td { white-space: normal; overflow-wrap: anywhere; min-width: 10rem; }
+@media (max-width: 40rem) { tbody th { max-width: 9rem; overflow-wrap: anywhere; } }
+@media print { .scroll img.wide { max-width: 100%; } }
+"""
+
+# No picture, style or script from elsewhere is loaded, whatever a name in the page may say.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+# Pixels; wider ones scroll on a phone, so that their text stays legible.
+SMALL_PICTURE = 520
+
+
+def paragraph(text):
+    """Give a paragraph."""
+    return f"<p>{escape(text)}</p>"
+
+
+def heading(text):
+    """Give a heading inside a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def table(frame, *, text=False):
+    """Give a table that scrolls where it is too wide, of numbers to the right or of text to the left."""
+    with pd.option_context("display.max_colwidth", None):
+        rows = frame.to_html(border=0, escape=True, classes="text" if text else None)
+    return f'<div class="scroll" tabindex="0">{rows}</div>'
+
+
+def picture(draw, alt):
+    """Give the figure of the display that a function draws, as SVG in the page."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    # The same picture is the same text, and a dollar in a name is no formula.
+    with mpl.rc_context({"svg.hashsalt": "sklearn_cells", "text.parse_math": False}):
+        figure = draw().figure_
+        svg = io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    width = round(96 * figure.get_size_inches()[0])
+    data = base64.b64encode(svg.getvalue()).decode("ascii")
+    kind = ' class="wide"' if width > SMALL_PICTURE else ""
+    image = f'<img{kind} src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" width="{width}">'
+    return f'<div class="scroll" tabindex="0">{image}</div>'
+
+
+def page(title, introduction, sections):
+    """Give the whole page.
+
+    Parameters
+    ----------
+    title : str
+        Its title.
+
+    introduction : str
+        HTML below the title.
+
+    sections : dict of str
+        HTML by heading. Empty ones are left out.
+
+    Returns
+    -------
+    html : str
+        The page, which loads nothing.
+    """
+    found = {name: body for name, body in sections.items() if body}
+    anchors = {name: re.sub(r"\W+", "-", name.lower()) for name in found}
+    links = "\n".join(f'<a href="#{anchors[name]}">{escape(name)}</a>' for name in found)
+    bodies = "\n".join(
+        f'<section id="{anchors[name]}">\n<h2>{escape(name)}</h2>\n{body}\n</section>' for name, body in found.items()
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+{introduction}
+<nav>
+{links}
+</nav>
+{bodies}
+</body>
+</html>
+"""

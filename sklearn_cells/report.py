@@ -1,0 +1,543 @@
+"""One self-contained page about a model on cells whose types are known: write_html."""
+
+import warnings
+from copy import copy
+from itertools import combinations
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import Progress
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix, make_scorer, precision_recall_fscore_support
+from sklearn.model_selection import StratifiedKFold, check_cv, cross_validate
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.svm import LinearSVC
+from sklearn.utils import check_random_state
+
+from sklearn_cells import _html as html
+from sklearn_cells._anndata import is_anndata, matrix_of, rows_of, with_matrix
+from sklearn_cells._cells import check_same_order
+from sklearn_cells._files import atomic_path
+from sklearn_cells._validation import check_labels, take_rows, validate_params
+from sklearn_cells.annotation import annotate
+from sklearn_cells.feature_selection import JSDivergenceSelector
+from sklearn_cells.inspection import marker_genes
+from sklearn_cells.inspection._models import inner_model, step_of
+from sklearn_cells.metrics import macro_f1
+from sklearn_cells.persistence._card import card_lines
+from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
+from sklearn_cells.preprocessing import GeneAligner, LogNormalizer
+from sklearn_cells.reject import RejectOptionClassifier
+
+__all__ = ["write_html"]
+
+N_RESAMPLES = 1000
+N_PAIRS = 3
+N_MARKERS = 8
+N_PEER_GENES = 1000
+
+# Fewer cells of a type do not tell its genes from chance.
+LEAST_CELLS = 5
+
+
+class _Predictions(NamedTuple):
+    """True and predicted types as strings; `best` is the most probable one, also of unassigned cells."""
+
+    true: np.ndarray
+    named: np.ndarray
+    best: np.ndarray
+    probabilities: pd.DataFrame
+
+    @property
+    def is_assigned(self):
+        return np.isin(self.named, self.probabilities.columns)
+
+    @property
+    def types(self):
+        # Those that the model does not know too.
+        return np.union1d(self.true, self.probabilities.columns.to_numpy(dtype=str))
+
+
+@validate_params(
+    {
+        "model": "no_validation",
+        "X": "no_validation",
+        "y": ["array-like"],
+        "path": "no_validation",
+        "layer": [str, None],
+        "gene_names": [str, None],
+        "cv": ["cv_object"],
+        "peers": ["boolean"],
+        "title": [str, None],
+        "overwrite": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def write_html(
+    model,
+    X,
+    y,
+    path,
+    *,
+    layer=None,
+    gene_names=None,
+    cv=5,
+    peers=True,
+    title=None,
+    overwrite=False,
+    random_state=0,
+    verbose=0,
+):
+    """Write a page about a model on cells whose types are known.
+
+    The page is one file that loads nothing from elsewhere. It shows the model card, how many of
+    the model's genes the cells have, scores with confidence intervals, which types are taken for
+    which and the genes that tell these apart, calibration, unassigned cells, and markers of each
+    type; beside them what linear classifiers reach on the same cells.
+
+    Parameters
+    ----------
+    model : classifier
+        Fitted, with `predict_proba`: that of :func:`load_model`, of
+        :class:`RejectOptionClassifier`, of :func:`make_cell_pipeline`, or any other.
+
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+        Counts, as the model takes them. AnnData on disk is loaded.
+
+    y : array-like of shape (n_cells,)
+        The true type of each cell. Cells of types that the model does not know count as errors.
+
+    path : str or path
+        The file to write. It appears whole or not at all.
+
+    layer, gene_names : str, default=None
+        Where AnnData has counts and names of genes, as in :func:`annotate`.
+
+    cv : int or cross-validation generator, default=5
+        The folds of the comparison. With a number they are stratified ones of shuffled cells, and
+        types that have fewer cells than folds are left out of it.
+
+    peers : bool, default=True
+        Whether to cross-validate a new copy of the model, without its reject option, and linear
+        classifiers on these cells. This takes most of the time.
+
+    title : str, default=None
+        The title of the page. None is made of the name of the model.
+
+    overwrite : bool, default=False
+        Whether an older file may be replaced.
+
+    random_state : int, RandomState instance or None, default=0
+        Determines folds and resampled cells.
+
+    verbose : int, default=0
+        Above 0, a progress bar is shown.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file and `overwrite` is False.
+
+    TypeError
+        If the model has no `predict_proba`.
+
+    ValueError
+        If the model cannot use the cells or knows none of their types, or all are of one type.
+
+    See Also
+    --------
+    training_card : Scores of held-out training cells, kept with the model.
+    sklearn_cells.plotting.CellConfusionDisplay : One of the pictures.
+
+    Notes
+    -----
+    Intervals hold the middle 95 % of 1,000 scores of as many cells, drawn from these with
+    replacement (percentile bootstrap [1]_). They do not say how cells of another donor would do.
+
+    The peers are `LogisticRegression(C=0.03, class_weight="balanced")` and `LinearSVC(C=0.01)` on
+    log1p of the counts of the 1,000 most divergent genes, chosen inside each training fold.
+
+    Memory is needed for the cells, as sparse as they come, and the networks that are trained.
+
+    References
+    ----------
+    .. [1] B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall, 1993.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn.naive_bayes import MultinomialNB
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.report import write_html
+    >>> cells = make_cells(200, 50, n_classes=2, random_state=0)
+    >>> model = MultinomialNB().fit(cells.X, cells.obs["cell_type"])
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "report.html"
+    ...     write_html(model, cells.X, cells.obs["cell_type"], path, peers=False, title="Two types")
+    ...     print("<h1>Two types</h1>" in path.read_text(encoding="utf-8"))
+    True
+    """
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        text = _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose)
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose):
+    check_same_order(X, y)
+    cells, chosen = _cells_of(model, X, layer, gene_names)
+    found = _predict(model, cells, y, chosen, verbose)
+    card = getattr(model, "card_", None)
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=2)
+    name = card_lines(card)[0][0] if card else type(inner_model(model)).__name__
+    aligned, coverage = _coverage(model, cells)
+    sections = {
+        "Model card": _card_section(card) if card else "",
+        "Genes": coverage,
+        "Scores": _scores_section(found, seeds[0]),
+        "Comparison": _comparison_section(model, cells, found.true, cv, seeds[1], verbose) if peers else "",
+        "Confusion": _confusion_section(found, cells),
+        "Calibration": _calibration_section(found),
+        "Unassigned cells": _unassigned_section(model, found),
+        "Markers": _markers_section(model, aligned, found),
+    }
+    return html.page(title or f"{name} on {len(found.true):,} cells", _introduction(found, cells), sections)
+
+
+def _cells_of(model, X, layer, gene_names):
+    """Give cells with the counts in X and the names in `var_names`, and how the model is told so."""
+    if not is_anndata(X):
+        chosen = {name: value for name, value in (("layer", layer), ("gene_names", gene_names)) if value is not None}
+        return (X if hasattr(X, "shape") else np.asarray(X)), chosen
+    inner = inner_model(model)
+    first = inner[0] if isinstance(inner, Pipeline) else inner
+    cells = X.to_memory() if X.isbacked else X
+    if not hasattr(first, "gene_names"):
+        return cells, {
+            name: value for name, value in (("layer", layer), ("gene_names", gene_names)) if value is not None
+        }
+    layer = first.layer if layer is None else layer
+    gene_names = first.gene_names if gene_names is None else gene_names
+    return with_matrix(cells, layer, gene_names), {"layer": "X", "gene_names": "var_names"}
+
+
+def _predict(model, cells, y, chosen, verbose):
+    """Predict the cells; all labels become strings."""
+    classes, codes = check_labels(y, cells.shape[0])
+    true = classes.astype(str)[codes]
+    known = np.asarray(model.classes_).astype(str)
+    if not np.isin(true, known).any():
+        raise ValueError(
+            f"none of the types in y is one that the model knows: {', '.join(np.unique(true))} against "
+            f"{', '.join(known)}."
+        )
+    annotation, probabilities = annotate(model, cells, return_proba=True, verbose=verbose, **chosen)
+    named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
+    return _Predictions(true, named, known[probabilities.to_numpy().argmax(axis=1)], probabilities)
+
+
+def _introduction(found, cells):
+    text = (
+        f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {cells.shape[1]:,} genes. What is said of "
+        "the model comes from these cells: if it was trained on them, it does worse on new ones."
+    )
+    unknown = np.setdiff1d(found.true, found.probabilities.columns)
+    body = html.paragraph(text)
+    if len(unknown):
+        n_cells = np.isin(found.true, unknown).sum()
+        body += html.paragraph(
+            f"The model does not know {len(unknown)} of the types, and their {n_cells:,} cells count as errors: "
+            f"{', '.join(unknown)}."
+        )
+    absent = np.setdiff1d(found.types, found.true)
+    if len(absent):
+        body += html.paragraph(f"No cell is of these types, which the model knows too: {', '.join(absent)}.")
+    return body
+
+
+def _card_section(card):
+    lines, rows = card_lines(card)
+    body = "".join(map(html.paragraph, lines))
+    return body + (html.table(pd.DataFrame({"": rows}), text=True) if rows else "")
+
+
+def _coverage(model, cells):
+    """Give the cells with the genes of the model, and what is said of them."""
+    try:
+        aligner = copy(step_of(model, GeneAligner))
+    except TypeError:
+        return cells, ""
+    if is_anndata(cells):
+        aligner.set_params(layer=None, gene_names="var_names")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        aligned = aligner.transform(cells)
+    if not (is_anndata(cells) or hasattr(cells, "columns")):
+        return aligned, html.paragraph("The cells have no gene names: their columns are taken for the model's genes.")
+    said = f"The cells have {aligner.coverage_:.1%} of the {aligner.n_features_in_:,} genes of the model"
+    if aligner.divergences_ is not None:
+        said += f", and {aligner.informative_coverage_:.1%} of what these tell of its types"
+    return aligned, html.paragraph(f"{said}.") + "".join(html.paragraph(str(warning.message)) for warning in caught)
+
+
+def _scores_section(found, seed):
+    kept = found.is_assigned
+    note = (
+        "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals, which "
+        "are too narrow for types of few cells."
+    )
+    rows = {"all cells": _overall(found.true, found.named, seed)}
+    if not kept.all():
+        rows = {
+            "all cells, unassigned are errors": rows["all cells"],
+            "all cells, as if none were unassigned": _overall(found.true, found.best, seed),
+        }
+        if kept.any():
+            rows[f"the {kept.mean():.1%} assigned"] = _overall(found.true[kept], found.named[kept], seed)
+        note += " In the scores of each type, an unassigned cell is one that was missed."
+    overall = pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T
+    return html.paragraph(note) + html.table(overall) + html.table(_scores_by_type(found, seed))
+
+
+def _overall(true, named, seed):
+    scores, intervals = _bootstrap(true, named, seed)
+    return _with_interval(scores[:2], intervals[:, :2])
+
+
+def _scores_by_type(found, seed):
+    types = np.unique(found.true)
+    precision, recall, _, n_cells = precision_recall_fscore_support(
+        found.true, found.named, labels=types, zero_division=0
+    )
+    scores, intervals = _bootstrap(found.true, found.named, seed)
+    columns = {
+        "cells": [f"{n:,}" for n in n_cells],
+        "precision": [f"{value:.3f}" for value in precision],
+        "recall": [f"{value:.3f}" for value in recall],
+        "F1": _with_interval(scores[2:], intervals[:, 2:]),
+    }
+    return pd.DataFrame(columns, index=types)
+
+
+def _bootstrap(true, named, seed):
+    """Give accuracy, macro-F1 and the F1 of each true type, and the 2.5th and 97.5th percentile of each."""
+    types = np.unique(true)
+    labels = np.union1d(true, named)
+    confusion = confusion_matrix(true, named, labels=labels)
+    # Cells of the same true and predicted type are alike, so that numbers of them are drawn, not cells.
+    rows, columns = np.nonzero(confusion)
+    counts = confusion[rows, columns]
+    draws = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=N_RESAMPLES)
+    places = np.searchsorted(labels, types)
+    scores = _scores_of(counts[np.newaxis], rows, columns, places)[0]
+    drawn = _scores_of(draws, rows, columns, places)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        return scores, np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+
+
+def _scores_of(counts, rows, columns, places):
+    """Give the scores of resampled cells, counted by true type (`rows`) and predicted type (`columns`)."""
+    n_labels = max(rows.max(), columns.max(), places.max()) + 1
+    is_row, is_column = np.eye(n_labels, dtype=int)[rows], np.eye(n_labels, dtype=int)[columns]
+    right = (counts * (rows == columns)) @ is_row
+    n_true, n_named = counts @ is_row, counts @ is_column
+    # A type that was not drawn has no F1.
+    f1 = np.full(right.shape, np.nan)
+    np.divide(2 * right, n_true + n_named, out=f1, where=n_true > 0)
+    f1 = f1[:, places]
+    return np.column_stack([right.sum(axis=1) / counts.sum(axis=1), np.nanmean(f1, axis=1), f1])
+
+
+def _with_interval(values, intervals):
+    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(values, *intervals, strict=True)]
+
+
+def _comparison_section(model, cells, true, cv, seed, verbose):
+    """Cross-validate a new copy of the model and its peers on the same folds of these cells."""
+    cv = 5 if cv is None else cv
+    types, counts = np.unique(true, return_counts=True)
+    rare = types[counts < cv] if isinstance(cv, Integral) else types[:0]
+    intro = (
+        "Cross-validated scores on these cells: each classifier is trained anew on all folds but one and scored on "
+        "that one, on the same folds for all. These are not scores of the given model, which are above. All cells are "
+        "named. In brackets are the lowest and the highest of the folds."
+    )
+    if len(rare):
+        intro += f" Types with fewer cells than folds are left out: {', '.join(rare)}."
+    if len(types) - len(rare) < 2:
+        return html.paragraph(f"Not cross-validated: fewer than two types have {cv} cells.")
+    kept = np.flatnonzero(~np.isin(true, rare))
+    cells, true = _rows(cells, kept), true[kept]
+    folds = StratifiedKFold(cv, shuffle=True, random_state=seed) if isinstance(cv, Integral) else check_cv(cv, true)
+    splits = list(folds.split(true, true))
+    classifiers = {"a new copy of the model": _untrained(model), **_peers(cells.shape[1])}
+    rows = {}
+    with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
+        for name in progress.track(classifiers, description="cross-validate"):
+            rows[name] = _cross_validated(classifiers[name], cells, true, splits)
+    return html.paragraph(intro) + html.table(pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T)
+
+
+def _untrained(model):
+    """Give a new copy of what names the cells, without reject option or search, for AnnData as it is here."""
+    while hasattr(model, "best_estimator_") or isinstance(model, RejectOptionClassifier):
+        model = model.best_estimator_ if hasattr(model, "best_estimator_") else model.estimator_
+    copied = clone(model)
+    here = {"layer": None, "gene_names": "var_names"}
+    found = {name: here[name.rpartition("__")[2]] for name in copied.get_params() if name.rpartition("__")[2] in here}
+    return copied.set_params(**found)
+
+
+def _peers(n_genes):
+    def chain(classifier):
+        selector = JSDivergenceSelector(min(N_PEER_GENES, n_genes), bins="auto")
+        return make_pipeline(selector, LogNormalizer(), classifier)
+
+    return {
+        "LogisticRegression": chain(LogisticRegression(C=0.03, class_weight="balanced", max_iter=2000)),
+        "LinearSVC": chain(LinearSVC(C=0.01, random_state=0)),
+    }
+
+
+def _cross_validated(classifier, cells, true, splits):
+    scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
+    scores = cross_validate(classifier, cells, true, cv=splits, scoring=scoring, error_score="raise")
+    folds = [scores["test_accuracy"], scores["test_macro_f1"]]
+    return [f"{np.mean(values):.3f} ({np.min(values):.3f} to {np.max(values):.3f})" for values in folds]
+
+
+def _confusion_section(found, cells):
+    body = html.picture(
+        lambda: CellConfusionDisplay.from_predictions(found.true, found.named), "Confusion of true and predicted types"
+    )
+    pairs = _confused_pairs(found)
+    if not pairs:
+        return body + html.paragraph("No cell has the name of another type.")
+    body += html.paragraph(
+        "The pairs that are confused most, and the genes whose counts in these cells tell the two apart best, by their "
+        "divergence."
+    )
+    for first, second in pairs:
+        wrong = [
+            f"{np.sum((found.true == true) & (found.named == named)):,} of {np.sum(found.true == true):,} cells of "
+            f"{true} are named {named}"
+            for true, named in ((first, second), (second, first))
+            if true in found.true
+        ]
+        body += html.heading(f"{first} and {second}") + html.paragraph(f"{'; '.join(wrong)}.")
+        body += _telling_genes(found.true, cells, [first, second])
+    return body
+
+
+def _confused_pairs(found):
+    """Give the pairs of types with most cells that have the name of the other."""
+    types = found.types
+    confusion = confusion_matrix(found.true, found.named, labels=types)
+    wrong = confusion + confusion.T
+    pairs = [pair for pair in combinations(range(len(types)), 2) if wrong[pair]]
+    return [types[list(pair)].tolist() for pair in sorted(pairs, key=lambda pair: -wrong[pair])[:N_PAIRS]]
+
+
+def _telling_genes(true, cells, pair):
+    few = [label for label in pair if np.sum(true == label) < LEAST_CELLS]
+    if few:
+        return html.paragraph(f"No genes are named, for fewer than {LEAST_CELLS} of the cells are {' or '.join(few)}.")
+    chosen = np.flatnonzero(np.isin(true, pair))
+    cells, true = _rows(cells, chosen), true[chosen]
+    markers = _markers(JSDivergenceSelector(None, bins="auto").fit(cells, true), cells, true)
+    return html.table(markers.rename(index="more of these in {}".format), text=True)
+
+
+def _calibration_section(found):
+    # Types that the model does not know have no probability.
+    unknown = np.setdiff1d(found.true, found.probabilities.columns)
+    probabilities = np.hstack([found.probabilities.to_numpy(), np.zeros((len(found.true), len(unknown)))])
+    labels = np.concatenate([found.probabilities.columns.to_numpy(dtype=str), unknown])
+    text = (
+        "How often the most probable type is right, unassigned cells too. Below the line, the model is surer than it "
+        "is right. The expected calibration error is the mean distance from the line."
+    )
+    return html.paragraph(text) + html.picture(
+        lambda: ReliabilityDisplay.from_predictions(found.true, probabilities, labels=labels),
+        "Accuracy against confidence",
+    )
+
+
+def _unassigned_section(model, found):
+    """Tell whose cells are left unassigned, of models that can do so."""
+    target = getattr(model, "best_estimator_", model)
+    if not hasattr(target, "assign"):
+        return ""
+    threshold = (target[-1] if isinstance(target, Pipeline) else target).threshold_
+    left_out, right = ~found.is_assigned, found.best == found.true
+    groups = pd.DataFrame({"left out": left_out, "right": left_out & right}).groupby(found.true)
+    sums, sizes = groups.sum(), groups.size()
+    rows = pd.DataFrame(
+        {
+            "cells": sizes.map("{:,}".format),
+            "unassigned": sums["left out"].map("{:,}".format),
+            "share": (sums["left out"] / sizes).map("{:.1%}".format),
+            "their most probable type is right": sums["right"].map("{:,}".format),
+        }
+    )
+    body = html.paragraph(
+        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned: their most "
+        f"probable type has a probability below {threshold:.3g}."
+    )
+    confidence = found.probabilities.max(axis=1).to_numpy()
+    return (
+        body
+        + html.table(rows)
+        + html.picture(
+            lambda: RiskCoverageDisplay.from_predictions(found.true, found.best, confidence, threshold=threshold),
+            "Errors against the share of cells that are kept",
+        )
+    )
+
+
+def _markers_section(model, aligned, found):
+    """Name the genes that mark each type, by what the model's selector learned or, without one, by these cells."""
+    selector = _selector_of(model, aligned.shape[1])
+    source = "the cells that the model was trained on, among the genes that it uses"
+    if selector is None:
+        selector = JSDivergenceSelector(None, bins="auto").fit(aligned, found.true)
+        source = "these cells, for the model has no gene selection of its own"
+    known = np.flatnonzero(np.isin(found.true, np.asarray(selector.classes_).astype(str)))
+    true = found.true[known]
+    if len(np.unique(true)) < 2:
+        return html.paragraph("Fewer than two types of the model are among the cells.")
+    markers = _markers(selector, _rows(aligned, known), true)
+    text = f"Genes of most divergence that these cells show more of in the type. The divergence is that in {source}."
+    return html.paragraph(text) + html.table(markers, text=True)
+
+
+def _selector_of(model, n_genes):
+    """Give the model's own selector, None where it has none that sees the genes of the cells."""
+    try:
+        selector = step_of(model, JSDivergenceSelector)
+    except TypeError:
+        return None
+    return selector if selector.n_features_in_ == n_genes else None
+
+
+def _markers(selector, cells, true):
+    """Give the marker genes of each type as a line of text; genes go by their place, which is that in the selector."""
+    names = getattr(cells, "var_names", getattr(cells, "columns", range(cells.shape[1])))
+    names = getattr(selector, "feature_names_in_", names)
+    counts = matrix_of(cells) if is_anndata(cells) else cells.to_numpy() if hasattr(cells, "columns") else cells
+    classes = np.asarray(selector.classes_).astype(str)
+    evidence = pd.DataFrame(selector.contributions_, columns=classes)[np.sort(classes)]
+    found = marker_genes(evidence[selector.get_support()], counts, true, n_genes=N_MARKERS)
+    lines = {label: ", ".join(str(names[int(gene)]) for gene in found[label].dropna()) for label in np.unique(true)}
+    return pd.DataFrame({"genes": {label: line or "-" for label, line in lines.items()}})
+
+
+def _rows(cells, rows):
+    return rows_of(cells, rows) if is_anndata(cells) else take_rows(cells, rows)

@@ -1,0 +1,296 @@
+"""The page about a model: numbers against those of scikit-learn, what it names, that it is safe to open."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, cross_val_score
+from sklearn.naive_bayes import MultinomialNB
+
+from sklearn_cells import GeneAligner, JSDivergenceSelector, RejectOptionClassifier
+from sklearn_cells.persistence import training_card
+from sklearn_cells.pipeline import CellPipeline
+from sklearn_cells.report import _bootstrap, _peers, write_html
+
+HOSTILE = "<script>alert('x')</script> & \"T\" $\\frac$"
+
+
+def chain(n_genes=20):
+    return CellPipeline(
+        [("align", GeneAligner()), ("select", JSDivergenceSelector(n_genes)), ("classify", MultinomialNB())]
+    )
+
+
+@pytest.fixture(scope="module")
+def types(cells):
+    """The types, of which every tenth cell has a wrong one."""
+    types = cells.obs["cell_type"].to_numpy(dtype=str)
+    types[::10] = "type 0"
+    return types
+
+
+@pytest.fixture(scope="module")
+def model(cells, types):
+    model = RejectOptionClassifier(chain(), target_coverage=0.8, cv=3, random_state=0).fit(cells[:160], types[:160])
+    model.card_ = training_card(model, cells[:160], types[:160], name="three types", license="CC0")
+    return model
+
+
+@pytest.fixture(scope="module")
+def page(model, cells, types, tmp_path_factory):
+    return written(tmp_path_factory.mktemp("report"), model, cells[160:], types[160:], cv=3)
+
+
+def written(folder, model, X, y, **options):
+    write_html(model, X, y, folder / "report.html", **options)
+    assert not plt.get_fignums()
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Parts(HTMLParser):
+    """Tags with their attributes, and the text of a page, without its style."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self.cells, self._open = [], "", [], []
+        self.feed(page)
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] != "style":
+            self.text += data
+            if self._open[-1] in ("td", "th"):
+                self.cells[-1] += data
+
+
+def row_of(page, name):
+    """Give the cells of the first table row of this name."""
+    rows = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in page.split("<tr")]
+    return next(row[1:] for row in rows if row and row[0] == name)
+
+
+def test_scores_are_those_of_scikit_learn(page, model, cells, types):
+    true, named = types[160:], model.predict(cells[160:])
+    best = model.classes_[model.predict_proba(cells[160:]).argmax(axis=1)]
+    kept = named != "Unassigned"
+    assert 0 < kept.sum() < len(kept)
+    labels = np.unique(true)
+    for name, predicted, rows in (
+        ("all cells, unassigned are errors", named, slice(None)),
+        ("all cells, as if none were unassigned", best, slice(None)),
+        (f"the {kept.mean():.1%} assigned", named, kept),
+    ):
+        accuracy = accuracy_score(true[rows], predicted[rows])
+        f1 = f1_score(true[rows], predicted[rows], labels=labels, average="macro", zero_division=0)
+        found = row_of(page, name)
+        assert found[0].startswith(f"{accuracy:.3f} (")
+        assert found[1].startswith(f"{f1:.3f} (")
+    for label, precision, recall, f1, n in zip(
+        labels, *precision_recall_fscore_support(true, named, labels=labels), strict=True
+    ):
+        found = row_of(page, label)
+        assert found[:3] == [str(n), f"{precision:.3f}", f"{recall:.3f}"]
+        assert found[3].startswith(f"{f1:.3f} (")
+
+
+def test_intervals_are_those_of_resampled_cells():
+    rng = np.random.default_rng(0)
+    true = rng.choice(["B", "NK", "T"], size=300, p=[0.3, 0.1, 0.6])
+    named = np.where(rng.random(300) < 0.8, true, rng.choice(["B", "T", "Unassigned"], size=300))
+    _, found = _bootstrap(true, named, seed=0)
+    drawn = []
+    for _ in range(1000):
+        rows = rng.integers(300, size=300)
+        f1 = f1_score(true[rows], named[rows], labels=["B", "NK", "T"], average=None, zero_division=0)
+        drawn.append([accuracy_score(true[rows], named[rows]), f1.mean(), *f1])
+    np.testing.assert_allclose(found, np.percentile(drawn, [2.5, 97.5], axis=0), atol=0.03)
+
+
+def test_a_type_of_one_cell_has_scores_and_an_interval():
+    scores, intervals = _bootstrap(np.array(["B"] * 9 + ["T"]), np.array(["B"] * 10), seed=0)
+    np.testing.assert_allclose(scores, [0.9, (18 / 19) / 2, 18 / 19, 0])
+    assert np.isfinite(intervals).all()
+
+
+def test_peers_have_the_scores_of_their_folds(model, cells, types, tmp_path):
+    folds = StratifiedShuffleSplit(2, test_size=0.3, random_state=0)
+    page = written(tmp_path, model, cells, types, cv=folds)
+    for name, classifier in {**_peers(60), "a new copy of the model": chain()}.items():
+        scores = cross_val_score(classifier, cells, types, cv=folds)
+        assert row_of(page, name)[0] == f"{scores.mean():.3f} ({scores.min():.3f} to {scores.max():.3f})"
+
+
+def test_peers_can_be_left_out(page, model, cells, types, tmp_path):
+    without = written(tmp_path, model, cells[160:], types[160:], peers=False)
+    assert "LinearSVC" in page
+    assert "LinearSVC" not in without
+    assert "Comparison" not in without
+
+
+def test_sections_say_what_they_are_about(page, model, cells, types):
+    text = Parts(page).text
+    for section in ("Model card", "Genes", "Scores", "Comparison", "Confusion", "Calibration", "Unassigned", "Markers"):
+        assert section in text
+    assert "three types" in text
+    assert "CC0" in text
+    assert "The cells have 100.0% of the 60 genes of the model" in text
+    assert "not scores of the given model" in text
+    left_out = model.predict(cells[160:]) == "Unassigned"
+    assert f"{left_out.sum()} of 80 cells ({left_out.mean():.1%}) are left unassigned" in text
+    of_type = types[160:] == "type 0"
+    expected = [str(of_type.sum()), str(left_out[of_type].sum()), f"{left_out[of_type].mean():.1%}"]
+    assert expected in [Parts(page).cells[i : i + 3] for i in range(len(Parts(page).cells))]
+
+
+def test_confused_types_and_markers_have_genes_that_mark_them(page):
+    # Ten markers a type follow each other: gene 0 to 9 are those of type 0.
+    markers = page[page.index(">Markers</h2>") :]
+    for code in range(3):
+        genes = row_of(markers, f"type {code}")[0].split(", ")
+        assert {int(gene.removeprefix("gene ")) // 10 for gene in genes[:4]} == {code}
+    pairs = re.findall(r"<h3>(type \d) and (type \d)</h3>", page)
+    assert 1 <= len(pairs) <= 3
+    first, second = pairs[0]
+    after = page[page.index(f"<h3>{first} and {second}</h3>") :]
+    for label in (first, second):
+        best = row_of(after, f"more of these in {label}")[0].split(", ")[0]
+        assert int(best.removeprefix("gene ")) // 10 == int(label[-1])
+
+
+def test_the_page_is_one_file_that_loads_nothing(page):
+    tags = Parts(page).tags
+    assert "http:" not in page
+    assert "https:" not in page
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in tags}
+    sources = [attributes["src"] for _, attributes in tags if "src" in attributes]
+    assert len(sources) == 3
+    for source in sources:
+        kind, data = source.split(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert b"<svg" in base64.b64decode(data)
+    anchors = {attributes["id"] for _, attributes in tags if "id" in attributes}
+    assert anchors == {attributes["href"][1:] for _, attributes in tags if "href" in attributes}
+
+
+def test_the_same_seed_gives_the_same_page(page, model, cells, types, tmp_path):
+    assert written(tmp_path, model, cells[160:], types[160:], cv=3) == page
+
+
+def test_hostile_names_are_text(cells, types, tmp_path):
+    types = np.where(types == "type 1", HOSTILE, types)
+    hostile = cells.copy()
+    hostile.var_names = [f"<b>{name}" for name in cells.var_names]
+    model = chain().fit(hostile, types)
+    model.card_ = training_card(model, hostile, types, name=HOSTILE, description="<img src=x>")
+    page = written(tmp_path, model, hostile, types, cv=2)
+    parts = Parts(page)
+    assert not {"script", "b"} & {tag for tag, _ in parts.tags}
+    assert sum(tag == "img" for tag, _ in parts.tags) == 2
+    assert HOSTILE in parts.cells
+    assert f"{HOSTILE} on 240 cells" in parts.text
+
+
+def test_types_that_the_model_does_not_know_are_listed_and_are_errors(cells, types, tmp_path):
+    is_known = types != "type 2"
+    model = chain().fit(cells[is_known], types[is_known])
+    page = written(tmp_path, model, cells, types, cv=2)
+    text = Parts(page).text
+    assert "does not know 1 of the types" in text
+    assert f"their {np.sum(~is_known)} cells count as errors: type 2." in text
+    assert row_of(page, "all cells")[0].startswith(f"{model.score(cells, types):.3f} (")
+    assert row_of(page, "type 2")[1:3] == ["0.000", "0.000"]
+
+
+def test_a_type_with_fewer_cells_than_folds_is_left_out_of_the_comparison(cells, types, tmp_path):
+    types = types.astype("<U20")
+    types[:3] = "rare"
+    model = chain().fit(cells, types)
+    text = Parts(written(tmp_path, model, cells, types, cv=5)).text
+    assert "Types with fewer cells than folds are left out: rare." in text
+
+
+def test_genes_that_are_missing_are_told(model, cells, types, tmp_path):
+    query = cells[160:, 5:]
+    with pytest.warns(UserWarning, match="most informative missing genes"):
+        page = written(tmp_path, model, query[:, 10:], types[160:], peers=False)
+    assert "The cells have 75.0% of the 60 genes" in page
+    assert "most informative missing genes" in page
+
+
+def test_counts_and_names_elsewhere_in_anndata_give_the_same_page(page, model, cells, types, tmp_path):
+    other = cells[160:].copy()
+    other.layers["counts"] = other.X.copy()
+    other.var["symbol"] = other.var_names
+    other.var_names = [f"id {i}" for i in range(other.n_vars)]
+    other.X = other.X * 0
+    assert written(tmp_path, model, other, types[160:], cv=3, layer="counts", gene_names="symbol") == page
+
+
+@pytest.mark.parametrize("container", [np.asarray, list, pd.DataFrame])
+def test_models_without_gene_selection_and_cells_without_names_have_a_page(container, cells, tmp_path):
+    X, codes = cells.X.toarray(), cells.obs["cell_type"].cat.codes.to_numpy().astype(int)
+    X = container(X.tolist())
+    search = GridSearchCV(LogisticRegression(max_iter=2000), {"C": [0.01, 0.1]}, cv=2).fit(X, codes)
+    page = written(tmp_path, search, X, codes, cv=2, title="By number")
+    assert "<title>By number</title>" in page
+    assert row_of(page, "all cells")[0].startswith(f"{search.score(X, codes):.3f} (")
+    assert "no gene selection of its own" in page
+    assert "Unassigned cells" not in page
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_cells_on_disk_and_cells_without_names_have_the_same_scores(page, model, cells, types, tmp_path):
+    cells[160:].copy().write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    assert written(tmp_path, model, backed, types[160:], cv=3) == page
+    backed.file.close()
+    nameless = written(tmp_path, model, cells[160:].X, types[160:], cv=3, overwrite=True)
+    assert "The cells have no gene names" in nameless
+    # The markers are the model's, by their names.
+    assert nameless[nameless.index(">Scores</h2>") : nameless.index("<h3>")] in page
+    assert nameless[nameless.index(">Markers</h2>") :] in page
+
+
+def test_types_that_no_cell_has_are_told(model, cells, types, tmp_path):
+    kept = types != "type 2"
+    text = Parts(written(tmp_path, model, cells[kept], types[kept], peers=False)).text
+    assert "No cell is of these types, which the model knows too: type 2." in text
+    assert "0 of 0" not in text
+    assert "No genes are named, for fewer than 5 of the cells are type 2." in text
+
+
+def test_labels_of_the_same_cells_in_another_order_are_refused(model, cells, tmp_path):
+    with pytest.raises(ValueError, match="in another order"):
+        write_html(model, cells, cells.obs["cell_type"][::-1], tmp_path / "report.html")
+
+
+def test_a_file_that_is_there_stays(model, cells, types, tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(FileExistsError, match="pass overwrite=True"):
+        write_html(model, cells, types, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == "mine"
+    assert written(tmp_path, model, cells, types, peers=False, overwrite=True).startswith("<!DOCTYPE html>")
+
+
+def test_cells_of_other_types_alone_are_refused(model, cells, tmp_path):
+    y = np.where(np.arange(240) < 100, "neuron", "glia")
+    with pytest.raises(ValueError, match="none of the types in y is one that the model knows: glia, neuron against"):
+        write_html(model, cells, y, tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
