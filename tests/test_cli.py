@@ -84,7 +84,7 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
     np.testing.assert_array_equal(names["predicted"], joblib.load(folder / "model.joblib").predict(names["test_cells"]))
 
     commands = re.findall(r"^sklearn-cells (.*)$", "".join(texts), flags=re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 8
     for command in commands:
         result = CliRunner().invoke(main, shlex.split(command, comments=True))
         assert result.exit_code == 0, result.output
