@@ -10,15 +10,11 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
-from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix, make_scorer, precision_recall_fscore_support
-from sklearn.model_selection import StratifiedKFold, check_cv, cross_validate
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.svm import LinearSVC
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
-from sklearn_cells import _html as html
 from sklearn_cells._anndata import is_anndata, matrix_of, rows_of, with_matrix
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._files import atomic_path
@@ -27,18 +23,14 @@ from sklearn_cells.annotation import annotate
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.inspection import marker_genes
 from sklearn_cells.inspection._models import inner_model, step_of
-from sklearn_cells.metrics import macro_f1
 from sklearn_cells.persistence._card import card_lines
 from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
-from sklearn_cells.preprocessing import GeneAligner, LogNormalizer
-from sklearn_cells.reject import RejectOptionClassifier
+from sklearn_cells.preprocessing import GeneAligner
+from sklearn_cells.report import _html as html
+from sklearn_cells.report._evaluation import bootstrap, cross_validated, peers_of, untrained, with_interval
 
-__all__ = ["write_html"]
-
-N_RESAMPLES = 1000
 N_PAIRS = 3
 N_MARKERS = 8
-N_PEER_GENES = 1000
 
 # Fewer cells of a type do not tell its genes from chance.
 LEAST_CELLS = 5
@@ -306,8 +298,8 @@ def _scores_section(found, seed):
 
 
 def _overall(true, named, seed):
-    scores, intervals = _bootstrap(true, named, seed)
-    return _with_interval(scores[:2], intervals[:, :2])
+    scores, intervals = bootstrap(true, named, seed)
+    return with_interval(scores[:2], intervals[:, :2])
 
 
 def _scores_by_type(found, seed):
@@ -315,48 +307,14 @@ def _scores_by_type(found, seed):
     precision, recall, _, n_cells = precision_recall_fscore_support(
         found.true, found.named, labels=types, zero_division=0
     )
-    scores, intervals = _bootstrap(found.true, found.named, seed)
+    scores, intervals = bootstrap(found.true, found.named, seed)
     columns = {
         "cells": [f"{n:,}" for n in n_cells],
         "precision": [f"{value:.3f}" for value in precision],
         "recall": [f"{value:.3f}" for value in recall],
-        "F1": _with_interval(scores[2:], intervals[:, 2:]),
+        "F1": with_interval(scores[2:], intervals[:, 2:]),
     }
     return pd.DataFrame(columns, index=types)
-
-
-def _bootstrap(true, named, seed):
-    """Give accuracy, macro-F1 and the F1 of each true type, and the 2.5th and 97.5th percentile of each."""
-    types = np.unique(true)
-    labels = np.union1d(true, named)
-    confusion = confusion_matrix(true, named, labels=labels)
-    # Cells of the same true and predicted type are alike, so that numbers of them are drawn, not cells.
-    rows, columns = np.nonzero(confusion)
-    counts = confusion[rows, columns]
-    draws = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=N_RESAMPLES)
-    places = np.searchsorted(labels, types)
-    scores = _scores_of(counts[np.newaxis], rows, columns, places)[0]
-    drawn = _scores_of(draws, rows, columns, places)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        return scores, np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-
-
-def _scores_of(counts, rows, columns, places):
-    """Give the scores of resampled cells, counted by true type (`rows`) and predicted type (`columns`)."""
-    n_labels = max(rows.max(), columns.max(), places.max()) + 1
-    is_row, is_column = np.eye(n_labels, dtype=int)[rows], np.eye(n_labels, dtype=int)[columns]
-    right = (counts * (rows == columns)) @ is_row
-    n_true, n_named = counts @ is_row, counts @ is_column
-    # A type that was not drawn has no F1.
-    f1 = np.full(right.shape, np.nan)
-    np.divide(2 * right, n_true + n_named, out=f1, where=n_true > 0)
-    f1 = f1[:, places]
-    return np.column_stack([right.sum(axis=1) / counts.sum(axis=1), np.nanmean(f1, axis=1), f1])
-
-
-def _with_interval(values, intervals):
-    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(values, *intervals, strict=True)]
 
 
 def _comparison_section(model, cells, true, cv, seed, verbose):
@@ -377,40 +335,12 @@ def _comparison_section(model, cells, true, cv, seed, verbose):
     cells, true = _rows(cells, kept), true[kept]
     folds = StratifiedKFold(cv, shuffle=True, random_state=seed) if isinstance(cv, Integral) else check_cv(cv, true)
     splits = list(folds.split(true, true))
-    classifiers = {"a new copy of the model": _untrained(model), **_peers(cells.shape[1])}
+    classifiers = {"a new copy of the model": untrained(model), **peers_of(cells.shape[1])}
     rows = {}
     with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         for name in progress.track(classifiers, description="cross-validate"):
-            rows[name] = _cross_validated(classifiers[name], cells, true, splits)
+            rows[name] = cross_validated(classifiers[name], cells, true, splits)
     return html.paragraph(intro) + html.table(pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T)
-
-
-def _untrained(model):
-    """Give a new copy of what names the cells, without reject option or search, for AnnData as it is here."""
-    while hasattr(model, "best_estimator_") or isinstance(model, RejectOptionClassifier):
-        model = model.best_estimator_ if hasattr(model, "best_estimator_") else model.estimator_
-    copied = clone(model)
-    here = {"layer": None, "gene_names": "var_names"}
-    found = {name: here[name.rpartition("__")[2]] for name in copied.get_params() if name.rpartition("__")[2] in here}
-    return copied.set_params(**found)
-
-
-def _peers(n_genes):
-    def chain(classifier):
-        selector = JSDivergenceSelector(min(N_PEER_GENES, n_genes), bins="auto")
-        return make_pipeline(selector, LogNormalizer(), classifier)
-
-    return {
-        "LogisticRegression": chain(LogisticRegression(C=0.03, class_weight="balanced", max_iter=2000)),
-        "LinearSVC": chain(LinearSVC(C=0.01, random_state=0)),
-    }
-
-
-def _cross_validated(classifier, cells, true, splits):
-    scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
-    scores = cross_validate(classifier, cells, true, cv=splits, scoring=scoring, error_score="raise")
-    folds = [scores["test_accuracy"], scores["test_macro_f1"]]
-    return [f"{np.mean(values):.3f} ({np.min(values):.3f} to {np.max(values):.3f})" for values in folds]
 
 
 def _confusion_section(found, cells):
