@@ -295,3 +295,9 @@ def test_cells_of_other_types_alone_are_refused(model, cells, tmp_path):
     with pytest.raises(ValueError, match="none of the types in y is one that the model knows: glia, neuron against"):
         write_html(model, cells, y, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_cells_whose_true_type_is_unassigned_are_refused(model, cells, types, tmp_path):
+    left_out = model.predict(cells) == "Unassigned"
+    with pytest.raises(ValueError, match="'Unassigned', which is how the model names those that it leaves unassigned"):
+        write_html(model, cells, np.where(left_out, "Unassigned", types), tmp_path / "report.html")

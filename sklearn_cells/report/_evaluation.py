@@ -50,6 +50,7 @@ def _scores_of(counts, rows, columns, places):
 
 
 def with_interval(values, intervals):
+    """Give scores with their intervals as text."""
     return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(values, *intervals, strict=True)]
 
 
@@ -64,6 +65,8 @@ def untrained(model):
 
 
 def peers_of(n_genes):
+    """Give linear classifiers of the most divergent genes by name, with the C of benchmarks/accuracy.py."""
+
     def chain(classifier):
         selector = JSDivergenceSelector(min(N_PEER_GENES, n_genes), bins="auto")
         return make_pipeline(selector, LogNormalizer(), classifier)
@@ -75,6 +78,7 @@ def peers_of(n_genes):
 
 
 def cross_validated(classifier, cells, true, splits):
+    """Give accuracy and macro-F1 as text: the mean of the folds, the lowest and the highest."""
     scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
     scores = cross_validate(classifier, cells, true, cv=splits, scoring=scoring, error_score="raise")
     folds = [scores["test_accuracy"], scores["test_macro_f1"]]
