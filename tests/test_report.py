@@ -17,7 +17,8 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn_cells import GeneAligner, JSDivergenceSelector, RejectOptionClassifier
 from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
-from sklearn_cells.report import _bootstrap, _peers, write_html
+from sklearn_cells.report import write_html
+from sklearn_cells.report._evaluation import bootstrap, peers_of
 
 HOSTILE = "<script>alert('x')</script> & \"T\" $\\frac$"
 
@@ -114,7 +115,7 @@ def test_intervals_are_those_of_resampled_cells():
     rng = np.random.default_rng(0)
     true = rng.choice(["B", "NK", "T"], size=300, p=[0.3, 0.1, 0.6])
     named = np.where(rng.random(300) < 0.8, true, rng.choice(["B", "T", "Unassigned"], size=300))
-    _, found = _bootstrap(true, named, seed=0)
+    _, found = bootstrap(true, named, seed=0)
     drawn = []
     for _ in range(1000):
         rows = rng.integers(300, size=300)
@@ -124,7 +125,7 @@ def test_intervals_are_those_of_resampled_cells():
 
 
 def test_a_type_of_one_cell_has_scores_and_an_interval():
-    scores, intervals = _bootstrap(np.array(["B"] * 9 + ["T"]), np.array(["B"] * 10), seed=0)
+    scores, intervals = bootstrap(np.array(["B"] * 9 + ["T"]), np.array(["B"] * 10), seed=0)
     np.testing.assert_allclose(scores, [0.9, (18 / 19) / 2, 18 / 19, 0])
     assert np.isfinite(intervals).all()
 
@@ -132,7 +133,7 @@ def test_a_type_of_one_cell_has_scores_and_an_interval():
 def test_peers_have_the_scores_of_their_folds(model, cells, types, tmp_path):
     folds = StratifiedShuffleSplit(2, test_size=0.3, random_state=0)
     page = written(tmp_path, model, cells, types, cv=folds)
-    for name, classifier in {**_peers(60), "a new copy of the model": chain()}.items():
+    for name, classifier in {**peers_of(60), "a new copy of the model": chain()}.items():
         scores = cross_val_score(classifier, cells, types, cv=folds)
         assert row_of(page, name)[0] == f"{scores.mean():.3f} ({scores.min():.3f} to {scores.max():.3f})"
 
@@ -294,3 +295,9 @@ def test_cells_of_other_types_alone_are_refused(model, cells, tmp_path):
     with pytest.raises(ValueError, match="none of the types in y is one that the model knows: glia, neuron against"):
         write_html(model, cells, y, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_cells_whose_true_type_is_unassigned_are_refused(model, cells, types, tmp_path):
+    left_out = model.predict(cells) == "Unassigned"
+    with pytest.raises(ValueError, match="'Unassigned', which is how the model names those that it leaves unassigned"):
+        write_html(model, cells, np.where(left_out, "Unassigned", types), tmp_path / "report.html")

@@ -25,9 +25,9 @@ class ModelCard(dict):
     >>> from sklearn_cells.persistence import ModelCard
     >>> print(ModelCard(name="two cells", cells=2, genes=3, classes={"B": 1, "T": 1}))
     two cells
-      cells     2
-      genes     3
-      classes   2: B (1), T (1)
+      cells   2
+      genes   3
+      classes 2: B (1), T (1)
     """
 
     def __str__(self):

@@ -1,0 +1,5 @@
+"""One self-contained HTML page about a model on cells whose types are known."""
+
+from sklearn_cells.report._page import write_html
+
+__all__ = ["write_html"]

@@ -1,0 +1,85 @@
+"""Scores with intervals, and those that a new copy of a model and its peers reach in cross-validation."""
+
+import warnings
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix, make_scorer
+from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+
+from sklearn_cells.feature_selection import JSDivergenceSelector
+from sklearn_cells.metrics import macro_f1
+from sklearn_cells.preprocessing import LogNormalizer
+from sklearn_cells.reject import RejectOptionClassifier
+
+N_RESAMPLES = 1000
+N_PEER_GENES = 1000
+
+
+def bootstrap(true, named, seed):
+    """Give accuracy, macro-F1 and the F1 of each true type, and the 2.5th and 97.5th percentile of each."""
+    types = np.unique(true)
+    labels = np.union1d(true, named)
+    confusion = confusion_matrix(true, named, labels=labels)
+    # Cells of the same true and predicted type are alike, so that numbers of them are drawn, not cells.
+    rows, columns = np.nonzero(confusion)
+    counts = confusion[rows, columns]
+    draws = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=N_RESAMPLES)
+    places = np.searchsorted(labels, types)
+    scores = _scores_of(counts[np.newaxis], rows, columns, places)[0]
+    drawn = _scores_of(draws, rows, columns, places)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        return scores, np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+
+
+def _scores_of(counts, rows, columns, places):
+    """Give the scores of resampled cells, counted by true type (`rows`) and predicted type (`columns`)."""
+    n_labels = max(rows.max(), columns.max(), places.max()) + 1
+    is_row, is_column = np.eye(n_labels, dtype=int)[rows], np.eye(n_labels, dtype=int)[columns]
+    right = (counts * (rows == columns)) @ is_row
+    n_true, n_named = counts @ is_row, counts @ is_column
+    # A type that was not drawn has no F1.
+    f1 = np.full(right.shape, np.nan)
+    np.divide(2 * right, n_true + n_named, out=f1, where=n_true > 0)
+    f1 = f1[:, places]
+    return np.column_stack([right.sum(axis=1) / counts.sum(axis=1), np.nanmean(f1, axis=1), f1])
+
+
+def with_interval(values, intervals):
+    """Give scores with their intervals as text."""
+    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(values, *intervals, strict=True)]
+
+
+def untrained(model):
+    """Give a new copy of what names the cells, without reject option or search, for AnnData as it is here."""
+    while hasattr(model, "best_estimator_") or isinstance(model, RejectOptionClassifier):
+        model = model.best_estimator_ if hasattr(model, "best_estimator_") else model.estimator_
+    copied = clone(model)
+    here = {"layer": None, "gene_names": "var_names"}
+    found = {name: here[name.rpartition("__")[2]] for name in copied.get_params() if name.rpartition("__")[2] in here}
+    return copied.set_params(**found)
+
+
+def peers_of(n_genes):
+    """Give linear classifiers of the most divergent genes by name, with the C of benchmarks/accuracy.py."""
+
+    def chain(classifier):
+        selector = JSDivergenceSelector(min(N_PEER_GENES, n_genes), bins="auto")
+        return make_pipeline(selector, LogNormalizer(), classifier)
+
+    return {
+        "LogisticRegression": chain(LogisticRegression(C=0.03, class_weight="balanced", max_iter=2000)),
+        "LinearSVC": chain(LinearSVC(C=0.01, random_state=0)),
+    }
+
+
+def cross_validated(classifier, cells, true, splits):
+    """Give accuracy and macro-F1 as text: the mean of the folds, the lowest and the highest."""
+    scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
+    scores = cross_validate(classifier, cells, true, cv=splits, scoring=scoring, error_score="raise")
+    folds = [scores["test_accuracy"], scores["test_macro_f1"]]
+    return [f"{np.mean(values):.3f} ({np.min(values):.3f} to {np.max(values):.3f})" for values in folds]

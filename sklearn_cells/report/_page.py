@@ -1,0 +1,208 @@
+"""One self-contained page about a model on cells whose types are known: write_html."""
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_random_state
+
+from sklearn_cells._anndata import is_anndata, with_matrix
+from sklearn_cells._cells import check_same_order
+from sklearn_cells._files import atomic_path
+from sklearn_cells._validation import check_labels, validate_params
+from sklearn_cells.annotation import annotate
+from sklearn_cells.inspection._models import inner_model
+from sklearn_cells.persistence._card import card_lines
+from sklearn_cells.report import _html as html
+from sklearn_cells.report._sections import (
+    Predictions,
+    calibration_section,
+    card_section,
+    comparison_section,
+    confusion_section,
+    genes_section,
+    introduction,
+    markers_section,
+    scores_section,
+    unassigned_section,
+)
+
+
+@validate_params(
+    {
+        "model": "no_validation",
+        "X": "no_validation",
+        "y": ["array-like"],
+        "path": "no_validation",
+        "layer": [str, None],
+        "gene_names": [str, None],
+        "cv": ["cv_object"],
+        "peers": ["boolean"],
+        "title": [str, None],
+        "overwrite": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def write_html(
+    model,
+    X,
+    y,
+    path,
+    *,
+    layer=None,
+    gene_names=None,
+    cv=5,
+    peers=True,
+    title=None,
+    overwrite=False,
+    random_state=0,
+    verbose=0,
+):
+    """Write a page about a model on cells whose types are known.
+
+    The page is one file that loads nothing from elsewhere. It shows the model card, how many of
+    the model's genes the cells have, scores with confidence intervals, which types are taken for
+    which and the genes that tell these apart, calibration, unassigned cells, and markers of each
+    type; beside them what linear classifiers reach on the same cells.
+
+    Parameters
+    ----------
+    model : classifier
+        Fitted, with `predict_proba`: that of :func:`load_model`, of
+        :class:`RejectOptionClassifier`, of :func:`make_cell_pipeline`, or any other.
+
+    X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+        Counts, as the model takes them. AnnData on disk is loaded.
+
+    y : array-like of shape (n_cells,)
+        The true type of each cell. Cells of types that the model does not know count as errors.
+
+    path : str or path
+        The file to write. It appears whole or not at all.
+
+    layer, gene_names : str, default=None
+        Where AnnData has counts and names of genes, as in :func:`annotate`.
+
+    cv : int or cross-validation generator, default=5
+        The folds of the comparison. With a number they are stratified ones of shuffled cells, and
+        types that have fewer cells than folds are left out of it.
+
+    peers : bool, default=True
+        Whether to cross-validate a new copy of the model, without its reject option, and linear
+        classifiers on these cells. This takes most of the time.
+
+    title : str, default=None
+        The title of the page. None is made of the name of the model.
+
+    overwrite : bool, default=False
+        Whether an older file may be replaced.
+
+    random_state : int, RandomState instance or None, default=0
+        Determines folds and resampled cells.
+
+    verbose : int, default=0
+        Above 0, a progress bar is shown.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file and `overwrite` is False.
+
+    TypeError
+        If the model has no `predict_proba`.
+
+    ValueError
+        If the model cannot use the cells or knows none of their types, or all are of one type.
+
+    See Also
+    --------
+    training_card : Scores of held-out training cells, kept with the model.
+    sklearn_cells.plotting.CellConfusionDisplay : One of the pictures.
+
+    Notes
+    -----
+    Intervals hold the middle 95 % of 1,000 scores of as many cells, drawn from these with
+    replacement (percentile bootstrap [1]_). They do not say how cells of another donor would do.
+
+    The peers are `LogisticRegression(C=0.03, class_weight="balanced")` and `LinearSVC(C=0.01)` on
+    log1p of the counts of the 1,000 most divergent genes, chosen inside each training fold.
+
+    Memory is needed for the cells, as sparse as they come, and the networks that are trained.
+
+    References
+    ----------
+    .. [1] B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall, 1993.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn.naive_bayes import MultinomialNB
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.report import write_html
+    >>> cells = make_cells(200, 50, n_classes=2, random_state=0)
+    >>> model = MultinomialNB().fit(cells.X, cells.obs["cell_type"])
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "report.html"
+    ...     write_html(model, cells.X, cells.obs["cell_type"], path, peers=False, title="Two types")
+    ...     print("<h1>Two types</h1>" in path.read_text(encoding="utf-8"))
+    True
+    """
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        text = _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose)
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose):
+    check_same_order(X, y)
+    cells, chosen = _cells_of(model, X, layer, gene_names)
+    found = _predict(model, cells, y, chosen, verbose)
+    card = getattr(model, "card_", None)
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=2)
+    name = card_lines(card)[0][0] if card else type(inner_model(model)).__name__
+    aligned, genes = genes_section(model, cells)
+    sections = {
+        "Model card": card_section(card) if card else "",
+        "Genes": genes,
+        "Scores": scores_section(found, seeds[0]),
+        "Comparison": comparison_section(model, cells, found.true, cv, seeds[1], verbose) if peers else "",
+        "Confusion": confusion_section(found, cells),
+        "Calibration": calibration_section(found),
+        "Unassigned cells": unassigned_section(model, found),
+        "Markers": markers_section(model, aligned, found),
+    }
+    return html.page(title or f"{name} on {len(found.true):,} cells", introduction(found, cells), sections)
+
+
+def _cells_of(model, X, layer, gene_names):
+    """Give cells with the counts in X and the names in `var_names`, and how the model is told so."""
+    inner = inner_model(model)
+    first = inner[0] if isinstance(inner, Pipeline) else inner
+    if not (is_anndata(X) and hasattr(first, "gene_names")):
+        # The model has no choice, and annotate says so.
+        return (X if hasattr(X, "shape") else np.asarray(X)), {"layer": layer, "gene_names": gene_names}
+    cells = X.to_memory() if X.isbacked else X
+    layer = first.layer if layer is None else layer
+    gene_names = first.gene_names if gene_names is None else gene_names
+    return with_matrix(cells, layer, gene_names), {"layer": "X", "gene_names": "var_names"}
+
+
+def _predict(model, cells, y, chosen, verbose):
+    """Predict the cells; all labels become strings."""
+    classes, codes = check_labels(y, cells.shape[0])
+    true = classes.astype(str)[codes]
+    known = np.asarray(model.classes_).astype(str)
+    if not np.isin(true, known).any():
+        raise ValueError(
+            f"none of the types in y is one that the model knows: {', '.join(np.unique(true))} against "
+            f"{', '.join(known)}."
+        )
+    annotation, probabilities = annotate(model, cells, return_proba=True, verbose=verbose, **chosen)
+    named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
+    taken = np.setdiff1d(np.intersect1d(true, named), known)
+    if len(taken):
+        raise ValueError(
+            f"y has cells of the type {str(taken[0])!r}, which is how the model names those that it leaves unassigned: "
+            "leave these cells out."
+        )
+    return Predictions(true, named, known[probabilities.to_numpy().argmax(axis=1)], probabilities)

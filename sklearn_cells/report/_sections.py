@@ -1,0 +1,294 @@
+"""The sections of the page, each from the predictions and the cells to HTML."""
+
+import warnings
+from copy import copy
+from itertools import combinations
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import Progress
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.pipeline import Pipeline
+
+from sklearn_cells._anndata import is_anndata, matrix_of, rows_of
+from sklearn_cells._validation import take_rows
+from sklearn_cells.feature_selection import JSDivergenceSelector
+from sklearn_cells.inspection import marker_genes
+from sklearn_cells.inspection._models import step_of
+from sklearn_cells.persistence._card import card_lines
+from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
+from sklearn_cells.preprocessing import GeneAligner
+from sklearn_cells.report import _html as html
+from sklearn_cells.report._evaluation import bootstrap, cross_validated, peers_of, untrained, with_interval
+
+N_PAIRS = 3
+N_MARKERS = 8
+
+# Fewer cells of a type do not tell its genes from chance.
+LEAST_CELLS = 5
+
+
+class Predictions(NamedTuple):
+    """True and predicted types as strings; `best` is the most probable one, also of unassigned cells."""
+
+    true: np.ndarray
+    named: np.ndarray
+    best: np.ndarray
+    probabilities: pd.DataFrame
+
+    @property
+    def is_assigned(self):
+        return np.isin(self.named, self.probabilities.columns)
+
+    @property
+    def types(self):
+        # Those that the model does not know too.
+        return np.union1d(self.true, self.probabilities.columns.to_numpy(dtype=str))
+
+
+def introduction(found, cells):
+    """Say what the cells are, and which types the model or the cells lack."""
+    text = (
+        f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {cells.shape[1]:,} genes. What is said of "
+        "the model comes from these cells: if it was trained on them, it does worse on new ones."
+    )
+    unknown = np.setdiff1d(found.true, found.probabilities.columns)
+    body = html.paragraph(text)
+    if len(unknown):
+        n_cells = np.isin(found.true, unknown).sum()
+        body += html.paragraph(
+            f"The model does not know {len(unknown)} of the types, and their {n_cells:,} cells count as errors: "
+            f"{', '.join(unknown)}."
+        )
+    absent = np.setdiff1d(found.types, found.true)
+    if len(absent):
+        body += html.paragraph(f"No cell is of these types, which the model knows too: {', '.join(absent)}.")
+    return body
+
+
+def card_section(card):
+    """Give the model card as a table."""
+    lines, rows = card_lines(card)
+    body = "".join(map(html.paragraph, lines))
+    return body + (html.table(pd.DataFrame({"": rows}), text=True) if rows else "")
+
+
+def genes_section(model, cells):
+    """Give the cells with the genes of the model, and what is said of them."""
+    try:
+        aligner = copy(step_of(model, GeneAligner))
+    except TypeError:
+        return cells, ""
+    if is_anndata(cells):
+        aligner.set_params(layer=None, gene_names="var_names")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        aligned = aligner.transform(cells)
+    if not (is_anndata(cells) or hasattr(cells, "columns")):
+        return aligned, html.paragraph("The cells have no gene names: their columns are taken for the model's genes.")
+    said = f"The cells have {aligner.coverage_:.1%} of the {aligner.n_features_in_:,} genes of the model"
+    if aligner.divergences_ is not None:
+        said += f", and {aligner.informative_coverage_:.1%} of what these tell of its types"
+    return aligned, html.paragraph(f"{said}.") + "".join(html.paragraph(str(warning.message)) for warning in caught)
+
+
+def scores_section(found, seed):
+    """Give the scores of all cells, of the assigned ones and of each type."""
+    kept = found.is_assigned
+    note = (
+        "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals, which "
+        "are too narrow for types of few cells."
+    )
+    rows = {"all cells": _overall(found.true, found.named, seed)}
+    if not kept.all():
+        rows = {
+            "all cells, unassigned are errors": rows["all cells"],
+            "all cells, as if none were unassigned": _overall(found.true, found.best, seed),
+        }
+        if kept.any():
+            rows[f"the {kept.mean():.1%} assigned"] = _overall(found.true[kept], found.named[kept], seed)
+        note += " In the scores of each type, an unassigned cell is one that was missed."
+    overall = pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T
+    return html.paragraph(note) + html.table(overall) + html.table(_scores_by_type(found, seed))
+
+
+def _overall(true, named, seed):
+    scores, intervals = bootstrap(true, named, seed)
+    return with_interval(scores[:2], intervals[:, :2])
+
+
+def _scores_by_type(found, seed):
+    types = np.unique(found.true)
+    precision, recall, _, n_cells = precision_recall_fscore_support(
+        found.true, found.named, labels=types, zero_division=0
+    )
+    scores, intervals = bootstrap(found.true, found.named, seed)
+    columns = {
+        "cells": [f"{n:,}" for n in n_cells],
+        "precision": [f"{value:.3f}" for value in precision],
+        "recall": [f"{value:.3f}" for value in recall],
+        "F1": with_interval(scores[2:], intervals[:, 2:]),
+    }
+    return pd.DataFrame(columns, index=types)
+
+
+def comparison_section(model, cells, true, cv, seed, verbose):
+    """Cross-validate a new copy of the model and its peers on the same folds of these cells."""
+    cv = 5 if cv is None else cv
+    types, counts = np.unique(true, return_counts=True)
+    rare = types[counts < cv] if isinstance(cv, Integral) else types[:0]
+    intro = (
+        "Cross-validated scores on these cells: each classifier is trained anew on all folds but one and scored on "
+        "that one, on the same folds for all. These are not scores of the given model, which are above. All cells are "
+        "named. In brackets are the lowest and the highest of the folds."
+    )
+    if len(rare):
+        intro += f" Types with fewer cells than folds are left out: {', '.join(rare)}."
+    if len(types) - len(rare) < 2:
+        return html.paragraph(f"Not cross-validated: fewer than two types have {cv} cells.")
+    kept = np.flatnonzero(~np.isin(true, rare))
+    cells, true = _rows(cells, kept), true[kept]
+    folds = StratifiedKFold(cv, shuffle=True, random_state=seed) if isinstance(cv, Integral) else check_cv(cv, true)
+    splits = list(folds.split(true, true))
+    classifiers = {"a new copy of the model": untrained(model), **peers_of(cells.shape[1])}
+    rows = {}
+    with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
+        for name in progress.track(classifiers, description="cross-validate"):
+            rows[name] = cross_validated(classifiers[name], cells, true, splits)
+    return html.paragraph(intro) + html.table(pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T)
+
+
+def confusion_section(found, cells):
+    """Draw the confusion, and name the genes that tell the most confused types apart."""
+    body = html.picture(
+        lambda: CellConfusionDisplay.from_predictions(found.true, found.named), "Confusion of true and predicted types"
+    )
+    pairs = _confused_pairs(found)
+    if not pairs:
+        return body + html.paragraph("No cell has the name of another type.")
+    body += html.paragraph(
+        "The pairs that are confused most, and the genes whose counts in these cells tell the two apart best, by their "
+        "divergence."
+    )
+    for first, second in pairs:
+        wrong = [
+            f"{np.sum((found.true == true) & (found.named == named)):,} of {np.sum(found.true == true):,} cells of "
+            f"{true} are named {named}"
+            for true, named in ((first, second), (second, first))
+            if true in found.true
+        ]
+        body += html.heading(f"{first} and {second}") + html.paragraph(f"{'; '.join(wrong)}.")
+        body += _telling_genes(found.true, cells, [first, second])
+    return body
+
+
+def _confused_pairs(found):
+    """Give the pairs of types with most cells that have the name of the other."""
+    types = found.types
+    confusion = confusion_matrix(found.true, found.named, labels=types)
+    wrong = confusion + confusion.T
+    pairs = [pair for pair in combinations(range(len(types)), 2) if wrong[pair]]
+    return [types[list(pair)].tolist() for pair in sorted(pairs, key=lambda pair: -wrong[pair])[:N_PAIRS]]
+
+
+def _telling_genes(true, cells, pair):
+    few = [label for label in pair if np.sum(true == label) < LEAST_CELLS]
+    if few:
+        return html.paragraph(f"No genes are named, for fewer than {LEAST_CELLS} of the cells are {' or '.join(few)}.")
+    chosen = np.flatnonzero(np.isin(true, pair))
+    cells, true = _rows(cells, chosen), true[chosen]
+    markers = _markers(JSDivergenceSelector(None, bins="auto").fit(cells, true), cells, true)
+    return html.table(markers.rename(index="more of these in {}".format), text=True)
+
+
+def calibration_section(found):
+    """Draw how far the probabilities can be trusted."""
+    # Types that the model does not know have no probability.
+    unknown = np.setdiff1d(found.true, found.probabilities.columns)
+    probabilities = np.hstack([found.probabilities.to_numpy(), np.zeros((len(found.true), len(unknown)))])
+    labels = np.concatenate([found.probabilities.columns.to_numpy(dtype=str), unknown])
+    text = (
+        "How often the most probable type is right, unassigned cells too. Below the line, the model is surer than it "
+        "is right. The expected calibration error is the mean distance from the line."
+    )
+    return html.paragraph(text) + html.picture(
+        lambda: ReliabilityDisplay.from_predictions(found.true, probabilities, labels=labels),
+        "Accuracy against confidence",
+    )
+
+
+def unassigned_section(model, found):
+    """Tell whose cells are left unassigned, of models that can do so."""
+    target = getattr(model, "best_estimator_", model)
+    if not hasattr(target, "assign"):
+        return ""
+    threshold = (target[-1] if isinstance(target, Pipeline) else target).threshold_
+    left_out, right = ~found.is_assigned, found.best == found.true
+    groups = pd.DataFrame({"left out": left_out, "right": left_out & right}).groupby(found.true)
+    sums, sizes = groups.sum(), groups.size()
+    rows = pd.DataFrame(
+        {
+            "cells": sizes.map("{:,}".format),
+            "unassigned": sums["left out"].map("{:,}".format),
+            "share": (sums["left out"] / sizes).map("{:.1%}".format),
+            "their most probable type is right": sums["right"].map("{:,}".format),
+        }
+    )
+    body = html.paragraph(
+        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned: their most "
+        f"probable type has a probability below {threshold:.3g}."
+    )
+    confidence = found.probabilities.max(axis=1).to_numpy()
+    return (
+        body
+        + html.table(rows)
+        + html.picture(
+            lambda: RiskCoverageDisplay.from_predictions(found.true, found.best, confidence, threshold=threshold),
+            "Errors against the share of cells that are kept",
+        )
+    )
+
+
+def markers_section(model, aligned, found):
+    """Name the genes that mark each type, by what the model's selector learned or, without one, by these cells."""
+    selector = _selector_of(model, aligned.shape[1])
+    source = "the cells that the model was trained on, among the genes that it uses"
+    if selector is None:
+        selector = JSDivergenceSelector(None, bins="auto").fit(aligned, found.true)
+        source = "these cells, for the model has no gene selection of its own"
+    known = np.flatnonzero(np.isin(found.true, np.asarray(selector.classes_).astype(str)))
+    true = found.true[known]
+    if len(np.unique(true)) < 2:
+        return html.paragraph("Fewer than two types of the model are among the cells.")
+    markers = _markers(selector, _rows(aligned, known), true)
+    text = f"Genes of most divergence that these cells show more of in the type. The divergence is that in {source}."
+    return html.paragraph(text) + html.table(markers, text=True)
+
+
+def _selector_of(model, n_genes):
+    """Give the model's own selector, None where it has none that sees the genes of the cells."""
+    try:
+        selector = step_of(model, JSDivergenceSelector)
+    except TypeError:
+        return None
+    return selector if selector.n_features_in_ == n_genes else None
+
+
+def _markers(selector, cells, true):
+    """Give the marker genes of each type as a line of text; genes go by their place, which is that in the selector."""
+    names = getattr(cells, "var_names", getattr(cells, "columns", range(cells.shape[1])))
+    names = getattr(selector, "feature_names_in_", names)
+    counts = matrix_of(cells) if is_anndata(cells) else cells.to_numpy() if hasattr(cells, "columns") else cells
+    classes = np.asarray(selector.classes_).astype(str)
+    evidence = pd.DataFrame(selector.contributions_, columns=classes)[np.sort(classes)]
+    found = marker_genes(evidence[selector.get_support()], counts, true, n_genes=N_MARKERS)
+    lines = {label: ", ".join(str(names[int(gene)]) for gene in found[label].dropna()) for label in np.unique(true)}
+    return pd.DataFrame({"genes": {label: line or "-" for label, line in lines.items()}})
+
+
+def _rows(cells, rows):
+    return rows_of(cells, rows) if is_anndata(cells) else take_rows(cells, rows)
