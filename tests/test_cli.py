@@ -76,7 +76,7 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
         data.obs["leiden"] = data.obs["cell_type"]
         data.write_h5ad(f"{name}.h5ad")
     names = {}
-    for text, n_blocks in zip(texts, (4, 5), strict=True):
+    for text, n_blocks in zip(texts, (4, 7), strict=True):
         blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
         assert len(blocks) == n_blocks
         for block in blocks:
