@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, cross_val_score
 from sklearn.naive_bayes import MultinomialNB
 
-from sklearn_cells import GeneAligner, JSDivergenceSelector, RejectOptionClassifier
+from sklearn_cells import GeneAligner, JSDivergenceSelector, RejectOptionClassifier, make_cell_pipeline
 from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
 from sklearn_cells.report import write_html
@@ -301,3 +301,9 @@ def test_cells_whose_true_type_is_unassigned_are_refused(model, cells, types, tm
     left_out = model.predict(cells) == "Unassigned"
     with pytest.raises(ValueError, match="'Unassigned', which is how the model names those that it leaves unassigned"):
         write_html(model, cells, np.where(left_out, "Unassigned", types), tmp_path / "report.html")
+
+
+def test_a_classifier_that_never_rejects_has_no_section_of_unassigned_cells(cells, types, tmp_path):
+    classifier = make_cell_pipeline(select__n_features_to_select=20, classify__epochs=3, classify__random_state=0)
+    page = written(tmp_path, classifier.fit(cells[:160], types[:160]), cells[160:], types[160:], peers=False)
+    assert "Unassigned cells" not in page

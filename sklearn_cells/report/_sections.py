@@ -224,9 +224,10 @@ def calibration_section(found):
 def unassigned_section(model, found):
     """Tell whose cells are left unassigned, of models that can do so."""
     target = getattr(model, "best_estimator_", model)
-    if not hasattr(target, "assign"):
+    last = target[-1] if isinstance(target, Pipeline) else target
+    if not hasattr(last, "threshold_"):
         return ""
-    threshold = (target[-1] if isinstance(target, Pipeline) else target).threshold_
+    threshold = last.threshold_
     left_out, right = ~found.is_assigned, found.best == found.true
     groups = pd.DataFrame({"left out": left_out, "right": left_out & right}).groupby(found.true)
     sums, sizes = groups.sum(), groups.size()
