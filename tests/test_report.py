@@ -50,8 +50,9 @@ def page(model, cells, types, tmp_path_factory):
 
 
 def written(folder, model, X, y, **options):
+    before = plt.get_fignums()
     write_html(model, X, y, folder / "report.html", **options)
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == before
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
