@@ -1,7 +1,12 @@
 """What is taken from AnnData: a matrix, the names of its genes, blocks of its rows."""
 
+import threading
+
 import numpy as np
 import pandas as pd
+
+# anndata 0.12 sets an option of pandas for the whole process while it makes a view, so threads take turns.
+_VIEWS = threading.Lock()
 
 
 def is_anndata(X) -> bool:
@@ -91,15 +96,19 @@ def values_on_disk(cells, rows, columns):
     chosen, place = np.unique(rows, return_inverse=True)
     mask = np.zeros(cells.n_obs, dtype=bool)
     mask[chosen] = True
-    return cells[mask].X[:, columns][place]
+    with _VIEWS:
+        view = cells[mask]
+    return view.X[:, columns][place]
 
 
 def rows_of(cells, rows):
     """Give some rows of AnnData as a view; one on disk cannot be indexed again, so what it is a view of is."""
     if not (cells.isbacked and cells.is_view):
-        return cells[rows]
+        with _VIEWS:
+            return cells[rows]
     parent, of_parent, columns = rows_on_disk(cells)
-    return parent[of_parent[rows], columns]
+    with _VIEWS:
+        return parent[of_parent[rows], columns]
 
 
 def other_matrices(cells):
