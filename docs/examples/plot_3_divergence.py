@@ -31,7 +31,7 @@ scores = {correction: [] for correction in corrections}
 for n in n_cells:
     noise, types = rng.poisson(rng.gamma(2, 5, size=(10 * n, 30))), np.repeat(np.arange(10), n)
     for correction in corrections:
-        selector = JSDivergenceSelector(10, bias_correction=correction, n_permutations=20, random_state=0)
+        selector = JSDivergenceSelector(10, bias_correction=correction, n_permutations=50, random_state=0)
         scores[correction].append(selector.fit(noise, types).divergences_.mean())
 
 figure, axes = plt.subplots(layout="constrained")
