@@ -77,7 +77,9 @@ def main():
 )
 @click.option("--genes", "n_genes", type=click.IntRange(min=1), help="The number of genes to select.")
 @click.option(
-    "--target-error", type=click.FloatRange(0, 1), help="Errors allowed among assigned cells. [default: 0.05]"
+    "--target-error",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Errors allowed among assigned cells. [default: 0.05]",
 )
 @click.option(
     "--target-coverage", type=click.FloatRange(0, 1, min_open=True), help="Instead, the share of cells to assign."
