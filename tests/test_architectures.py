@@ -119,7 +119,9 @@ def test_wrong_number_of_values_is_refused(params, message):
 
 @pytest.mark.parametrize("sizes", [7, (7,), np.array([7]), [np.int64(7)]])
 def test_widths_of_any_kind_of_number(sizes):
-    model = build_mlp(5, 3, hidden_layer_sizes=sizes, kernel_l2=np.float32(0.5), dropout=[np.float32(0.5)])
+    model = build_mlp(
+        np.int64(5), np.int64(3), hidden_layer_sizes=sizes, kernel_l2=np.float32(0.5), dropout=[np.float32(0.5)]
+    )
     assert [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)] == [7, 3]
 
 

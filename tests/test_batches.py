@@ -39,7 +39,7 @@ def small_blocks(monkeypatch):
 
 
 def epoch(batches, number):
-    blocks = list(batches.blocks(number))
+    blocks = list(batches.blocks([number], center=np.zeros(4, np.float32), scale=1.0))
     assert len(blocks) == batches.n_blocks
     return [np.concatenate(part) for part in zip(*blocks, strict=True)]
 
@@ -71,6 +71,17 @@ def test_keras_gets_the_same_minibatches(X, small_blocks):
         assert [len(cells) for cells, _, _ in taken] == [5, 5, 5, 5, 3]
         for part, expected in zip(zip(*taken, strict=True), epoch(batches, number), strict=True):
             np.testing.assert_array_equal(np.concatenate(part), expected)
+
+
+def test_blocks_go_through_the_epochs_centered_and_scaled(X, small_blocks):
+    batches = CellBatches(X, CODES, WEIGHTS, np.arange(N_CELLS), batch_size=5, input_shape=(4,), seed=0)
+    center = np.arange(4, dtype=np.float32)
+    blocks = list(batches.blocks(range(2, 4), center, 0.5))
+    expected = [batches.block(number, i) for number in (2, 3) for i in range(3)]
+    for block, (cells, codes, weights) in zip(blocks, expected, strict=True):
+        np.testing.assert_array_equal(block[0], (cells - center) / 2)
+        np.testing.assert_array_equal(block[1], codes)
+        np.testing.assert_array_equal(block[2], weights)
 
 
 def test_same_seed_same_order_and_no_seed_no_shuffling(X):

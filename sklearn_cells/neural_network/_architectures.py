@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import index
 from typing import Any
 
 import keras
@@ -76,7 +77,7 @@ def build_mlp(
     """
     seeds = _seeds(seed)
     dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds)
-    return keras.Sequential([keras.Input((n_genes,)), *dense])
+    return keras.Sequential([keras.Input((index(n_genes),)), *dense])
 
 
 def build_cnn(
@@ -182,7 +183,7 @@ def build_cnn(
     _check_activation(activation)
 
     seeds = _seeds(seed)
-    stack: list[Any] = [keras.Input((n_genes, 1, 1))]
+    stack: list[Any] = [keras.Input((index(n_genes), 1, 1))]
     for n_channels, kernel, pad, pool, rate, l2 in zip(channels, kernels, paddings, pools, dropouts, l2s, strict=True):
         stack.append(
             layers.Conv2D(
@@ -274,7 +275,7 @@ def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, 
     all_dense = "dense layers, the output layer last"
     kernel_l2s = _per_layer("kernel_l2", kernel_l2, n_hidden + 1, what=all_dense)
     bias_l2s = _per_layer("bias_l2", bias_l2, n_hidden + 1, what=all_dense)
-    units = [*widths, n_classes]
+    units = [*widths, index(n_classes)]  # Keras refuses integers of NumPy
     activations = [activation] * n_hidden + ["softmax"]
     stack: list[Any] = []
     for i, n_units in enumerate(units):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import keras
 import numpy as np
@@ -89,15 +90,27 @@ class CellBatches:
         rows = self._order[1][index * self.block_rows : (index + 1) * self.block_rows]
         return dense_rows(self.X, rows, self.input_shape), self.codes[rows], self.sample_weight[rows]
 
-    def blocks(self, epoch: int) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
-        """Yield the blocks of an epoch; the next one is made while the last one is in use."""
+    def blocks(
+        self, epochs: Iterable[int], center: NDArray[np.float32], scale: float
+    ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+        """Yield the blocks of one epoch after the other, with the centre subtracted and the scale multiplied.
+
+        The next block is made while the last one is in use.
+        """
+
+        def make(epoch, index):
+            cells, codes, weights = self.block(epoch, index)
+            cells -= center.reshape(self.input_shape)
+            cells *= np.float32(scale)
+            return cells, codes, weights
+
+        places = product(epochs, range(self.n_blocks))
         with ThreadPoolExecutor(1) as pool:
-            following = pool.submit(self.block, epoch, 0)
-            for index in range(1, self.n_blocks + 1):
-                block = following.result()
-                if index < self.n_blocks:
-                    following = pool.submit(self.block, epoch, index)
-                yield block
+            following = pool.submit(make, *next(places))
+            for place in places:
+                made, following = following, pool.submit(make, *place)
+                yield made.result()
+            yield following.result()
 
     def _shuffled(self, epoch: int) -> NDArray:
         if self.seed is None:

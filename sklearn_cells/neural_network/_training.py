@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 import keras
 import numpy as np
@@ -106,7 +108,6 @@ class Trainer:
             tf.TensorSpec([None], tf.int32),
             tf.TensorSpec([None], tf.float32),
         ]
-        signature += [tf.TensorSpec(network.input_shape[1:], tf.float32), tf.TensorSpec([], tf.float32)]
         vector, batch_size = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)
         self._train_block = tf.function(self._train_block, input_signature=[*signature, batch_size, vector, vector])
         self._test_block = tf.function(self._test_block, input_signature=[*signature, batch_size])
@@ -123,42 +124,43 @@ class Trainer:
 
     def _run_epochs(self, training: Training) -> None:
         batches, held_out, epochs = training.batches, training.held_out, training.epochs
-        center = training.center.reshape(batches.input_shape)
-        settings = [tf.constant(center), training.scale, batches.batch_size]
+        norm = training.center, training.scale
         bar = keras.utils.Progbar(len(epochs)) if training.verbose == 1 else None
         best_loss, best_weights, waited = np.inf, None, 0
-        for epoch in epochs:
-            training.tasks.begin()
-            totals = np.zeros(3)
-            rates = training.learning_rates[epoch - epochs.start]
-            per_block = batches.block_rows // batches.batch_size
-            for i, block in enumerate(batches.blocks(epoch)):
-                steps = rates[i * per_block : (i + 1) * per_block]
-                totals += self._train_block(*block, *settings, self._l2, steps).numpy()
-            logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
-            if held_out is not None:
-                totals = sum(self._test_block(*block, *settings).numpy() for block in held_out.blocks(0))
-                logs |= {"val_loss": totals[0] / totals[3], "val_accuracy": totals[1] / totals[2]}
-            done = epoch - epochs.start + 1
-            if bar is not None:
-                bar.update(done, list(logs.items()), finalize=done == len(epochs))
-            elif training.verbose > 1:
-                values = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
-                print(f"Epoch {done}/{len(epochs)} - {values}", flush=True)
-            stop = training.tasks.end(logs, self.network)
-            if held_out is not None:
-                waited += 1
-                if logs["val_loss"] < best_loss:
-                    best_loss, waited = logs["val_loss"], 0
-                    best_weights = [variable.numpy() for variable in self.network.variables]
-                stop = stop or waited >= training.patience
-            if stop:
-                break
+        with closing(batches.blocks(epochs, *norm)) as blocks:
+            for epoch in epochs:
+                training.tasks.begin()
+                totals = np.zeros(3)
+                rates = training.learning_rates[epoch - epochs.start]
+                per_block = batches.block_rows // batches.batch_size
+                for i, block in enumerate(islice(blocks, batches.n_blocks)):
+                    steps = rates[i * per_block : (i + 1) * per_block]
+                    totals += self._train_block(*block, batches.batch_size, self._l2, steps).numpy()
+                logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
+                if held_out is not None:
+                    tests = held_out.blocks([0], *norm)
+                    totals = sum(self._test_block(*block, batches.batch_size).numpy() for block in tests)
+                    logs |= {"val_loss": totals[0] / totals[3], "val_accuracy": totals[1] / totals[2]}
+                done = epoch - epochs.start + 1
+                if bar is not None:
+                    bar.update(done, list(logs.items()), finalize=done == len(epochs))
+                elif training.verbose > 1:
+                    values = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
+                    print(f"Epoch {done}/{len(epochs)} - {values}", flush=True)
+                stop = training.tasks.end(logs, self.network)
+                if held_out is not None:
+                    waited += 1
+                    if logs["val_loss"] < best_loss:
+                        best_loss, waited = logs["val_loss"], 0
+                        best_weights = [variable.numpy() for variable in self.network.variables]
+                    stop = stop or waited >= training.patience
+                if stop:
+                    break
         self.optimizer.finalize_variable_values(self.variables)  # the averages, where it keeps such
         if best_weights is not None:
             _assign(self.network.variables, best_weights)
 
-    def _train_block(self, cells, codes, weights, center, scale, batch_size, l2, learning_rates):
+    def _train_block(self, cells, codes, weights, batch_size, l2, learning_rates):
         totals = tf.zeros(3)
         for step in tf.range(tf.size(learning_rates)):
             batch = slice(step * batch_size, (step + 1) * batch_size)
@@ -166,9 +168,7 @@ class Trainer:
             gradients, batch_totals = [], []
             for part, penalty in self._parts(codes[batch]):
                 with tf.GradientTape() as tape:
-                    loss, correct = self._losses(
-                        (cells[batch][part] - center) * scale, codes[batch][part], shares[part], training=True
-                    )
+                    loss, correct = self._losses(cells[batch][part], codes[batch][part], shares[part], training=True)
                     if penalty:
                         loss += self._penalty(l2)
                 values = [variable.value for variable in self.variables]
@@ -178,12 +178,12 @@ class Trainer:
             totals += _totals(tf.add_n(batch_totals), codes[batch])
         return totals
 
-    def _test_block(self, cells, codes, weights, center, scale, batch_size):
+    def _test_block(self, cells, codes, weights, batch_size):
         """Give the weighted sum of the cross-entropies, the correct cells, the cells and their weight."""
         totals = tf.zeros(4)
         for start in tf.range(0, tf.size(codes), batch_size):
             batch = slice(start, start + batch_size)
-            loss, correct = self._losses((cells[batch] - center) * scale, codes[batch], weights[batch], training=False)
+            loss, correct = self._losses(cells[batch], codes[batch], weights[batch], training=False)
             n_cells = tf.cast(tf.size(codes[batch]), tf.float32)
             totals += tf.stack([loss, correct, n_cells, tf.reduce_sum(weights[batch])])
         return totals
@@ -217,13 +217,14 @@ class Trainer:
             optimizer.apply(gradients, self.variables)
             return
         step = tf.cast(optimizer.iterations.value + 1, tf.float32)
+        beta1_power, beta2_power = optimizer.beta_1**step, optimizer.beta_2**step
         for i, (variable, gradient) in enumerate(zip(self.variables, gradients, strict=True)):
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.value.handle,
                 m=optimizer._momentums[i].value.handle,
                 v=optimizer._velocities[i].value.handle,
-                beta1_power=optimizer.beta_1**step,
-                beta2_power=optimizer.beta_2**step,
+                beta1_power=beta1_power,
+                beta2_power=beta2_power,
                 lr=learning_rate,
                 beta1=optimizer.beta_1,
                 beta2=optimizer.beta_2,
