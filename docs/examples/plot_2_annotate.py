@@ -18,6 +18,7 @@ from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
 from sklearn_cells import LogNormalizer, RejectOptionClassifier, annotate, make_cell_pipeline
 from sklearn_cells.datasets import load_pbmc68k
+from sklearn_cells.plotting import CellConfusionDisplay
 
 cells = load_pbmc68k()
 reference, query = train_test_split(cells, test_size=0.5, stratify=cells.obs["cell_type"], random_state=0)
@@ -69,6 +70,10 @@ accuracies = pd.Series(
 print(f"{assigned.mean():.0%} of the cells are assigned\n{accuracies.round(3).to_string()}")
 assert accuracies["assigned cells"] > accuracies["all cells"] + 0.05
 assert assigned.mean() > 0.5
+
+# %%
+# Which types the model takes for which, and which it leaves unassigned:
+CellConfusionDisplay.from_predictions(truth, annotation["predicted_label"])
 
 # %%
 # What is in each cluster:
