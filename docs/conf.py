@@ -66,7 +66,7 @@ sphinx_gallery_conf = {
     "doc_module": ("sklearn_cells",),
     "reset_modules": ("matplotlib", warnings_are_errors),
     "reset_modules_order": "both",
-    "ignore_repr_types": "matplotlib|list",
+    "ignore_repr_types": "matplotlib|list|Display",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,

@@ -63,10 +63,10 @@ def test_demo_leaves_what_it_says(demo):
 
 @pytest.mark.filterwarnings("ignore:n_features_to_select=2000, but X has only 765 genes")
 def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
-    """Their Python blocks one after the other, then their commands, where the demo left its files."""
+    """The Python blocks of each one after the other, then their commands, where the demo left its files."""
     _, folder = demo
     root = Path(__file__).parents[1]
-    texts = [(root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md")]
+    pages = {name: (root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md")}
     monkeypatch.chdir(folder.parent)
     blood = load_model("sorted_blood")
     counts = np.random.default_rng(0).poisson(0.1, size=(50, len(blood.feature_names_in_))).astype(np.float32)
@@ -75,15 +75,16 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
         data = read_cells(folder / f"{cells}.h5ad")
         data.obs["leiden"] = data.obs["cell_type"]
         data.write_h5ad(f"{name}.h5ad")
-    names = {}
-    for text, n_blocks in zip(texts, (4, 7), strict=True):
+    namespaces = {page: {} for page in pages}  # no page needs what another defines
+    for (page, text), n_blocks in zip(pages.items(), (4, 8), strict=True):
         blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
         assert len(blocks) == n_blocks
         for block in blocks:
-            exec(compile(block, "README.md", "exec"), names)
+            exec(compile(block, page, "exec"), namespaces[page])
+    names = namespaces["README.md"]
     np.testing.assert_array_equal(names["predicted"], joblib.load(folder / "model.joblib").predict(names["test_cells"]))
 
-    commands = re.findall(r"^sklearn-cells (.*)$", "".join(texts), flags=re.MULTILINE)
+    commands = re.findall(r"^sklearn-cells (.*)$", "".join(pages.values()), flags=re.MULTILINE)
     assert len(commands) == 8
     for command in commands:
         result = CliRunner().invoke(main, shlex.split(command, comments=True))

@@ -65,3 +65,16 @@ def test_code_for_those_who_come_from_elsewhere_runs(tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, "coming_from.md", "exec"), names)
     assert (names["annotation"]["predicted_label"].to_numpy() == query.obs["cell_type"].to_numpy()).mean() > 0.9
+
+
+def test_start_page_leads_to_every_example():
+    linked = re.findall(r"auto_examples/(plot_\w+)", (DOCS / "index.md").read_text(encoding="utf-8"))
+    assert set(linked) == {example.stem for example in (DOCS / "examples").glob("plot_*.py")}
+
+
+@pytest.mark.parametrize("module", ["inspection", "plotting", "report"])
+def test_examples_show_everything_that_explains_a_model(module):
+    code = "".join(example.read_text(encoding="utf-8") for example in (DOCS / "examples").glob("plot_*.py"))
+    names = set(import_module(f"sklearn_cells.{module}").__all__)
+    # The displays of these call them.
+    assert {name for name in names if name not in code} <= {"gene_ablation", "gene_correlation"}

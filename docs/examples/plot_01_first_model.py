@@ -3,18 +3,19 @@ Start in five minutes
 =====================
 
 A model of ten blood cell types: load cells, hold a quarter of them out, train on the others, and look at what the model
-says of those that it has not seen. All you need is ``python -m pip install "sklearn_cells[demo]"``.
+says of those that it has not seen. All you need is a checkout of sklearn_cells, and in it
+``python -m pip install ".[demo]"``.
 """
 
 # %%
 # The cells come as AnnData: counts in ``X``, the names of the genes in ``var_names`` and the type of each cell in
 # ``obs``. ``read_cells("my_cells.h5ad")`` brings your own.
-import matplotlib.pyplot as plt
-from sklearn.metrics import ConfusionMatrixDisplay, classification_report
+from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
 
 from sklearn_cells import make_cell_pipeline
 from sklearn_cells.datasets import load_pbmc68k
+from sklearn_cells.plotting import CellConfusionDisplay
 
 cells = load_pbmc68k()
 cells
@@ -42,13 +43,15 @@ assert accuracy > 0.75 > 2 * most_common
 # others; the kinds of T cells are taken for each other, the more so as some have fewer than ten cells here.
 print(classification_report(types_test, predicted, zero_division=0))
 
-figure, axes = plt.subplots(figsize=(8, 7), layout="constrained")
-ConfusionMatrixDisplay.from_predictions(
-    types_test, predicted, ax=axes, cmap="Blues", colorbar=False, xticks_rotation="vertical"
-)
+# %%
+# Each row of the picture shows where the cells of a true type went, in per cent:
+CellConfusionDisplay.from_predictions(types_test, predicted)
 
 # %%
 # Which genes did it take, and which type does each of them mark?
 genes = pipeline["select"].gene_table()
 assert {"CD74", "CD79A", "LYZ", "NKG7"} <= set(genes["gene"][:50])
 genes.head(10)
+
+# %%
+# :ref:`What the model sees <sphx_glr_auto_examples_plot_10_what_the_model_sees.py>` looks further into this model.

@@ -62,4 +62,4 @@ assert np.isin(np.argsort(-scaled)[:40], range(40)).sum() > 1.5 * np.isin(np.arg
 # %%
 # Depth may be real: a plasma cell has more RNA than a resting one. Where each type was a library of its own, look at
 # both lists. How genes that were ranked before the split lead to too good a score is :ref:`another story
-# <sphx_glr_auto_examples_plot_4_leakage.py>`.
+# <sphx_glr_auto_examples_plot_04_leakage.py>`.

@@ -8,13 +8,13 @@ A classifier names a type for every cell, also for one that lies between two typ
 
 # %%
 # B cells are taken out of the training cells, so that they are unknown to the model.
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
-from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, risk_coverage_curve
+from sklearn_cells import RejectOptionClassifier, make_cell_pipeline
 from sklearn_cells.datasets import load_pbmc68k
+from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
 
 cells = load_pbmc68k()
 train, test = train_test_split(cells, stratify=cells.obs["cell_type"], random_state=0)
@@ -28,25 +28,22 @@ print(f"calibration error {model.calibration_error_['before']:.3f}, then {model.
 
 # %%
 # The curve gives the share of wrong names for each share of cells that is kept. It falls to the left: the cells that
-# the model is sure of are the right ones.
+# the model is sure of are the right ones. The dot is at the chosen threshold, and the dashed curve that of the held-out
+# training cells, on which it was chosen.
 truth = test.obs["cell_type"].to_numpy(dtype=str)
 known = truth != "CD19+ B"
-probabilities = model.predict_proba(test)
-forced = model.classes_[probabilities.argmax(axis=1)]
-coverage, risk, thresholds = risk_coverage_curve(truth[known], forced[known], probabilities[known].max(axis=1))
-
-figure, axes = plt.subplots(layout="constrained")
-axes.plot(coverage, risk, label="test cells of known types")
+display = RiskCoverageDisplay.from_estimator(model, test[known], truth[known], name="test cells")
 held = model.risk_coverage_
-axes.plot(held["coverage"], held["risk"], linestyle="--", label="held-out training cells")
-axes.axhline(0.1, color="black", linestyle=":", label="target_error")
-axes.set(xlabel="Share of cells that are assigned", ylabel="Share of errors among them", xlim=(0, 1), ylim=(0, None))
-axes.legend()
+RiskCoverageDisplay(held["coverage"], held["risk"], name="held-out cells").plot(ax=display.ax_)
+
+# %%
+# Its probabilities can be taken at their word: the dots lie near the diagonal, within what chance does to few cells.
+ReliabilityDisplay.from_estimator(model, test[known], truth[known], n_bins=5)
 
 # %%
 # Of the assigned cells of known types fewer are wrong than of all of them. The target holds in the mean, for cells like
 # the training cells; with a hundred held-out cells the threshold is itself uncertain.
-predicted = model.predict(test)
+predicted, forced = model.predict(test), model.classes_[model.predict_proba(test).argmax(axis=1)]
 assigned = predicted != "Unassigned"
 errors = {"all": np.mean(forced[known] != truth[known])}
 errors["assigned"] = np.mean(predicted[known & assigned] != truth[known & assigned])
@@ -58,3 +55,7 @@ assert errors["assigned"] < errors["all"] - 0.05
 shares = pd.Series({"known types": (~assigned[known]).mean(), "unknown type": (~assigned[~known]).mean()})
 print(shares.rename("unassigned").round(3).to_string())
 assert shares["unknown type"] > shares["known types"]
+
+# %%
+# The last column is that of the unassigned cells, and the row of the B cells says what the others were taken for:
+CellConfusionDisplay.from_predictions(truth, predicted)

@@ -18,6 +18,7 @@ from sklearn.base import clone
 
 from sklearn_cells import JSDivergenceSelector, annotate, make_cell_pipeline
 from sklearn_cells.datasets import make_cells
+from sklearn_cells.plotting import GeneRankingDisplay
 
 cells = make_cells(3000, 500, n_classes=5, random_state=0)
 types = cells.obs["cell_type"].to_numpy(dtype=str)
@@ -33,6 +34,7 @@ in_memory = JSDivergenceSelector(100).fit(cells, types)
 # **Backed AnnData.** ``fit`` reads it in blocks.
 on_disk = JSDivergenceSelector(100).fit(backed, types)
 np.testing.assert_array_equal(on_disk.divergences_, in_memory.divergences_)
+GeneRankingDisplay.from_estimator(on_disk, n_genes=15)
 
 # %%
 # **Blocks.** ``partial_fit`` adds cells to the tables of counts. Name all classes in the first call.
@@ -44,7 +46,7 @@ np.testing.assert_array_equal(by_blocks.divergences_, in_memory.divergences_)
 
 # %%
 # **Dask.** The blocks are tabulated wherever they are, on the scheduler that is active, and only the tables come back.
-# ``python -m pip install "sklearn_cells[dask]"`` brings what it needs.
+# ``python -m pip install ".[dask]"`` in a checkout brings what it needs.
 blocks = da.from_array(cells.X.toarray(), chunks=(500, -1))
 of_dask = JSDivergenceSelector(100).fit(blocks, types)
 np.testing.assert_array_equal(of_dask.divergences_, in_memory.divergences_)
