@@ -3,11 +3,12 @@
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import f1_score
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
-from sklearn_cells._cells import FLOAT_DTYPES
+from sklearn_cells._cells import FLOAT_DTYPES, check_same_order
 from sklearn_cells._validation import Interval, validate_params
 
 __all__ = ["expected_calibration_error", "risk_coverage_curve"]
@@ -35,7 +36,7 @@ def expected_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
 
     labels : array-like of shape (n_classes,), default=None
         The class of each column of `y_proba`, such as `classes_` of the classifier. None takes the
-        sorted classes of `y_true`.
+        column names of a DataFrame, or else the sorted classes of `y_true`.
 
     n_bins : int, default=15
         The bins of equal width that the greatest probabilities fall into.
@@ -48,8 +49,9 @@ def expected_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     Raises
     ------
     ValueError
-        If the number of cells or classes differs, a class is not among `labels`, or a probability
-        is not from 0 to 1.
+        If the number of cells or classes differs, a label is missing, a class is not among `labels`,
+        a probability is not from 0 to 1, or Series and DataFrame have the same cells in another
+        order.
 
     See Also
     --------
@@ -76,10 +78,42 @@ def expected_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     >>> expected_calibration_error(["B", "T"], [[0.75, 0.25], [0.75, 0.25]])
     0.25
     """
-    y_true = column_or_1d(y_true)
+    confidence, right = confidence_and_right(y_true, y_proba, labels)
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    differences = np.bincount(bins, right, n_bins) - np.bincount(bins, confidence, n_bins)
+    return float(np.abs(differences).sum() / len(right))
+
+
+def confidence_and_right(y_true, y_proba, labels=None):
+    """Check probabilities, and give the greatest of each cell and whether it is that of the true class.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        As for :func:`expected_calibration_error`, and so are the next two.
+
+    y_proba : array-like of shape (n_cells, n_classes)
+        The probability of each class.
+
+    labels : array-like of shape (n_classes,), default=None
+        The class of each column.
+
+    Returns
+    -------
+    confidence : ndarray of shape (n_cells,)
+        The greatest probability.
+
+    right : ndarray of shape (n_cells,), dtype bool
+        Whether its class is the true one.
+    """
+    # Columns that are numbered alone have no names.
+    if labels is None and not isinstance(columns := getattr(y_proba, "columns", pd.RangeIndex(0)), pd.RangeIndex):
+        labels = columns
+    _check_same_cells(y_true, y_proba, "y_proba")
+    y_true = _checked_labels(y_true, "y_true")
     y_proba = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
     check_consistent_length(y_true, y_proba)
-    labels = np.unique(y_true) if labels is None else column_or_1d(labels)
+    labels = np.unique(y_true) if labels is None else _checked_labels(labels, "labels")
     unknown = np.setdiff1d(unique_labels(y_true, labels), labels)
     if len(unknown):
         raise ValueError(
@@ -95,10 +129,7 @@ def expected_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
         raise ValueError(
             f"expected probabilities from 0 to 1, got values from {y_proba.min():.3g} to {confidence.max():.3g}."
         )
-    right = labels[y_proba.argmax(axis=1)] == y_true
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    differences = np.bincount(bins, right, n_bins) - np.bincount(bins, confidence, n_bins)
-    return float(np.abs(differences).sum() / len(y_true))
+    return confidence, labels[y_proba.argmax(axis=1)] == y_true
 
 
 @validate_params(
@@ -134,8 +165,9 @@ def risk_coverage_curve(y_true, y_pred, confidence):
     Raises
     ------
     ValueError
-        If the number of cells differs, there are none, a confidence is not finite, or labels are
-        strings in one and numbers in the other.
+        If the number of cells differs, there are none, a label is missing, a confidence is not
+        finite, labels are strings in one and numbers in the other, or Series have the same cells in
+        another order.
 
     See Also
     --------
@@ -160,11 +192,11 @@ def risk_coverage_curve(y_true, y_pred, confidence):
     >>> thresholds
     array([0.6, 0.8, 0.9])
     """
-    y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
+    _check_same_cells(y_true, confidence, "confidence")
+    y_true, y_pred = checked_pair(y_true, y_pred)
     confidence = check_array(confidence, ensure_2d=False, dtype=FLOAT_DTYPES, input_name="confidence")
     confidence = column_or_1d(confidence)
-    check_consistent_length(y_true, y_pred, confidence)
-    unique_labels(y_true, y_pred)  # refuses strings beside numbers
+    check_consistent_length(y_true, confidence)
     thresholds, step = np.unique(confidence, return_inverse=True)
     kept = _from_each_on(np.bincount(step))
     wrong = _from_each_on(np.bincount(step, y_true != y_pred))
@@ -173,6 +205,59 @@ def risk_coverage_curve(y_true, y_pred, confidence):
 
 def _from_each_on(values):
     return values[::-1].cumsum()[::-1]
+
+
+def checked_pair(y_true, y_pred):
+    """Check true and predicted classes.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        The true class of each cell.
+
+    y_pred : array-like of shape (n_cells,)
+        The predicted class. It may be one that no cell has.
+
+    Returns
+    -------
+    y_true : ndarray of shape (n_cells,)
+        As it came.
+
+    y_pred : ndarray of shape (n_cells,)
+        As it came.
+    """
+    _check_same_cells(y_true, y_pred, "y_pred")
+    y_true, y_pred = _checked_labels(y_true, "y_true"), _checked_labels(y_pred, "y_pred")
+    check_consistent_length(y_true, y_pred)
+    unique_labels(y_true, y_pred)  # refuses strings beside numbers
+    return y_true, y_pred
+
+
+def _check_same_cells(y_true, other, name):
+    try:
+        check_same_order(other, y_true)
+    except ValueError:
+        raise ValueError(
+            f"y_true and {name} hold the same cells in another order. They go by their place: pass "
+            f"{name}.loc[y_true.index]."
+        ) from None
+
+
+def _checked_labels(labels, name):
+    """Give labels as an array; refuse none and missing ones, whose kind check_labels of an estimator refuses too."""
+    objects = column_or_1d(np.asarray(labels, dtype=object))
+    if len(objects) == 0:
+        raise ValueError(f"{name} has 0 sample(s): pass the label of each cell, of at least one.")
+    missing = pd.isna(objects)
+    if missing.any():
+        raise ValueError(
+            f"{name} contains NaN: {missing.sum()} of {len(missing)} labels are missing, the first at cell "
+            f"{missing.argmax()}; leave those cells out."
+        )
+    if isinstance(getattr(labels, "dtype", None), pd.api.extensions.ExtensionDtype):
+        # scikit-learn would make floats of pandas' own integers and booleans.
+        labels = pd.Series(objects).infer_objects().to_numpy()
+    return column_or_1d(labels)
 
 
 def macro_f1(y_true, y_pred):

@@ -86,6 +86,24 @@ def boxes_of(axis):
     return [tick.label1.get_window_extent() for tick in ticks]
 
 
+@pytest.mark.parametrize("n_types", [1, 2, 3])
+def test_pictures_of_few_types_are_legible(n_types):
+    names = np.array([f"type {i}" for i in range(n_types)] * 4)
+    assert_legible(CellConfusionDisplay.from_predictions(names, names))
+    assert_legible(CellConfusionDisplay.from_predictions(names, np.append(names[1:], "Unassigned")))
+    assert_legible(ClassScoresDisplay.from_predictions(names, names))
+    if n_types > 1:
+        counts = np.geomspace(1, 20_000, len(names)).astype(int)[:, np.newaxis]
+        assert_legible(CountDistributionDisplay.from_data(counts, names, gene=0))
+
+
+@pytest.mark.parametrize("n_genes", [1, 3, 10])
+def test_pictures_of_few_genes_are_legible(cells, types, fitted, n_genes):
+    assert_legible(GeneCorrelationDisplay.from_data(cells, types, n_genes=n_genes))
+    assert_legible(GeneRankingDisplay.from_estimator(fitted, n_genes=n_genes))
+    assert_legible(ExpressionHeatmapDisplay.from_data(cells, types, n_genes=n_genes))
+
+
 # ---- Genes
 
 

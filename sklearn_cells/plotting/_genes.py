@@ -1,9 +1,12 @@
 """Pictures of genes: ranking, counts by class, heat map, correlation, ablation."""
 
+from numbers import Integral
+
 import numpy as np
 import pandas as pd
 
-from sklearn_cells._validation import check_labels
+from sklearn_cells._cells import check_same_order
+from sklearn_cells._validation import Interval, check_labels, validate_params
 from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
 from sklearn_cells.inspection import gene_ablation, gene_correlation
 from sklearn_cells.inspection._columns import cells_and_names, dense_columns, places_of
@@ -16,10 +19,12 @@ from sklearn_cells.plotting._style import (
     SHARES,
     SMALL,
     VALUES,
+    add_legend,
     axes_for,
     finish,
     font_size,
     name_room,
+    write_names,
 )
 
 # Genes whose names are written; more are numbered by rank.
@@ -66,6 +71,14 @@ class GeneRankingDisplay:
         self.table = table
 
     @classmethod
+    @validate_params(
+        {
+            "estimator": "no_validation",
+            "n_genes": [Interval(Integral, 1, None, closed="left")],
+            "ax": "no_validation",
+        },
+        prefer_skip_nested_validation=True,
+    )
     def from_estimator(cls, estimator, *, n_genes=30, ax=None):
         """Draw the ranking of a selector.
 
@@ -90,6 +103,8 @@ class GeneRankingDisplay:
     def plot(self, *, ax=None):
         """Draw the ranking.
 
+        At the right of a gene that marks no class stands nothing.
+
         Parameters
         ----------
         ax : matplotlib Axes, default=None
@@ -101,17 +116,20 @@ class GeneRankingDisplay:
             The drawn display.
         """
         n_genes = len(self.table)
-        ax = axes_for(ax, 5.5 + name_room(self.table["marks"]), 1 + 0.21 * n_genes)
+        says = self.table["marks"].notna()
+        marks = (self.table["direction"].map({"up": "↑ ", "down": "↓ "}) + self.table["marks"].astype(str)).where(
+            says, ""
+        )
+        ax = axes_for(ax, 5.5 + name_room(marks), max(2.5, 1 + 0.21 * n_genes))
         places = np.arange(n_genes)
         ax.hlines(places, 0, self.table["divergence"], color=GREY, linewidth=1)
         ax.plot(self.table["divergence"], places, "o", color=BLUE, markersize=5)
-        ax.set_yticks(places, self.table["gene"], fontsize=font_size(n_genes))
+        write_names(ax.yaxis, places, self.table["gene"], fontsize=font_size(n_genes))
         ax.set(xlabel="Jensen-Shannon divergence (nats)", xlim=(0, None), ylim=(n_genes - 0.5, -0.5))
         ax.locator_params(axis="x", nbins=5)
         ax.spines[["top", "right"]].set_visible(False)
-        arrows = self.table["direction"].map({"up": "↑", "down": "↓"})
         right = ax.secondary_yaxis("right")
-        right.set_yticks(places, arrows + " " + self.table["marks"].astype(str), fontsize=font_size(n_genes))
+        write_names(right.yaxis, places, marks, fontsize=font_size(n_genes))
         right.tick_params(length=0)
         right.spines["right"].set_visible(False)
         right.set_ylabel("higher (↑) or lower (↓) in")
@@ -124,7 +142,8 @@ class CountDistributionDisplay:
     Parameters
     ----------
     shares : DataFrame of shape (n_classes, n_bins)
-        The share of the cells of a class in each bin of counts; rows sum to one.
+        The share of the cells of a class in each bin of counts; rows sum to one. The name of a
+        column begins with the lowest count of its bin, such as "3 to 4".
 
     gene : str or int, default=None
         The name of the gene, for the title.
@@ -183,13 +202,10 @@ class CountDistributionDisplay:
         ValueError
             If `X` holds no counts, or has no such gene.
         """
+        check_same_order(X, y)
         X, names = cells_and_names(X)
         classes, codes = check_labels(y, X.shape[0])
-        counts = dense_columns(X, places_of([gene], names))[:, 0]
-        if not np.array_equal(counts, np.rint(counts)):
-            raise ValueError(
-                f"expected counts of gene {gene!r}, got values that are not whole numbers: pass raw counts."
-            )
+        counts = _counts_of(X, places_of([gene], names), names)[:, 0]
         edges = COUNT_EDGES[counts.max() >= COUNT_EDGES]
         bins = np.searchsorted(edges, counts, side="right") - 1
         shares = pd.crosstab(classes[codes], bins, normalize="index")
@@ -197,7 +213,7 @@ class CountDistributionDisplay:
         return cls(shares.rename_axis(None), gene=gene).plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw a bar for each class, dark where counts are high.
+        """Draw a bar for each class, dark where counts are high; a count has the same shade for all genes.
 
         Parameters
         ----------
@@ -212,22 +228,25 @@ class CountDistributionDisplay:
         import matplotlib as mpl
 
         n_classes, n_bins = self.shares.shape
-        ax = axes_for(ax, 6.5 + name_room(self.shares.index), 1.4 + 0.24 * n_classes)
-        colours = mpl.colormaps[SHARES](np.linspace(0.05, 1, n_bins))
+        height = max(1.4 + 0.24 * n_classes, 1.1 + 0.21 * n_bins)
+        ax = axes_for(ax, 6.5 + name_room(self.shares.index), height)
+        bins = np.searchsorted(COUNT_EDGES, [int(str(name).split()[0]) for name in self.shares], side="right") - 1
+        # The root keeps low counts, the most frequent ones, apart.
+        colours = mpl.colormaps[SHARES](0.05 + 0.95 * np.sqrt(bins / (len(COUNT_EDGES) - 1)))
         left = np.zeros(n_classes)
         for name, colour in zip(self.shares, colours, strict=True):
             share = self.shares[name].to_numpy() * 100
             ax.barh(np.arange(n_classes), share, left=left, color=colour, label=name, edgecolor="0.3", linewidth=0.4)
             left += share
-        ax.set_yticks(np.arange(n_classes), self.shares.index.astype(str), fontsize=font_size(n_classes))
+        write_names(ax.yaxis, np.arange(n_classes), self.shares.index, fontsize=font_size(n_classes))
         ax.set(xlabel="cells of the class (%)", xlim=(0, 100), ylim=(n_classes - 0.5, -0.5))
         ax.tick_params(axis="y", length=0)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.legend(
+        add_legend(
+            ax,
             title="count" if self.gene is None else f"count of\n{self.gene}",
             loc="upper left",
             bbox_to_anchor=(1, 1),
-            frameon=False,
             fontsize=NORMAL - 1,
         )
         return finish(self, ax)
@@ -279,6 +298,17 @@ class ExpressionHeatmapDisplay:
         self.class_sizes = class_sizes
 
     @classmethod
+    @validate_params(
+        {
+            "X": "no_validation",
+            "y": "no_validation",
+            "genes": ["array-like", None],
+            "n_genes": [Interval(Integral, 1, None, closed="left")],
+            "n_cells": [Interval(Integral, 1, None, closed="left")],
+            "ax": "no_validation",
+        },
+        prefer_skip_nested_validation=True,
+    )
     def from_data(cls, X, y, *, genes=None, n_genes=100, n_cells=600, ax=None):
         """Draw log1p of the counts of cells.
 
@@ -313,8 +343,9 @@ class ExpressionHeatmapDisplay:
         Raises
         ------
         ValueError
-            If a value is negative, or a gene is not in `X`.
+            If `X` holds no counts, or a gene is not in it.
         """
+        check_same_order(X, y)
         X, names = cells_and_names(X)
         classes, codes = check_labels(y, X.shape[0])
         if genes is None:
@@ -324,7 +355,7 @@ class ExpressionHeatmapDisplay:
         n_rows = max(1, n_cells // len(classes))
         members = [np.flatnonzero(codes == code) for code in range(len(classes))]
         rows = np.concatenate([m[np.linspace(0, len(m) - 1, n_rows).round().astype(int)] for m in members])
-        values = np.log1p(dense_columns(X[rows], places))
+        values = np.log1p(_counts_of(X[rows], places, names))
         sizes = np.bincount(codes)
         return cls(values, genes=names[places], classes=classes, class_sizes=sizes).plot(ax=ax)
 
@@ -349,14 +380,14 @@ class ExpressionHeatmapDisplay:
         ax = axes_for(ax, 8.5 + name_room(names), max(4.5, 1.5 + 0.2 * n_classes))
         image = ax.imshow(self.values, aspect="auto", cmap=VALUES, interpolation="nearest")
         ax.hlines(height * np.arange(1, n_classes) - 0.5, -0.5, n_genes - 0.5, color="white", linewidth=0.8)
-        ax.set_yticks(height * (np.arange(n_classes) + 0.5) - 0.5, names, fontsize=font_size(n_classes))
+        write_names(ax.yaxis, height * (np.arange(n_classes) + 0.5) - 0.5, names, fontsize=font_size(n_classes))
         ax.tick_params(axis="y", length=0, pad=12)
         bar = ax.inset_axes([-0.018, 0, 0.014, 1])
         bar.barh(np.arange(n_classes), 1, height=1, color=[CLASS_BAR[i % len(CLASS_BAR)] for i in range(n_classes)])
         bar.set(xlim=(0, 1), ylim=(n_classes - 0.5, -0.5))
         bar.axis("off")
         if n_genes <= MAX_NAMES:
-            ax.set_xticks(np.arange(n_genes), self.genes, rotation=90, fontsize=SMALL)
+            write_names(ax.xaxis, np.arange(n_genes), self.genes, rotation=90, fontsize=SMALL)
         else:
             ax.set_xlabel("genes, the most divergent first")
         ax.figure.colorbar(image, ax=ax, label="log(1 + count)", pad=0.02, aspect=30)
@@ -444,15 +475,16 @@ class GeneCorrelationDisplay:
             The drawn display.
         """
         values, n_genes = self.correlation.to_numpy(), len(self.correlation)
-        side = np.clip(2 + 0.15 * n_genes, 4.5, 11)
-        ax = axes_for(ax, side + 1, side)
+        room = name_room(self.correlation.index) if n_genes <= MAX_NAMES else 0
+        side = np.clip(2 + 0.15 * n_genes, 4.5, 11) + room
+        ax = axes_for(ax, side + 1.2, side)
         others = np.abs(values[~np.eye(n_genes, dtype=bool)])
         # The ones of the diagonal would leave no shades for the others.
         limit = others.max() if others.size and others.max() > 0 else 1.0
         image = ax.imshow(values, cmap=VALUES, vmin=-limit, vmax=limit, interpolation="nearest")
         if n_genes <= MAX_NAMES:
-            ax.set_yticks(np.arange(n_genes), self.correlation.index, fontsize=SMALL)
-            ax.set_xticks(np.arange(n_genes), self.correlation.columns, rotation=90, fontsize=SMALL)
+            write_names(ax.yaxis, np.arange(n_genes), self.correlation.index, fontsize=SMALL)
+            write_names(ax.xaxis, np.arange(n_genes), self.correlation.columns, rotation=90, fontsize=SMALL)
         else:
             ax.set(xlabel="genes", ylabel="genes")
         ax.figure.colorbar(image, ax=ax, label="correlation", extend="max" if limit < 1 else "neither", shrink=0.8)
@@ -551,6 +583,16 @@ class GeneAblationDisplay:
         if self.ablation["fold"].nunique() > 1:
             ax.legend(frameon=False)
         return finish(self, ax)
+
+
+def _counts_of(X, places, names):
+    """Give some columns of checked cells as a dense array, which must be counts."""
+    counts = dense_columns(X, places)
+    is_whole = (counts == np.rint(counts)).all(axis=0)
+    if not is_whole.all():
+        gene = names[places].tolist()[is_whole.argmin()]
+        raise ValueError(f"expected counts of gene {gene!r}, got values that are not whole numbers: pass raw counts.")
+    return counts
 
 
 def _range_name(edges, i, highest):

@@ -3,23 +3,30 @@
 import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
-from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils.multiclass import unique_labels
 
-from sklearn_cells.inspection._models import inner_model
-from sklearn_cells.metrics import expected_calibration_error, risk_coverage_curve
+from sklearn_cells._cells import check_same_order
+from sklearn_cells.inspection._models import inner_model, reject_option_of
+from sklearn_cells.metrics import (
+    checked_pair,
+    confidence_and_right,
+    expected_calibration_error,
+    risk_coverage_curve,
+)
 from sklearn_cells.plotting._style import (
     BLUE,
+    GREEN,
     GREY,
     NORMAL,
     ORANGE,
     SHARES,
     SMALL,
     VERMILION,
+    add_legend,
     axes_for,
     finish,
     font_size,
     name_room,
+    write_names,
 )
 
 
@@ -79,19 +86,27 @@ class CellConfusionDisplay:
         display : CellConfusionDisplay
             The drawn display.
         """
-        return cls.from_predictions(y, estimator.predict(X), ax=ax)
+        check_same_order(X, y)
+        label = getattr(reject_option_of(estimator), "unassigned_label_", None)
+        return cls.from_predictions(y, estimator.predict(X), unassigned_label=label, ax=ax)
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, ax=None):
+    def from_predictions(cls, y_true, y_pred, *, unassigned_label=None, ax=None):
         """Draw the confusion of predictions.
 
         Parameters
         ----------
         y_true : array-like of shape (n_cells,)
-            The true class of each cell. Each that occurs gets a row and a column.
+            The true class of each cell. Each that occurs gets a row and a column, sorted or, of
+            pandas' categories, in their order.
 
         y_pred : array-like of shape (n_cells,)
-            The predicted class. Others than the true ones, such as "Unassigned", get a column.
+            The predicted class. Others than the true ones, such as "Unassigned", get a column
+            behind these.
+
+        unassigned_label : str or int, default=None
+            The label whose column is the last where no cell has it truly. None is "Unassigned", or
+            -1 among numbers.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -101,9 +116,9 @@ class CellConfusionDisplay:
         display : CellConfusionDisplay
             The drawn display.
         """
-        y_true, y_pred = _checked_pair(y_true, y_pred)
-        rows = np.unique(y_true)
-        columns = [*rows, *np.setdiff1d(y_pred, rows)]
+        y_true, y_pred, rows = _checked_predictions(y_true, y_pred)
+        unassigned = ("Unassigned", -1) if unassigned_label is None else (unassigned_label,)
+        columns = [*rows, *sorted(np.setdiff1d(y_pred, rows), key=lambda label: label in unassigned)]
         counts = pd.crosstab(y_true, y_pred).reindex(index=rows, columns=columns, fill_value=0)
         return cls(counts.rename_axis(index=None, columns=None)).plot(ax=ax)
 
@@ -126,18 +141,20 @@ class CellConfusionDisplay:
         n_rows, n_columns = self.confusion.shape
         sizes = self.confusion.sum(axis=1)
         shares = 100 * self.confusion.div(sizes.where(sizes > 0, 1), axis=0).to_numpy()
-        room = 0.5 + name_room(self.confusion.columns)
+        names = [f"{name} ({n})" for name, n in sizes.items()]
         per_class = np.interp(n_columns, [3, 10, 40], [0.7, 0.48, 0.24])
-        ax = axes_for(ax, n_columns * per_class + room + 1.5, n_rows * per_class + room + 0.5)
+        width = n_columns * per_class + name_room(names) + 2.1
+        # The name of the colour bar needs some height too.
+        height = max(3, n_rows * per_class + name_room(self.confusion.columns) + 1)
+        ax = axes_for(ax, width, height)
         image = ax.imshow(shares, cmap=SHARES, vmin=0, vmax=100, interpolation="nearest")
         size = font_size(n_columns)
         least, number_size = (0.5, min(size, 9)) if n_columns <= 20 else (5, 6.5)
         for i, j in np.argwhere(shares >= least):
             colour = "white" if shares[i, j] > 55 else "black"
             ax.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=number_size)
-        names = [f"{name} ({n})" for name, n in sizes.items()]
-        ax.set_yticks(np.arange(n_rows), names, fontsize=size)
-        ax.set_xticks(np.arange(n_columns), self.confusion.columns.astype(str), fontsize=size)
+        write_names(ax.yaxis, np.arange(n_rows), names, fontsize=size)
+        write_names(ax.xaxis, np.arange(n_columns), self.confusion.columns, fontsize=size)
         _turn_labels(ax, n_columns)
         ax.set(xlabel="predicted type", ylabel="true type (cells)")
         # Lines between the cells, so that the eye finds rows and columns.
@@ -205,6 +222,7 @@ class ClassScoresDisplay:
         display : ClassScoresDisplay
             The drawn display.
         """
+        check_same_order(X, y)
         return cls.from_predictions(y, estimator.predict(X), ax=ax)
 
     @classmethod
@@ -214,7 +232,8 @@ class ClassScoresDisplay:
         Parameters
         ----------
         y_true : array-like of shape (n_cells,)
-            The true class of each cell. Each that occurs is drawn.
+            The true class of each cell. Each that occurs is drawn, sorted or, of pandas'
+            categories, in their order.
 
         y_pred : array-like of shape (n_cells,)
             The predicted class. Cells with "Unassigned" count as missed in the recall.
@@ -227,12 +246,13 @@ class ClassScoresDisplay:
         display : ClassScoresDisplay
             The drawn display. A class that was never predicted has no precision.
         """
-        y_true, y_pred = _checked_pair(y_true, y_pred)
-        classes = np.unique(y_true)
+        y_true, y_pred, classes = _checked_predictions(y_true, y_pred)
         precision, recall, _, cells = precision_recall_fscore_support(
             y_true, y_pred, labels=classes, zero_division=np.nan
         )
-        return cls(pd.DataFrame({"precision": precision, "recall": recall, "cells": cells}, index=classes)).plot(ax=ax)
+        # scikit-learn gives numbers of cells as floats where no prediction is a true class.
+        scores = {"precision": precision, "recall": recall, "cells": cells.astype(int)}
+        return cls(pd.DataFrame(scores, index=classes)).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw two dots for each class.
@@ -264,7 +284,7 @@ class ClassScoresDisplay:
             clip_on=False,
         )
         names = [f"{name} ({n})" for name, n in self.scores["cells"].items()]
-        ax.set_yticks(places, names, fontsize=font_size(n_classes))
+        write_names(ax.yaxis, places, names, fontsize=font_size(n_classes))
         lowest = np.nanmin(self.scores[["precision", "recall"]].to_numpy())
         ax.set(xlim=(max(0, np.floor(lowest * 10 - 0.5) / 10), 1), ylim=(n_classes - 0.5, -0.5), xlabel="score")
         ax.grid(axis="y", color="0.93")
@@ -327,7 +347,8 @@ class RiskCoverageDisplay:
         Parameters
         ----------
         estimator : classifier
-            Fitted, with `predict_proba`.
+            Fitted, with `predict_proba`: a reject option itself, a search over one, a pipeline that
+            ends with one, or any other.
 
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
             What it takes.
@@ -345,10 +366,15 @@ class RiskCoverageDisplay:
         -------
         display : RiskCoverageDisplay
             The drawn display.
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no `predict_proba`.
         """
-        probabilities = estimator.predict_proba(X)
+        probabilities = _probabilities_of(estimator, X, y, cls.__name__)
         predicted, confidence = estimator.classes_[probabilities.argmax(axis=1)], probabilities.max(axis=1)
-        threshold = getattr(estimator, "threshold_", None)
+        threshold = getattr(reject_option_of(estimator), "threshold_", None)
         return cls.from_predictions(y, predicted, confidence, threshold=threshold, name=name, ax=ax)
 
     @classmethod
@@ -401,11 +427,14 @@ class RiskCoverageDisplay:
             The drawn display.
         """
         ax = axes_for(ax, 5, 3.8)
-        # Colours of Okabe and Ito and kinds of lines, one after the other.
+        # Five colours and four kinds of lines, one after the other: the 21st curve is the first to look like another.
         n_before = len(ax.lines)
-        colour = [BLUE, VERMILION, "black", ORANGE][n_before % 4]
+        colour = [BLUE, VERMILION, "black", ORANGE, GREEN][n_before % 5]
         style = ["-", "--", ":", "-."][n_before % 4]
-        ax.plot(100 * np.asarray(self.coverage), 100 * np.asarray(self.risk), color=colour, ls=style, label=self.name)
+        coverage, risk = 100 * np.asarray(self.coverage), 100 * np.asarray(self.risk)
+        # A line of one point, that of a constant confidence, is not seen.
+        marker = "s" if len(coverage) == 1 else None
+        ax.plot(coverage, risk, color=colour, ls=style, marker=marker, clip_on=marker is None, label=self.name)
         if self.point is not None:
             x, y = 100 * self.point[0], 100 * self.point[1]
             ax.scatter(x, y, color=colour, marker="o", s=40, zorder=3)
@@ -421,7 +450,7 @@ class RiskCoverageDisplay:
         ax.set_ylim(bottom=0, auto=True)  # room for another curve
         ax.spines[["top", "right"]].set_visible(False)
         if self.name is not None:
-            ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+            add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         return finish(self, ax)
 
 
@@ -436,6 +465,9 @@ class ReliabilityDisplay:
 
     calibration_error : float
         The expected calibration error, for the title.
+
+    n_bins : int, default=10
+        The bins of equal width, those without cells too.
 
     Attributes
     ----------
@@ -459,9 +491,10 @@ class ReliabilityDisplay:
     0.7        0.75       0.5    1.0
     """
 
-    def __init__(self, bins, *, calibration_error):
+    def __init__(self, bins, *, calibration_error, n_bins=10):
         self.bins = bins
         self.calibration_error = calibration_error
+        self.n_bins = n_bins
 
     @classmethod
     def from_estimator(cls, estimator, X, y, *, n_bins=10, ax=None):
@@ -488,8 +521,14 @@ class ReliabilityDisplay:
         -------
         display : ReliabilityDisplay
             The drawn display.
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no `predict_proba`.
         """
-        return cls.from_predictions(y, estimator.predict_proba(X), labels=estimator.classes_, n_bins=n_bins, ax=ax)
+        probabilities = _probabilities_of(estimator, X, y, cls.__name__)
+        return cls.from_predictions(y, probabilities, labels=estimator.classes_, n_bins=n_bins, ax=ax)
 
     @classmethod
     def from_predictions(cls, y_true, y_proba, *, labels=None, n_bins=10, ax=None):
@@ -504,7 +543,8 @@ class ReliabilityDisplay:
             The probability of each class.
 
         labels : array-like of shape (n_classes,), default=None
-            The class of each column. None takes the sorted classes of `y_true`.
+            The class of each column. None takes the column names of a DataFrame, such as that of
+            :func:`annotate`, or else the sorted classes of `y_true`.
 
         n_bins : int, default=10
             The bins of equal width.
@@ -523,13 +563,11 @@ class ReliabilityDisplay:
             As for :func:`expected_calibration_error`.
         """
         error = expected_calibration_error(y_true, y_proba, labels=labels, n_bins=n_bins)
-        y_true, y_proba = column_or_1d(y_true), np.asarray(y_proba)
-        labels = np.unique(y_true) if labels is None else np.asarray(labels)
-        confidence = y_proba.max(axis=1)
-        cells = pd.DataFrame({"confidence": confidence, "accuracy": labels[y_proba.argmax(axis=1)] == y_true})
+        confidence, right = confidence_and_right(y_true, y_proba, labels)
+        cells = pd.DataFrame({"confidence": confidence, "accuracy": right})
         groups = cells.groupby(np.minimum((confidence * n_bins).astype(int), n_bins - 1) / n_bins)
         bins = groups.mean().assign(share=groups.size() / len(cells))
-        return cls(bins, calibration_error=error).plot(ax=ax)
+        return cls(bins, calibration_error=error, n_bins=n_bins).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw the accuracy of the bins as dots, and their shares of the cells as bars.
@@ -545,12 +583,10 @@ class ReliabilityDisplay:
             The drawn display.
         """
         ax = axes_for(ax, 4.6, 4.4)
-        lows = self.bins.index.to_numpy()
-        width = np.diff([*lows, 1.0]).min()
         ax.bar(
-            lows,
+            self.bins.index,
             self.bins["share"],
-            width=width,
+            width=1 / self.n_bins,
             align="edge",
             color="0.85",
             edgecolor="white",
@@ -673,11 +709,24 @@ class TrainingHistoryDisplay:
         return finish(self, ax)
 
 
-def _checked_pair(y_true, y_pred):
-    y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
-    check_consistent_length(y_true, y_pred)
-    unique_labels(y_true, y_pred)  # refuses strings beside numbers
-    return y_true, y_pred
+def _checked_predictions(y_true, y_pred):
+    """Give true and predicted types, and those that occur truly in the order to draw."""
+    checked_true, checked_pred = checked_pair(y_true, y_pred)
+    if isinstance(getattr(y_true, "dtype", None), pd.CategoricalDtype):
+        types = pd.Categorical(y_true).remove_unused_categories().categories.to_numpy()
+    else:
+        types = np.unique(checked_true)
+    return checked_true, checked_pred, types
+
+
+def _probabilities_of(estimator, X, y, display):
+    check_same_order(X, y)
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"{display} needs a classifier with predict_proba, which {type(estimator).__name__} has not: wrap it in "
+            "RejectOptionClassifier, which makes probabilities of decision values."
+        )
+    return estimator.predict_proba(X)
 
 
 def _turn_labels(ax, n_labels):

@@ -1,11 +1,14 @@
 """What the pictures share: colours that everybody can tell apart, and axes to draw on."""
 
-# Okabe and Ito, "Color Universal Design" (2008). They differ in lightness too, for print in grey.
-BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
+# Okabe and Ito, "Color Universal Design" (2008). In grey print, blue, green and vermilion are alike, and so are
+# orange and sky.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, YELLOW = "#56B4E9", "#F0E442"
 GREY = "0.6"
 
-# Neighbours differ, so that more classes than colours can have a bar with their names beside it.
-CLASS_BAR = (BLUE, ORANGE, GREEN, VERMILION, SKY)
+# In this order neighbours differ by more than 40 of 255 in grey, the last and the first too, so that more classes than
+# colours can have a bar with their names beside it.
+CLASS_BAR = (BLUE, ORANGE, VERMILION, YELLOW, GREEN, SKY)
 
 # One hue from white to dark for shares: white is no share, and grey print keeps the order.
 SHARES = "Blues"
@@ -22,7 +25,8 @@ def axes_for(ax, width, height):
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+    # Compressed is constrained, and right for pictures of square cells too.
+    return plt.subplots(figsize=(width, height), layout="compressed")[1]
 
 
 def font_size(n_labels):
@@ -34,6 +38,18 @@ def name_room(names):
     """Give the inches that long names take beyond short ones."""
     longest = max((len(str(name)) for name in names), default=0)
     return 0.007 * font_size(len(names)) * max(longest - 10, 0)
+
+
+def write_names(axis, places, names, **style):
+    """Write names beside an axis as they are: a dollar in them is no formula."""
+    axis.set_ticks(places, [str(name) for name in names], parse_math=False, **style)
+
+
+def add_legend(ax, **style):
+    """Add a legend, whose names are written as they are."""
+    legend = ax.legend(frameon=False, **style)
+    for text in (legend.get_title(), *legend.get_texts()):
+        text.set_parse_math(False)
 
 
 def finish(display, ax):
