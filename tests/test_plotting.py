@@ -33,6 +33,7 @@ from sklearn_cells.plotting import (
     RiskCoverageDisplay,
     TrainingHistoryDisplay,
 )
+from sklearn_cells.plotting._style import CLASS_BAR
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,11 @@ def many_types():
 
 def labels(axis):
     return [tick.get_text() for tick in axis.get_ticklabels()]
+
+
+def legend_of(display):
+    """Give what the legend stands for, and its names."""
+    return display.ax_.get_legend_handles_labels()
 
 
 def assert_legible(display):
@@ -117,6 +123,11 @@ def test_ranking_shows_genes_divergences_and_the_classes_they_mark(fitted):
     assert_legible(display)
 
 
+def test_ranking_says_which_genes_a_class_lacks():
+    table = pd.DataFrame({"gene": ["a", "b"], "divergence": [2, 1], "marks": ["B", "T"], "direction": ["down", "up"]})
+    assert labels(GeneRankingDisplay(table).plot().ax_.child_axes[0].yaxis) == ["↓ B", "↑ T"]
+
+
 def test_ranking_needs_a_selector():
     naive = MultinomialNB().fit([[1, 0], [0, 1]], ["B", "T"])
     with pytest.raises(
@@ -152,6 +163,10 @@ def test_heat_map_has_cells_by_class_and_genes_by_divergence(cells, types):
     np.testing.assert_allclose(display.values[9], of_first[-1])
     np.testing.assert_array_equal(display.ax_.images[0].get_array(), display.values)
     assert labels(display.ax_.yaxis) == [f"type {k} ({(types == f'type {k}').sum()})" for k in range(3)]
+    np.testing.assert_array_equal(display.ax_.get_yticks(), [4.5, 14.5, 24.5])  # ten rows for each
+    colours = [mpl.colors.to_hex(patch.get_facecolor()) for patch in display.ax_.child_axes[0].patches]
+    assert colours == [colour.lower() for colour in CLASS_BAR[:3]]
+    assert display.ax_.child_axes[0].get_ylim() == (2.5, -0.5)  # the first class is above, as in the picture
     assert_legible(display)
 
 
@@ -181,6 +196,8 @@ def test_ablation_display_draws_means_and_folds(cells, types, n_folds):
     assert mean.get_xdata().tolist() == [10.5, 30.5, 50.5]
     np.testing.assert_allclose(mean.get_ydata(), ablation.groupby("block")["drop"].mean())
     assert (len(display.ax_.lines) == 3) == (n_folds > 1)
+    if n_folds > 1:
+        np.testing.assert_array_equal(display.ax_.lines[1].get_ydata(), ablation["drop"])
 
 
 def test_ablation_display_takes_an_estimator(cells, types):
@@ -200,7 +217,10 @@ def test_confusion_has_the_shares_of_each_true_type():
     assert labels(display.ax_.yaxis) == ["B (4)", "K (1)", "T (2)"]
     image = display.ax_.images[0].get_array()
     np.testing.assert_allclose(image, [[75, 0, 25, 0], [0, 100, 0, 0], [0, 0, 50, 50]])
-    assert [text.get_text() for text in display.ax_.texts] == ["75", "25", "100", "50", "50"]
+    numbers = {text.get_position(): text.get_text() for text in display.ax_.texts}  # column and row
+    assert numbers == {(0, 0): "75", (2, 0): "25", (1, 1): "100", (2, 2): "50", (3, 2): "50"}
+    assert display.ax_.get_xlabel() == "predicted type"
+    assert display.ax_.get_ylabel() == "true type (cells)"
 
 
 def test_confusion_agrees_with_scikit_learn(cells, types, fitted):
@@ -234,6 +254,7 @@ def test_class_scores_are_precision_and_recall(cells, types, fitted):
     np.testing.assert_allclose(display.scores["recall"], recall_score(types, predicted, average=None))
     drawn = [points.get_offsets()[:, 0] for points in display.ax_.collections[1:]]
     np.testing.assert_allclose(drawn, display.scores[["precision", "recall"]].T)
+    assert legend_of(display)[1] == ["precision", "recall"]
     assert_legible(display)
 
 
@@ -261,7 +282,15 @@ def test_risk_coverage_marks_the_point_of_a_reject_option(cells, types):
     kept = model.predict(cells.X) != "Unassigned"
     assert display.point == pytest.approx((kept.mean(), np.mean(model.predict(cells.X)[kept] != types[kept])))
     assert display.ax_.texts[0].get_text().startswith(f"{100 * kept.mean():.0f} % kept")
+    np.testing.assert_allclose(display.ax_.collections[0].get_offsets(), [100 * np.array(display.point)])
     assert_legible(display)
+
+
+def test_risk_is_drawn_over_coverage_in_per_cent():
+    display = RiskCoverageDisplay.from_predictions(list("BBTT"), list("BTTT"), [0.9, 0.6, 0.7, 0.8])
+    line = display.ax_.lines[0]
+    points = sorted(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert points == [(25, 0), (50, 0), (75, 0), (100, 25)]
 
 
 def test_curves_on_the_same_axes_differ_in_colour_and_line():
@@ -296,6 +325,11 @@ def test_reliability_by_hand():
     display = ReliabilityDisplay.from_predictions(list("acac"), y_proba, labels=list("abc"), n_bins=2)
     expected = {"confidence": [0.4, 0.9], "accuracy": [0.5, 1.0], "share": [0.5, 0.5]}
     pd.testing.assert_frame_equal(display.bins, pd.DataFrame(expected, index=[0.0, 0.5]))
+    assert [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in display.ax_.patches] == [
+        (0.0, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
+    ]
+    np.testing.assert_allclose(display.ax_.lines[-1].get_xydata(), [[0.4, 0.5], [0.9, 1.0]])
 
 
 @pytest.mark.parametrize("metric", ["loss", "accuracy"])
@@ -307,6 +341,9 @@ def test_history_has_a_point_for_each_epoch(cells, types, metric):
     assert training.get_xdata().tolist() == [1, 2, 3]
     assert training.get_ydata().tolist() == model[-1].history_[metric]
     assert held_out.get_ydata().tolist() == model[-1].history_[f"val_{metric}"]
+    of_training = "training cells, with L2 terms" if metric == "loss" else "training cells"
+    assert legend_of(display) == ([training, held_out], [of_training, "cells set aside"])
+    assert display.ax_.get_ylabel() == {"loss": "loss (nats)", "accuracy": "accuracy"}[metric]
     assert_legible(display)
 
 
