@@ -417,3 +417,19 @@ def test_mixed_precision_networks_have_attributions():
     classifier = KerasCellClassifier(**SMALL, dtype="mixed_bfloat16").fit(X, y)
     found = gene_attributions(classifier, X, y, n_steps=4)
     assert found["type 0"].sum() > 0.5
+
+
+# ---- Labels and models of all four
+
+
+@pytest.mark.parametrize("function", ["gene_ablation", "gene_attributions", "gene_correlation", "marker_genes"])
+def test_labels_of_the_same_cells_in_another_order_are_refused(cells, fitted, function):
+    y = cells.obs["cell_type"][::-1]
+    calls = {
+        "gene_ablation": lambda: gene_ablation(MultinomialNB(), cells, y, cv=2),
+        "gene_attributions": lambda: gene_attributions(fitted, cells, y),
+        "gene_correlation": lambda: gene_correlation(cells, y),
+        "marker_genes": lambda: marker_genes(pd.DataFrame({"type 0": [1.0]}, index=["gene 0"]), cells, y),
+    }
+    with pytest.raises(ValueError, match="in another order"):
+        calls[function]()

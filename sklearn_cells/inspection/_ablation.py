@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_cells._anndata import as_anndata, is_anndata
-from sklearn_cells._cells import check_cells
+from sklearn_cells._cells import check_cells, check_same_order
 from sklearn_cells._validation import HasMethods, Interval, StrOptions, check_labels, validate_params
 from sklearn_cells.feature_selection import js_divergence
 
@@ -135,6 +135,7 @@ def gene_ablation(
     >>> ablation.groupby("block")["drop"].mean().round(2).tolist()
     [0.67, 0.0]
     """
+    check_same_order(X, y)
     names = _names_of(X)
     X = check_cells(X, counts=True)
     X = X.tocsr() if sp.issparse(X) else X

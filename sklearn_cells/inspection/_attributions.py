@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import Interval, StrOptions, check_labels, validate_params
 from sklearn_cells.inspection._models import inner_model
 from sklearn_cells.pipeline import row_blocks
@@ -114,6 +115,7 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
     from sklearn_cells.neural_network._attributions import sum_of_cells, sums_by_class
 
+    check_same_order(X, y)
     steps, classifier = _parts_of(model, KerasCellClassifier)
     codes, n_seen = None, 0
     if y is not None:

@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells.feature_selection import js_divergence
 from sklearn_cells.inspection._columns import cells_and_names, places_of
@@ -86,6 +87,7 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
     2 -0.41  1.00  0.45
     0 -0.91  0.45  1.00
     """
+    check_same_order(X, y)
     X, names = cells_and_names(X)
     chosen = _most_divergent(X, y, n_genes) if genes is None else places_of(genes, names)
     columns = sp.csc_array(X[:, chosen], dtype=np.float64)

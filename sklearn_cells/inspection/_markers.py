@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import Interval, check_labels, validate_params
 from sklearn_cells.inspection._columns import cells_and_names, places_of
 
@@ -69,6 +70,7 @@ def marker_genes(evidence, X, y, *, n_genes=10):
            B     T
     1  CD79A  CD3E
     """
+    check_same_order(X, y)
     X, names = cells_and_names(X)
     places = places_of(evidence.index, names)
     _, codes = check_labels(y, X.shape[0], classes=evidence.columns.to_numpy())
