@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.stats import spearmanr
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score, validation_curve
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
@@ -27,6 +29,7 @@ from sklearn_cells import (
 )
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.inspection import gene_ablation, gene_attributions, gene_correlation, marker_genes
+from sklearn_cells.inspection._models import inner_model
 
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 8, "learning_rate": 0.01, "random_state": 0}
 PIPELINE = {"select__n_features_to_select": 30, **{f"classify__{name}": value for name, value in SMALL.items()}}
@@ -433,3 +436,32 @@ def test_labels_of_the_same_cells_in_another_order_are_refused(cells, fitted, fu
     }
     with pytest.raises(ValueError, match="in another order"):
         calls[function]()
+
+
+@pytest.mark.parametrize("wrap", ["frozen", "last step", "nested", "search", "rejecting"])
+def test_the_model_inside_is_found_wherever_it_stands(cells, types, fitted, wrap):
+    expected = gene_attributions(fitted, cells, types, n_steps=2)
+    steps, last = fitted[:-1], fitted[-1]
+    model = {
+        "frozen": lambda: FrozenEstimator(fitted),
+        "last step": lambda: make_pipeline(*[step for _, step in steps.steps], FrozenEstimator(last)),
+        "nested": lambda: make_pipeline(fitted[:1], make_pipeline(fitted[1:3], make_pipeline(last))),
+        "search": lambda: make_pipeline(*steps.named_steps.values(), GridSearchCV(last, {"epochs": [8]}, cv=2)),
+        "rejecting": lambda: make_pipeline(steps, RejectOptionClassifier(last, threshold=0.5, calibration=None)),
+    }[wrap]()
+    if wrap in ("search", "rejecting"):
+        model.fit(cells, types)
+    found = gene_attributions(model, cells, types, n_steps=2)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [BaggingClassifier, RandomForestClassifier])
+def test_the_template_of_an_ensemble_is_not_the_model(cells, types, kind):
+    model = kind(n_estimators=2, random_state=0).fit(cells.X, types)
+    assert inner_model(model) is model
+
+
+def test_a_search_without_a_fitted_model_is_refused(cells, types):
+    search = GridSearchCV(MultinomialNB(), {"alpha": [1]}, refit=False, cv=2).fit(cells.X, types)
+    with pytest.raises(ValueError, match="no fitted model, for refit=False: fit it with refit=True"):
+        gene_attributions(search, cells.X)

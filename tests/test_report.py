@@ -9,10 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
-from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShuffleSplit, cross_val_score
 from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import check_random_state
 
 from sklearn_cells import GeneAligner, JSDivergenceSelector, RejectOptionClassifier, make_cell_pipeline
 from sklearn_cells.persistence import training_card
@@ -308,3 +311,22 @@ def test_a_classifier_that_never_rejects_has_no_section_of_unassigned_cells(cell
     classifier = make_cell_pipeline(select__n_features_to_select=20, classify__epochs=3, classify__random_state=0)
     page = written(tmp_path, classifier.fit(cells[:160], types[:160]), cells[160:], types[160:], peers=False)
     assert "Unassigned cells" not in page
+
+
+def test_an_ensemble_is_named_and_trained_anew_as_a_whole(cells, types, tmp_path):
+    model = RandomForestClassifier(20, random_state=0).fit(cells.X, types)
+    page = written(tmp_path, model, cells.X, types, cv=3)
+    assert "<title>RandomForestClassifier on 240 cells</title>" in page
+    folds = StratifiedKFold(3, shuffle=True, random_state=check_random_state(0).randint(2**31 - 1, size=2)[1])
+    scores = cross_val_score(model, cells.X, types, cv=folds)
+    assert row_of(page, "a new copy of the model")[0].startswith(f"{scores.mean():.3f} (")
+
+
+def test_a_reject_option_at_the_end_of_a_pipeline_is_trained_anew_without_it(cells, types, tmp_path):
+    rejecting = RejectOptionClassifier(MultinomialNB(), target_coverage=0.8, cv=3, random_state=0)
+    model = make_pipeline(JSDivergenceSelector(20), rejecting).fit(cells.X, types)
+    page = written(tmp_path, model, cells.X, types, cv=3)
+    assert "are left unassigned" in page
+    plain = make_pipeline(JSDivergenceSelector(20), MultinomialNB()).fit(cells.X, types)
+    expected = written(tmp_path, plain, cells.X, types, cv=3, overwrite=True)
+    assert row_of(page, "a new copy of the model") == row_of(expected, "a new copy of the model")
