@@ -389,10 +389,19 @@ def test_inspection_and_pictures_import_neither_tensorflow_nor_pyplot():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_without_names_genes_are_numbered(cells, types):
-    pipeline = make_pipeline(VarianceStabilizer(log_share=0), KerasCellClassifier(**SMALL)).fit(cells.X, types)
-    assert gene_attributions(pipeline, cells.X, types).index[:2].tolist() == ["x0", "x1"]
-    assert gene_attributions(pipeline[-1], pipeline[:-1].transform(cells.X), types).index[-1] == "x119"
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_matrix])
+def test_without_names_genes_are_numbered_and_have_the_same_markers(cells, types, container):
+    X = container(cells.X.toarray())
+    pipeline = make_pipeline(
+        JSDivergenceSelector(30), VarianceStabilizer(log_share=0), KerasCellClassifier(**SMALL)
+    ).fit(X, types)
+    attributions = gene_attributions(pipeline, X, types)
+    assert attributions.index.tolist() == pipeline[0].get_support(indices=True).tolist()
+    found = marker_genes(attributions, X, types, n_genes=5)
+    for k in range(3):
+        assert set(found[f"type {k}"]) < set(range(10 * k, 10 * k + 10))
+    views = pipeline[:-1].transform(X)
+    assert gene_attributions(pipeline[-1], views, types).index.tolist() == list(range(60))
 
 
 def test_without_labels_the_most_probable_class_counts(cells, types, fitted):

@@ -1,5 +1,6 @@
 """gene_attributions: what each gene adds to the network's evidence for each class."""
 
+import re
 from numbers import Integral
 
 import numpy as np
@@ -62,9 +63,10 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     Returns
     -------
     attributions : DataFrame of shape (n_genes, n_classes)
-        A row for each gene that the network sees, a column for each class, NaN for one without
-        cells. With integrated gradients, a column sums to the mean evidence for the class in its
-        cells, less that of the baseline.
+        A row for each gene that the network sees, by its name, or its number where the cells of the
+        training had no names. A column for each class, NaN for one without cells. With integrated
+        gradients, a column sums to the mean evidence for the class in its cells, less that of the
+        baseline.
 
     Raises
     ------
@@ -165,10 +167,13 @@ def _transformed(steps, block):
 def _genes_of(steps, classifier):
     """Give the gene of each column of one view, and the number of views."""
     if steps is None:
-        names = getattr(classifier, "feature_names_in_", None)
-        return [f"x{i}" for i in range(classifier.n_features_in_)] if names is None else names, 1
-    names = steps.get_feature_names_out()
-    if not isinstance(steps[-1], VarianceStabilizer):
-        return names, 1
-    views = list(steps[-1].scales_)
-    return [name.removeprefix(f"{views[0]}__") for name in names[: len(names) // len(views)]], len(views)
+        return getattr(classifier, "feature_names_in_", range(classifier.n_features_in_)), 1
+    names, n_views = steps.get_feature_names_out(), 1
+    if isinstance(steps[-1], VarianceStabilizer):
+        views = list(steps[-1].scales_)
+        n_views = len(views)
+        names = [name.removeprefix(f"{views[0]}__") for name in names[: len(names) // n_views]]
+    if not hasattr(steps, "feature_names_in_"):
+        # scikit-learn calls the columns of cells without names x0, x1 and so on.
+        names = [int(name[1:]) if re.fullmatch(r"x\d+", name) else name for name in names]
+    return names, n_views
