@@ -236,6 +236,11 @@ def test_a_constant_gene_correlates_with_none(method):
         ({}, "neither y nor genes are given: pass the class of each cell"),
         ({"genes": ["CD3E"]}, "expected genes of X, got ['CD3E']: the names in X are ['gene 0', 'gene 1', 'gene 2']"),
         ({"genes": []}, "expected genes of X, got []"),
+        ({"genes": ["GENE 7"]}, "X has 'gene 7', in upper and lower case as it stands here"),
+        ({"genes": "gene 7"}, "genes is 'gene 7': pass a list of genes, such as ['gene 7']"),
+        ({"genes": [True, False]}, "genes is a mask of 2 genes, but X has 60: pass one value for each"),
+        ({"genes": ["gene 1"], "layer": "counts"}, "layer='counts' is not in the AnnData object"),
+        ({"genes": ["gene 1"], "gene_names": "symbol"}, "gene_names='symbol' is no column of var"),
     ],
 )
 def test_what_cannot_be_correlated_is_refused(cells, arguments, message):
@@ -474,3 +479,53 @@ def test_a_search_without_a_fitted_model_is_refused(cells, types):
     search = GridSearchCV(MultinomialNB(), {"alpha": [1]}, refit=False, cv=2).fit(cells.X, types)
     with pytest.raises(ValueError, match="no fitted model, for refit=False: fit it with refit=True"):
         gene_attributions(search, cells.X)
+
+
+# ---- Where the genes and their names are
+
+
+@pytest.fixture
+def elsewhere(cells):
+    """The same cells, with the counts in a layer and the names in a column."""
+    var = cells.var.assign(symbol=cells.var_names).set_axis([f"id {i}" for i in range(cells.n_vars)])
+    return ad.AnnData(np.ones(cells.shape), obs=cells.obs, var=var, layers={"counts": cells.X})
+
+
+def test_counts_and_names_elsewhere_in_anndata_are_inspected_alike(cells, types, elsewhere):
+    where = {"layer": "counts", "gene_names": "symbol"}
+    pd.testing.assert_frame_equal(gene_correlation(elsewhere, types, **where), gene_correlation(cells, types))
+    options = {f"classify__{name}": value for name, value in SMALL.items()}
+    model = make_cell_pipeline(select__n_features_to_select=30, **where, **options).fit(elsewhere, types)
+    attributions = gene_attributions(model, elsewhere, types, n_steps=2)
+    found = marker_genes(attributions, elsewhere, types, **where)
+    pd.testing.assert_frame_equal(found, marker_genes(attributions, cells, types))
+    with pytest.raises(
+        ValueError, match="layer='counts' and gene_names='symbol' choose from AnnData, but X is ndarray"
+    ):
+        gene_correlation(elsewhere.X, types, **where)
+
+
+@pytest.mark.parametrize(("column", "remedy"), [("var_names", "var_names_make_unique"), ("symbol", "another column")])
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_genes_whose_names_occur_twice_are_refused(cells, types, column, remedy):
+    cells = cells.copy()
+    names = ["gene 0", *cells.var_names[:-1]]
+    if column == "var_names":
+        cells.var_names = names
+    else:
+        cells.var[column] = names
+    evidence = pd.DataFrame({label: [1.0] for label in np.unique(types)}, index=["gene 5"])
+    for function in (
+        lambda: gene_correlation(cells, genes=["gene 5"], gene_names=column),
+        lambda: marker_genes(evidence, cells, types, gene_names=column),
+    ):
+        with pytest.raises(ValueError, match=f"'gene 0' occurs more than once; .*{remedy}"):
+            function()
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_genes_are_taken_by_a_mask(cells, names):
+    X = cells if names else cells.X
+    mask = np.isin(np.arange(60), [3, 8])
+    found = gene_correlation(X, genes=mask, cluster=False)
+    pd.testing.assert_frame_equal(found, gene_correlation(X, genes=["gene 3", "gene 8"] if names else [3, 8]))
