@@ -345,7 +345,7 @@ def test_markers_of_genes_and_classes_that_are_missing_are_refused(cells, types)
     evidence = pd.DataFrame({"type 0": [1.0], "type 1": [1.0]}, index=["CD3E"])
     with pytest.raises(ValueError, match=re.escape("expected genes of X, got ['CD3E']")):
         marker_genes(evidence, cells, types)
-    with pytest.raises(ValueError, match=re.escape("y has labels ['type 2'] that are not among the classes")):
+    with pytest.raises(ValueError, match=r"\['type 2'\] that are not among the classes .*: leave these cells out\.$"):
         marker_genes(evidence.set_axis(["gene 0"]), cells, types)
 
 
@@ -424,8 +424,23 @@ def test_other_classifiers_and_unknown_classes_are_refused(cells, types, fitted)
     linear = make_pipeline(LogNormalizer(), MultinomialNB()).fit(cells.X, types)
     with pytest.raises(TypeError, match="expected a KerasCellClassifier, or a pipeline that ends with one, got Multi"):
         gene_attributions(linear, cells.X)
-    with pytest.raises(ValueError, match=re.escape("y has labels ['T'] that are not among the classes")):
+    with pytest.raises(ValueError, match=r"\['T'\] that are not among the classes .*: leave these cells out, or pass"):
         gene_attributions(fitted, cells[:2], ["T", "T"])
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_mean_of_one_type_is_no_baseline_for_it(cells, types, fitted, labels):
+    one = fitted.predict(cells) == "type 1"
+    y = np.repeat("type 1", one.sum()) if labels else None
+    with pytest.warns(UserWarning, match="all cells are of one class.*pass cells of other classes too, or baseline='z"):
+        gene_attributions(fitted, cells[one], y, n_steps=2)
+    gene_attributions(fitted, cells[one], y, baseline="zero", n_steps=2)
+
+
+def test_classes_of_the_evidence_may_stand_in_any_order():
+    evidence = pd.DataFrame({"T": [1.0, 1.0], "B": [1.0, 1.0]})
+    found = marker_genes(evidence, [[3, 0], [0, 3]], ["B", "T"], n_genes=1)
+    assert found.loc[1].to_dict() == {"T": 1, "B": 0}
 
 
 def test_mixed_precision_networks_have_attributions():

@@ -1,6 +1,7 @@
 """gene_attributions: what each gene adds to the network's evidence for each class."""
 
 import re
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -76,6 +77,11 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     ValueError
         If the model cannot use the cells, or `y` has a class that it does not know.
 
+    Warns
+    -----
+    UserWarning
+        If all cells are of one class and `baseline` is their mean.
+
     See Also
     --------
     marker_genes : The names of the first ones.
@@ -122,7 +128,8 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     codes, n_seen = None, 0
     if y is not None:
         n_cells = X.shape[0] if hasattr(X, "shape") else len(X)
-        _, codes = check_labels(y, n_cells, classes=classifier.classes_)
+        remedy = "leave these cells out, or pass y=None"
+        _, codes = check_labels(y, n_cells, classes=classifier.classes_, remedy=remedy)
     start = np.zeros(classifier.n_features_in_)
     if baseline == "mean":
         totals = [sum_of_cells(classifier, _transformed(steps, block)) for block in row_blocks(X)]
@@ -137,6 +144,13 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
         sums += block_sums
         counts += block_counts[:, np.newaxis]
         n_seen += block.shape[0]
+    if baseline == "mean" and np.sum(counts > 0) == 1:
+        warnings.warn(
+            "all cells are of one class, and baseline='mean' compares them with their own mean, which says nothing of "
+            "the class: pass cells of other classes too, or baseline='zero'.",
+            UserWarning,
+            stacklevel=3,  # past what checks the parameters
+        )
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     genes, n_views = _genes_of(steps, classifier)
     by_gene = means.reshape(len(means), n_views, -1).sum(axis=1)

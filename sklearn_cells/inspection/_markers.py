@@ -83,7 +83,10 @@ def marker_genes(evidence, X, y, *, n_genes=10, layer=None, gene_names=None):
     check_same_order(X, y)
     X, names = cells_and_names(X, layer, gene_names)
     places = places_of(evidence.index, names, gene_names or "var_names")
-    _, codes = check_labels(y, X.shape[0], classes=evidence.columns.to_numpy())
+    classes, codes = check_labels(
+        y, X.shape[0], classes=np.sort(evidence.columns.to_numpy()), remedy="leave these cells out"
+    )
+    codes = evidence.columns.get_indexer(classes)[codes]
     n_classes = len(evidence.columns)
     sizes = np.bincount(codes, minlength=n_classes)
     of_class = sp.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_classes, len(codes)))
