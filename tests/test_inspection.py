@@ -12,13 +12,16 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import spearmanr
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
+from sklearn.feature_selection import SelectKBest, chi2
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score, validation_curve
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, StratifiedKFold, cross_val_score, validation_curve
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_cells import (
+    GeneAligner,
     JSDivergenceSelector,
     KerasCellClassifier,
     LogNormalizer,
@@ -155,6 +158,22 @@ def test_ablation_takes_other_scores(cells, types):
     whole = found["score"] + found["drop"]
     X = cells.X[:, np.sort(np.argsort(-js_divergence(cells.X, types)))]
     np.testing.assert_allclose(whole, cross_val_score(MultinomialNB(), X, types, cv=2, scoring="neg_log_loss"))
+
+
+def test_ablation_leaves_out_the_cells_of_a_donor(cells, types):
+    donors = np.arange(240) % 4
+    options = {"block_size": 30, "n_genes": 60}
+    found = gene_ablation(MultinomialNB(), cells.X, types, cv=LeaveOneGroupOut(), groups=donors, **options)
+    folds = list(LeaveOneGroupOut().split(cells.X, types, donors))
+    pd.testing.assert_frame_equal(found, gene_ablation(MultinomialNB(), cells.X, types, cv=folds, **options))
+
+
+@pytest.mark.parametrize(("retrain", "n_fits"), [(True, 6), (False, 2)])
+def test_the_callback_is_told_of_each_fit(cells, types, retrain, n_fits):
+    told = []
+    options = {"block_size": 30, "n_genes": 60, "cv": 2, "retrain": retrain}
+    gene_ablation(MultinomialNB(), cells.X, types, callback=lambda *done: told.append(done), **options)
+    assert told == [(n, n_fits) for n in range(1, n_fits + 1)]
 
 
 def test_progress_is_shown_when_asked_for(cells, types, capsys):
@@ -544,3 +563,23 @@ def test_genes_are_taken_by_a_mask(cells, names):
     mask = np.isin(np.arange(60), [3, 8])
     found = gene_correlation(X, genes=mask, cluster=False)
     pd.testing.assert_frame_equal(found, gene_correlation(X, genes=["gene 3", "gene 8"] if names else [3, 8]))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_estimators_take_their_own_layer_in_an_ablation(cells, types, elsewhere, wrapped):
+    def model(**where):
+        pipeline = make_pipeline(GeneAligner(**where), LogNormalizer(), MultinomialNB())
+        return GridSearchCV(pipeline, {"multinomialnb__alpha": [0.5]}, cv=2) if wrapped else pipeline
+
+    options = {"block_size": 15, "n_genes": 45, "cv": 2}
+    found = gene_ablation(model(layer="counts", gene_names="symbol"), elsewhere, types, **options)
+    pd.testing.assert_frame_equal(found, gene_ablation(model(), cells, types, **options))
+
+
+@pytest.mark.parametrize(
+    "estimator", [MultinomialNB(), make_pipeline(SelectKBest(chi2, k=10), MultinomialNB()), LogisticRegression()]
+)
+def test_estimators_that_take_no_anndata_get_its_matrix_in_an_ablation(cells, types, estimator):
+    options = {"block_size": 15, "n_genes": 45, "cv": 2}
+    found = gene_ablation(estimator, cells, types, **options)
+    pd.testing.assert_frame_equal(found, gene_ablation(estimator, cells.X, types, **options))
