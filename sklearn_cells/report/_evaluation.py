@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from sklearn_cells.feature_selection import JSDivergenceSelector
-from sklearn_cells.inspection._models import clone_for_x, inner_model
+from sklearn_cells.inspection._models import as_taken, clone_for_x, inner_model
 from sklearn_cells.metrics import macro_f1
 from sklearn_cells.preprocessing import LogNormalizer
 
@@ -74,6 +74,7 @@ def peers_of(n_genes):
 def cross_validated(classifier, cells, true, splits):
     """Give accuracy and macro-F1 as text: the mean of the folds, the lowest and the highest."""
     scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
+    cells = as_taken(classifier, cells)
     scores = cross_validate(classifier, cells, true, cv=splits, scoring=scoring, error_score="raise")
     folds = [scores["test_accuracy"], scores["test_macro_f1"]]
     return [f"{np.mean(values):.3f} ({np.min(values):.3f} to {np.max(values):.3f})" for values in folds]
