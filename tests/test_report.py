@@ -363,3 +363,9 @@ def test_of_many_types_the_first_are_named(model, cells, tmp_path):
         ValueError, match=r"knows: 0, 1, 10, 11, 12, 13, 14, 15, 16, 17, \.\.\. and 70 more against type"
     ):
         write_html(model, cells, numbers, tmp_path / "report.html")
+
+
+def test_wide_pictures_keep_their_width_on_small_screens_alone(page):
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert style.count(".scroll img.wide { max-width: none; }") == 1
+    assert style.index("@media (max-width: 40rem)") < style.index("max-width: none") < style.index("@media print")
