@@ -79,7 +79,7 @@ def as_anndata(X, obs_names, var_names):
     """Make AnnData of a matrix and names alone."""
     import anndata as ad
 
-    var = pd.DataFrame(index=pd.Index(var_names, name=None).astype(str))
+    var = pd.DataFrame(index=pd.Index(var_names).astype(str).rename(None))
     return ad.AnnData(X, obs=pd.DataFrame(index=obs_names), var=var)
 
 

@@ -149,7 +149,7 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
         X = X.compute() if is_dask(X) else X
         X = check_array(X, estimator=estimator, input_name="X", **options)
     else:
-        _check_needs_no_anndata(X, estimator)
+        check_needs_no_anndata(X, getattr(estimator, "layer", None), getattr(estimator, "gene_names", "var_names"))
         if is_dask(X) and dask:
             if estimator is not None:
                 validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -166,8 +166,8 @@ def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=Fal
     return X
 
 
-def _check_needs_no_anndata(X, estimator):
-    layer, gene_names = getattr(estimator, "layer", None), getattr(estimator, "gene_names", "var_names")
+def check_needs_no_anndata(X, layer, gene_names):
+    """Refuse a choice of matrix or names of what is no AnnData."""
     if layer is not None or gene_names != "var_names":
         raise ValueError(
             f"layer={layer!r} and gene_names={gene_names!r} choose from AnnData, but X is {type(X).__name__}: pass "
@@ -177,7 +177,15 @@ def _check_needs_no_anndata(X, estimator):
 
 def check_genes(estimator, gene_names, *, reset=True):
     """Set `n_features_in_` and `feature_names_in_` by gene names alone, or compare with them."""
-    names, column = pd.Index(gene_names), getattr(estimator, "gene_names", "var_names")
+    names = pd.Index(gene_names)
+    check_unique(names, getattr(estimator, "gene_names", "var_names"))
+    # A frame without rows carries the names to scikit-learn's own bookkeeping. Made of columns alone it takes a second.
+    names_only = pd.DataFrame(np.empty((0, len(names))), columns=names.astype(object))
+    validate_data(estimator, names_only, reset=reset, skip_check_array=True)
+
+
+def check_unique(names, column="var_names"):
+    """Refuse gene names, of a column of `var` or its index, of which one occurs more than once."""
     if not names.is_unique:
         remedy = (
             "adata.var_names_make_unique() makes them different" if column == "var_names" else "take another column"
@@ -185,9 +193,6 @@ def check_genes(estimator, gene_names, *, reset=True):
         raise ValueError(
             f"gene names must differ, but {names[names.duplicated()][0]!r} occurs more than once; {remedy}."
         )
-    # A frame without rows carries the names to scikit-learn's own bookkeeping. Made of columns alone it takes a second.
-    names_only = pd.DataFrame(np.empty((0, len(names))), columns=names.astype(object))
-    validate_data(estimator, names_only, reset=reset, skip_check_array=True)
 
 
 def check_same_order(X, y):

@@ -32,13 +32,20 @@ __all__ = [
     "check_method_params",
     "check_sample_weight",
     "fit_context",
+    "shortened",
     "take_rows",
     "validate_parameter_constraints",
     "validate_params",
 ]
 
 
-def check_labels(y, n_cells, classes=None):
+def shortened(names):
+    """Give names as text, of many the first ten."""
+    names = list(map(str, names))
+    return ", ".join(names[:10]) + (f", ... and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first call, or train a new classifier"):
     """Validate class labels and encode them.
 
     Parameters
@@ -51,6 +58,9 @@ def check_labels(y, n_cells, classes=None):
 
     classes : ndarray of shape (n_classes,), default=None
         The sorted labels that may occur, where they are known beforehand.
+
+    remedy : str, default="pass all classes in the first call, or train a new classifier"
+        What to do about others, as the end of a message.
 
     Returns
     -------
@@ -93,8 +103,7 @@ def check_labels(y, n_cells, classes=None):
         unknown = np.setdiff1d(y, classes)
         if len(unknown):
             raise ValueError(
-                f"y has labels {unknown.tolist()} that are not among the classes {classes.tolist()}: pass all classes "
-                "in the first call, or train a new classifier."
+                f"y has labels {_listed(unknown)} that are not among the classes {_listed(classes)}: {remedy}."
             )
         return classes, np.searchsorted(classes, y)
     classes, codes = np.unique(y, return_inverse=True)
@@ -103,3 +112,7 @@ def check_labels(y, n_cells, classes=None):
             f"y has 1 class, but at least 2 are needed to tell them apart: all labels are {classes.tolist()[0]!r}."
         )
     return classes, codes
+
+
+def _listed(labels):
+    return f"[{shortened(map(repr, labels.tolist()))}]"

@@ -11,12 +11,17 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.stats import spearmanr
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score, validation_curve
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
+from sklearn.feature_selection import SelectKBest, chi2
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut, StratifiedKFold, cross_val_score, validation_curve
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_cells import (
+    GeneAligner,
     JSDivergenceSelector,
     KerasCellClassifier,
     LogNormalizer,
@@ -27,6 +32,7 @@ from sklearn_cells import (
 )
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.inspection import gene_ablation, gene_attributions, gene_correlation, marker_genes
+from sklearn_cells.inspection._models import inner_model
 
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 8, "learning_rate": 0.01, "random_state": 0}
 PIPELINE = {"select__n_features_to_select": 30, **{f"classify__{name}": value for name, value in SMALL.items()}}
@@ -154,6 +160,22 @@ def test_ablation_takes_other_scores(cells, types):
     np.testing.assert_allclose(whole, cross_val_score(MultinomialNB(), X, types, cv=2, scoring="neg_log_loss"))
 
 
+def test_ablation_leaves_out_the_cells_of_a_donor(cells, types):
+    donors = np.arange(240) % 4
+    options = {"block_size": 30, "n_genes": 60}
+    found = gene_ablation(MultinomialNB(), cells.X, types, cv=LeaveOneGroupOut(), groups=donors, **options)
+    folds = list(LeaveOneGroupOut().split(cells.X, types, donors))
+    pd.testing.assert_frame_equal(found, gene_ablation(MultinomialNB(), cells.X, types, cv=folds, **options))
+
+
+@pytest.mark.parametrize(("retrain", "n_fits"), [(True, 6), (False, 2)])
+def test_the_callback_is_told_of_each_fit(cells, types, retrain, n_fits):
+    told = []
+    options = {"block_size": 30, "n_genes": 60, "cv": 2, "retrain": retrain}
+    gene_ablation(MultinomialNB(), cells.X, types, callback=lambda *done: told.append(done), **options)
+    assert told == [(n, n_fits) for n in range(1, n_fits + 1)]
+
+
 def test_progress_is_shown_when_asked_for(cells, types, capsys):
     gene_ablation(MultinomialNB(), cells.X, types, cv=2)
     assert capsys.readouterr().out == ""
@@ -233,6 +255,11 @@ def test_a_constant_gene_correlates_with_none(method):
         ({}, "neither y nor genes are given: pass the class of each cell"),
         ({"genes": ["CD3E"]}, "expected genes of X, got ['CD3E']: the names in X are ['gene 0', 'gene 1', 'gene 2']"),
         ({"genes": []}, "expected genes of X, got []"),
+        ({"genes": ["GENE 7"]}, "X has 'gene 7', in upper and lower case as it stands here"),
+        ({"genes": "gene 7"}, "genes is 'gene 7': pass a list of genes, such as ['gene 7']"),
+        ({"genes": [True, False]}, "genes is a mask of 2 genes, but X has 60: pass one value for each"),
+        ({"genes": ["gene 1"], "layer": "counts"}, "layer='counts' is not in the AnnData object"),
+        ({"genes": ["gene 1"], "gene_names": "symbol"}, "gene_names='symbol' is no column of var"),
     ],
 )
 def test_what_cannot_be_correlated_is_refused(cells, arguments, message):
@@ -337,7 +364,7 @@ def test_markers_of_genes_and_classes_that_are_missing_are_refused(cells, types)
     evidence = pd.DataFrame({"type 0": [1.0], "type 1": [1.0]}, index=["CD3E"])
     with pytest.raises(ValueError, match=re.escape("expected genes of X, got ['CD3E']")):
         marker_genes(evidence, cells, types)
-    with pytest.raises(ValueError, match=re.escape("y has labels ['type 2'] that are not among the classes")):
+    with pytest.raises(ValueError, match=r"\['type 2'\] that are not among the classes .*: leave these cells out\.$"):
         marker_genes(evidence.set_axis(["gene 0"]), cells, types)
 
 
@@ -386,10 +413,19 @@ def test_inspection_and_pictures_import_neither_tensorflow_nor_pyplot():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_without_names_genes_are_numbered(cells, types):
-    pipeline = make_pipeline(VarianceStabilizer(log_share=0), KerasCellClassifier(**SMALL)).fit(cells.X, types)
-    assert gene_attributions(pipeline, cells.X, types).index[:2].tolist() == ["x0", "x1"]
-    assert gene_attributions(pipeline[-1], pipeline[:-1].transform(cells.X), types).index[-1] == "x119"
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_matrix])
+def test_without_names_genes_are_numbered_and_have_the_same_markers(cells, types, container):
+    X = container(cells.X.toarray())
+    pipeline = make_pipeline(
+        JSDivergenceSelector(30), VarianceStabilizer(log_share=0), KerasCellClassifier(**SMALL)
+    ).fit(X, types)
+    attributions = gene_attributions(pipeline, X, types)
+    assert attributions.index.tolist() == pipeline[0].get_support(indices=True).tolist()
+    found = marker_genes(attributions, X, types, n_genes=5)
+    for k in range(3):
+        assert set(found[f"type {k}"]) < set(range(10 * k, 10 * k + 10))
+    views = pipeline[:-1].transform(X)
+    assert gene_attributions(pipeline[-1], views, types).index.tolist() == list(range(60))
 
 
 def test_without_labels_the_most_probable_class_counts(cells, types, fitted):
@@ -407,8 +443,23 @@ def test_other_classifiers_and_unknown_classes_are_refused(cells, types, fitted)
     linear = make_pipeline(LogNormalizer(), MultinomialNB()).fit(cells.X, types)
     with pytest.raises(TypeError, match="expected a KerasCellClassifier, or a pipeline that ends with one, got Multi"):
         gene_attributions(linear, cells.X)
-    with pytest.raises(ValueError, match=re.escape("y has labels ['T'] that are not among the classes")):
+    with pytest.raises(ValueError, match=r"\['T'\] that are not among the classes .*: leave these cells out, or pass"):
         gene_attributions(fitted, cells[:2], ["T", "T"])
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_mean_of_one_type_is_no_baseline_for_it(cells, types, fitted, labels):
+    one = fitted.predict(cells) == "type 1"
+    y = np.repeat("type 1", one.sum()) if labels else None
+    with pytest.warns(UserWarning, match="all cells are of one class.*pass cells of other classes too, or baseline='z"):
+        gene_attributions(fitted, cells[one], y, n_steps=2)
+    gene_attributions(fitted, cells[one], y, baseline="zero", n_steps=2)
+
+
+def test_classes_of_the_evidence_may_stand_in_any_order():
+    evidence = pd.DataFrame({"T": [1.0, 1.0], "B": [1.0, 1.0]})
+    found = marker_genes(evidence, [[3, 0], [0, 3]], ["B", "T"], n_genes=1)
+    assert found.loc[1].to_dict() == {"T": 1, "B": 0}
 
 
 def test_mixed_precision_networks_have_attributions():
@@ -417,3 +468,118 @@ def test_mixed_precision_networks_have_attributions():
     classifier = KerasCellClassifier(**SMALL, dtype="mixed_bfloat16").fit(X, y)
     found = gene_attributions(classifier, X, y, n_steps=4)
     assert found["type 0"].sum() > 0.5
+
+
+# ---- Labels and models of all four
+
+
+@pytest.mark.parametrize("function", ["gene_ablation", "gene_attributions", "gene_correlation", "marker_genes"])
+def test_labels_of_the_same_cells_in_another_order_are_refused(cells, fitted, function):
+    y = cells.obs["cell_type"][::-1]
+    calls = {
+        "gene_ablation": lambda: gene_ablation(MultinomialNB(), cells, y, cv=2),
+        "gene_attributions": lambda: gene_attributions(fitted, cells, y),
+        "gene_correlation": lambda: gene_correlation(cells, y),
+        "marker_genes": lambda: marker_genes(pd.DataFrame({"type 0": [1.0]}, index=["gene 0"]), cells, y),
+    }
+    with pytest.raises(ValueError, match="in another order"):
+        calls[function]()
+
+
+@pytest.mark.parametrize("wrap", ["frozen", "last step", "nested", "search", "rejecting"])
+def test_the_model_inside_is_found_wherever_it_stands(cells, types, fitted, wrap):
+    expected = gene_attributions(fitted, cells, types, n_steps=2)
+    steps, last = fitted[:-1], fitted[-1]
+    model = {
+        "frozen": lambda: FrozenEstimator(fitted),
+        "last step": lambda: make_pipeline(*[step for _, step in steps.steps], FrozenEstimator(last)),
+        "nested": lambda: make_pipeline(fitted[:1], make_pipeline(fitted[1:3], make_pipeline(last))),
+        "search": lambda: make_pipeline(*steps.named_steps.values(), GridSearchCV(last, {"epochs": [8]}, cv=2)),
+        "rejecting": lambda: make_pipeline(steps, RejectOptionClassifier(last, threshold=0.5, calibration=None)),
+    }[wrap]()
+    if wrap in ("search", "rejecting"):
+        model.fit(cells, types)
+    found = gene_attributions(model, cells, types, n_steps=2)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [BaggingClassifier, RandomForestClassifier])
+def test_the_template_of_an_ensemble_is_not_the_model(cells, types, kind):
+    model = kind(n_estimators=2, random_state=0).fit(cells.X, types)
+    assert inner_model(model) is model
+
+
+def test_a_search_without_a_fitted_model_is_refused(cells, types):
+    search = GridSearchCV(MultinomialNB(), {"alpha": [1]}, refit=False, cv=2).fit(cells.X, types)
+    with pytest.raises(ValueError, match="no fitted model, for refit=False: fit it with refit=True"):
+        gene_attributions(search, cells.X)
+
+
+# ---- Where the genes and their names are
+
+
+@pytest.fixture
+def elsewhere(cells):
+    """The same cells, with the counts in a layer and the names in a column."""
+    var = cells.var.assign(symbol=cells.var_names).set_axis([f"id {i}" for i in range(cells.n_vars)])
+    return ad.AnnData(np.ones(cells.shape), obs=cells.obs, var=var, layers={"counts": cells.X})
+
+
+def test_counts_and_names_elsewhere_in_anndata_are_inspected_alike(cells, types, elsewhere):
+    where = {"layer": "counts", "gene_names": "symbol"}
+    pd.testing.assert_frame_equal(gene_correlation(elsewhere, types, **where), gene_correlation(cells, types))
+    options = {f"classify__{name}": value for name, value in SMALL.items()}
+    model = make_cell_pipeline(select__n_features_to_select=30, **where, **options).fit(elsewhere, types)
+    attributions = gene_attributions(model, elsewhere, types, n_steps=2)
+    found = marker_genes(attributions, elsewhere, types, **where)
+    pd.testing.assert_frame_equal(found, marker_genes(attributions, cells, types))
+    with pytest.raises(
+        ValueError, match="layer='counts' and gene_names='symbol' choose from AnnData, but X is ndarray"
+    ):
+        gene_correlation(elsewhere.X, types, **where)
+
+
+@pytest.mark.parametrize(("column", "remedy"), [("var_names", "var_names_make_unique"), ("symbol", "another column")])
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_genes_whose_names_occur_twice_are_refused(cells, types, column, remedy):
+    cells = cells.copy()
+    names = ["gene 0", *cells.var_names[:-1]]
+    if column == "var_names":
+        cells.var_names = names
+    else:
+        cells.var[column] = names
+    evidence = pd.DataFrame({label: [1.0] for label in np.unique(types)}, index=["gene 5"])
+    for function in (
+        lambda: gene_correlation(cells, genes=["gene 5"], gene_names=column),
+        lambda: marker_genes(evidence, cells, types, gene_names=column),
+    ):
+        with pytest.raises(ValueError, match=f"'gene 0' occurs more than once; .*{remedy}"):
+            function()
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_genes_are_taken_by_a_mask(cells, names):
+    X = cells if names else cells.X
+    mask = np.isin(np.arange(60), [3, 8])
+    found = gene_correlation(X, genes=mask, cluster=False)
+    pd.testing.assert_frame_equal(found, gene_correlation(X, genes=["gene 3", "gene 8"] if names else [3, 8]))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_estimators_take_their_own_layer_in_an_ablation(cells, types, elsewhere, wrapped):
+    def model(**where):
+        pipeline = make_pipeline(GeneAligner(**where), LogNormalizer(), MultinomialNB())
+        return GridSearchCV(pipeline, {"multinomialnb__alpha": [0.5]}, cv=2) if wrapped else pipeline
+
+    options = {"block_size": 15, "n_genes": 45, "cv": 2}
+    found = gene_ablation(model(layer="counts", gene_names="symbol"), elsewhere, types, **options)
+    pd.testing.assert_frame_equal(found, gene_ablation(model(), cells, types, **options))
+
+
+@pytest.mark.parametrize(
+    "estimator", [MultinomialNB(), make_pipeline(SelectKBest(chi2, k=10), MultinomialNB()), LogisticRegression()]
+)
+def test_estimators_that_take_no_anndata_get_its_matrix_in_an_ablation(cells, types, estimator):
+    options = {"block_size": 15, "n_genes": 45, "cv": 2}
+    found = gene_ablation(estimator, cells, types, **options)
+    pd.testing.assert_frame_equal(found, gene_ablation(estimator, cells.X, types, **options))

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import anndata as ad
@@ -9,12 +10,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
-from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShuffleSplit, cross_val_score
 from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import check_random_state
 
-from sklearn_cells import GeneAligner, JSDivergenceSelector, RejectOptionClassifier, make_cell_pipeline
+from sklearn_cells import GeneAligner, JSDivergenceSelector, RejectOptionClassifier, __version__, make_cell_pipeline
 from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
 from sklearn_cells.report import write_html
@@ -308,3 +312,60 @@ def test_a_classifier_that_never_rejects_has_no_section_of_unassigned_cells(cell
     classifier = make_cell_pipeline(select__n_features_to_select=20, classify__epochs=3, classify__random_state=0)
     page = written(tmp_path, classifier.fit(cells[:160], types[:160]), cells[160:], types[160:], peers=False)
     assert "Unassigned cells" not in page
+
+
+def test_an_ensemble_is_named_and_trained_anew_as_a_whole(cells, types, tmp_path):
+    model = RandomForestClassifier(20, random_state=0).fit(cells.X, types)
+    page = written(tmp_path, model, cells.X, types, cv=3)
+    assert "<title>RandomForestClassifier on 240 cells</title>" in page
+    folds = StratifiedKFold(3, shuffle=True, random_state=check_random_state(0).randint(2**31 - 1, size=2)[1])
+    scores = cross_val_score(model, cells.X, types, cv=folds)
+    assert row_of(page, "a new copy of the model")[0].startswith(f"{scores.mean():.3f} (")
+
+
+def test_a_reject_option_at_the_end_of_a_pipeline_is_trained_anew_without_it(cells, types, tmp_path):
+    rejecting = RejectOptionClassifier(MultinomialNB(), target_coverage=0.8, cv=3, random_state=0)
+    model = make_pipeline(JSDivergenceSelector(20), rejecting).fit(cells.X, types)
+    page = written(tmp_path, model, cells.X, types, cv=3)
+    assert "are left unassigned" in page
+    plain = make_pipeline(JSDivergenceSelector(20), MultinomialNB()).fit(cells.X, types)
+    expected = written(tmp_path, plain, cells.X, types, cv=3, overwrite=True)
+    assert row_of(page, "a new copy of the model") == row_of(expected, "a new copy of the model")
+
+
+@pytest.mark.parametrize("estimator", [MultinomialNB(), LogisticRegression(max_iter=2000)])
+def test_models_that_take_no_anndata_get_its_matrix_and_the_page_has_the_names(estimator, cells, types, tmp_path):
+    model = estimator.fit(cells.X, types)
+    page = written(tmp_path, model, cells, types, cv=2)
+    assert row_of(page, "all cells")[0].startswith(f"{model.score(cells.X, types):.3f} (")
+    assert "gene" in row_of(page[page.index(">Markers</h2>") :], "type 0")[0]
+    other = cells.copy()
+    other.layers["counts"], other.X = cells.X, cells.X * 0
+    assert written(tmp_path, model, other, types, cv=2, layer="counts", overwrite=True) == page
+
+
+def test_views_of_every_second_gene_have_a_page(cells, types, tmp_path):
+    view = cells[:, ::2]
+    model = chain(10).fit(view.copy(), types)
+    page = written(tmp_path, model, view, types, cv=2)
+    assert page == written(tmp_path, model, view.copy(), types, cv=2, overwrite=True)
+
+
+def test_the_foot_says_when_and_by_what_the_page_was_written(page):
+    foot = page[page.index("<footer>") :]
+    assert f"{datetime.now(UTC).year}-" in foot
+    assert f"(UTC) by sklearn_cells {__version__}, of 80 cells." in foot
+
+
+def test_of_many_types_the_first_are_named(model, cells, tmp_path):
+    numbers = np.arange(240) % 80
+    with pytest.raises(
+        ValueError, match=r"knows: 0, 1, 10, 11, 12, 13, 14, 15, 16, 17, \.\.\. and 70 more against type"
+    ):
+        write_html(model, cells, numbers, tmp_path / "report.html")
+
+
+def test_wide_pictures_keep_their_width_on_small_screens_alone(page):
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert style.count(".scroll img.wide { max-width: none; }") == 1
+    assert style.index("@media (max-width: 40rem)") < style.index("max-width: none") < style.index("@media print")

@@ -205,3 +205,9 @@ def test_wrong_layer_and_wrong_column_say_what_there_is():
 def test_centred_values_of_anndata_say_where_else_counts_may_be():
     with pytest.raises(ValueError, match=r"scaled values; layer='counts' takes another matrix, of \['counts', 'raw'\]"):
         LogNormalizer().fit(with_layers())
+
+
+def test_of_many_unknown_labels_the_first_are_named():
+    y = [f"type {i % 170:03}" for i in range(510)]
+    with pytest.raises(ValueError, match=r"'type 009', \.\.\. and 160 more\] that are not among the classes \['B'\]"):
+        check_labels(y, 510, classes=np.array(["B"]))

@@ -15,10 +15,11 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklearn_cells._anndata import as_anndata, is_anndata
-from sklearn_cells._cells import check_cells
+from sklearn_cells._anndata import as_anndata, is_anndata, with_matrix
+from sklearn_cells._cells import check_cells, check_same_order
 from sklearn_cells._validation import HasMethods, Interval, StrOptions, check_labels, validate_params
 from sklearn_cells.feature_selection import js_divergence
+from sklearn_cells.inspection._models import choice_of, clone_for_x
 
 
 @validate_params(
@@ -31,9 +32,11 @@ from sklearn_cells.feature_selection import js_divergence
         "method": [StrOptions({"zero", "shuffle"})],
         "retrain": ["boolean"],
         "cv": ["cv_object"],
+        "groups": "no_validation",
         "scoring": [str, callable, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
+        "callback": [callable, None],
         "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
@@ -48,9 +51,11 @@ def gene_ablation(
     method="zero",
     retrain=True,
     cv=5,
+    groups=None,
     scoring="accuracy",
     n_jobs=None,
     random_state=None,
+    callback=None,
     verbose=0,
 ):
     """Score a classifier without one block of genes after the other, the most divergent first.
@@ -61,11 +66,12 @@ def gene_ablation(
     Parameters
     ----------
     estimator : classifier
-        Such as that of :func:`make_cell_pipeline`. It is cloned. Of AnnData it gets names and `X`
-        alone, so that its `layer` must be None and its `gene_names` "var_names".
+        Such as that of :func:`make_cell_pipeline`, or any other. It is cloned. Those that do not
+        take AnnData get its matrix alone.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Counts; of AnnData those in `X`. They are loaded where they are on disk.
+        Counts; of AnnData those that the estimator takes by its `layer`. They are loaded where they
+        are on disk.
 
     y : array-like of shape (n_cells,)
         The class of each cell.
@@ -89,6 +95,9 @@ def gene_ablation(
     cv : int, splitter or iterable, default=5
         As in :func:`sklearn.model_selection.cross_val_score`.
 
+    groups : array-like of shape (n_cells,), default=None
+        What the splitter keeps together, such as the donor of each cell.
+
     scoring : str, callable or None, default="accuracy"
         As in :func:`sklearn.model_selection.cross_val_score`; greater is better.
 
@@ -97,6 +106,9 @@ def gene_ablation(
 
     random_state : int, RandomState instance or None, default=None
         Determines the shuffled cells; not the estimator, which has its own.
+
+    callback : callable, default=None
+        Called with the number of fits that are done and of all fits, after each.
 
     verbose : int, default=0
         Above 0, a progress bar is shown.
@@ -135,14 +147,19 @@ def gene_ablation(
     >>> ablation.groupby("block")["drop"].mean().round(2).tolist()
     [0.67, 0.0]
     """
-    names = _names_of(X)
+    check_same_order(X, y)
+    if is_anndata(X):
+        choice = choice_of(estimator)
+        X = with_matrix(X, *(choice or (None, "var_names")))
+        estimator = clone_for_x(estimator)
+    names = None if is_anndata(X) and choice is None else _names_of(X)
     X = check_cells(X, counts=True)
     X = X.tocsr() if sp.issparse(X) else X
     classes, codes = check_labels(y, X.shape[0])
     y = classes[codes]
     n_genes = X.shape[1] if n_genes is None else min(n_genes, X.shape[1])
     starts = range(0, n_genes, block_size)
-    folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y))
+    folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y, groups))
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=(len(folds), len(starts)))
     score = delayed(partial(_scores, estimator, check_scoring(estimator, scoring), method=method, retrain=retrain))
 
@@ -155,13 +172,15 @@ def gene_ablation(
             for some in [[None], *([block] for block in blocks)] if retrain else [[None, *blocks]]:
                 yield score(*parts, some)
 
-    n_jobs_of_fold = len(starts) + 1 if retrain else 1
+    n_fits = len(folds) * (len(starts) + 1 if retrain else 1)
     scores = []
     with Progress(disable=verbose == 0) as progress:
-        task = progress.add_task("gene_ablation", total=len(folds) * n_jobs_of_fold)
-        for part in Parallel(n_jobs=n_jobs, return_as="generator")(jobs()):
+        task = progress.add_task("gene_ablation", total=n_fits)
+        for n_done, part in enumerate(Parallel(n_jobs=n_jobs, return_as="generator")(jobs()), start=1):
             scores += part
             progress.advance(task)
+            if callback is not None:
+                callback(n_done, n_fits)
     scores = np.reshape(scores, (len(folds), len(starts) + 1))
     fold, block = np.indices((len(folds), len(starts)))
     return pd.DataFrame(

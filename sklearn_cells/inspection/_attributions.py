@@ -1,11 +1,14 @@
 """gene_attributions: what each gene adds to the network's evidence for each class."""
 
+import re
+import warnings
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import Interval, StrOptions, check_labels, validate_params
 from sklearn_cells.inspection._models import inner_model
 from sklearn_cells.pipeline import row_blocks
@@ -61,9 +64,10 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     Returns
     -------
     attributions : DataFrame of shape (n_genes, n_classes)
-        A row for each gene that the network sees, a column for each class, NaN for one without
-        cells. With integrated gradients, a column sums to the mean evidence for the class in its
-        cells, less that of the baseline.
+        A row for each gene that the network sees, by its name, or its number where the cells of the
+        training had no names. A column for each class, NaN for one without cells. With integrated
+        gradients, a column sums to the mean evidence for the class in its cells, less that of the
+        baseline.
 
     Raises
     ------
@@ -72,6 +76,11 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
 
     ValueError
         If the model cannot use the cells, or `y` has a class that it does not know.
+
+    Warns
+    -----
+    UserWarning
+        If all cells are of one class and `baseline` is their mean.
 
     See Also
     --------
@@ -114,11 +123,13 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
     from sklearn_cells.neural_network._attributions import sum_of_cells, sums_by_class
 
+    check_same_order(X, y)
     steps, classifier = _parts_of(model, KerasCellClassifier)
     codes, n_seen = None, 0
     if y is not None:
         n_cells = X.shape[0] if hasattr(X, "shape") else len(X)
-        _, codes = check_labels(y, n_cells, classes=classifier.classes_)
+        remedy = "leave these cells out, or pass y=None"
+        _, codes = check_labels(y, n_cells, classes=classifier.classes_, remedy=remedy)
     start = np.zeros(classifier.n_features_in_)
     if baseline == "mean":
         totals = [sum_of_cells(classifier, _transformed(steps, block)) for block in row_blocks(X)]
@@ -133,6 +144,13 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
         sums += block_sums
         counts += block_counts[:, np.newaxis]
         n_seen += block.shape[0]
+    if baseline == "mean" and np.sum(counts > 0) == 1:
+        warnings.warn(
+            "all cells are of one class, and baseline='mean' compares them with their own mean, which says nothing of "
+            "the class: pass cells of other classes too, or baseline='zero'.",
+            UserWarning,
+            stacklevel=3,  # past what checks the parameters
+        )
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     genes, n_views = _genes_of(steps, classifier)
     by_gene = means.reshape(len(means), n_views, -1).sum(axis=1)
@@ -163,10 +181,13 @@ def _transformed(steps, block):
 def _genes_of(steps, classifier):
     """Give the gene of each column of one view, and the number of views."""
     if steps is None:
-        names = getattr(classifier, "feature_names_in_", None)
-        return [f"x{i}" for i in range(classifier.n_features_in_)] if names is None else names, 1
-    names = steps.get_feature_names_out()
-    if not isinstance(steps[-1], VarianceStabilizer):
-        return names, 1
-    views = list(steps[-1].scales_)
-    return [name.removeprefix(f"{views[0]}__") for name in names[: len(names) // len(views)]], len(views)
+        return getattr(classifier, "feature_names_in_", range(classifier.n_features_in_)), 1
+    names, n_views = steps.get_feature_names_out(), 1
+    if isinstance(steps[-1], VarianceStabilizer):
+        views = list(steps[-1].scales_)
+        n_views = len(views)
+        names = [name.removeprefix(f"{views[0]}__") for name in names[: len(names) // n_views]]
+    if not hasattr(steps, "feature_names_in_"):
+        # scikit-learn calls the columns of cells without names x0, x1 and so on.
+        names = [int(name[1:]) if re.fullmatch(r"x\d+", name) else name for name in names]
+    return names, n_views

@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells.feature_selection import js_divergence
 from sklearn_cells.inspection._columns import cells_and_names, places_of
@@ -18,26 +19,29 @@ from sklearn_cells.inspection._columns import cells_and_names, places_of
     {
         "X": "no_validation",
         "y": "no_validation",
-        "genes": ["array-like", None],
+        "genes": ["array-like", str, None],
         "n_genes": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"pearson", "spearman"})],
         "cluster": ["boolean"],
+        "layer": [str, None],
+        "gene_names": [str, None],
     },
     prefer_skip_nested_validation=True,
 )
-def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", cluster=True):
+def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", cluster=True, layer=None, gene_names=None):
     """Correlate the values of genes across the cells.
 
     Parameters
     ----------
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Values >= 0, such as counts or log1p of counts; of AnnData those in `X`.
+        Values >= 0, such as counts or log1p of counts; of AnnData those of `layer`.
 
     y : array-like of shape (n_cells,), default=None
         The class of each cell; needed where no `genes` are given.
 
     genes : array-like, default=None
-        The genes by name, or by number where `X` has no names. None takes the most divergent.
+        The genes by name, or by number where `X` has no names; or a boolean for each gene of `X`.
+        None takes the most divergent.
 
     n_genes : int, default=50
         How many of the most divergent to take, where no `genes` are given.
@@ -50,6 +54,13 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
         Whether genes that go together stand together, otherwise in the order of divergence or of
         `genes`.
 
+    layer : str, default=None
+        The layer of AnnData with the counts, "raw" or "X". None is `X`.
+
+    gene_names : str, default=None
+        Where AnnData has the names of the genes: a column of `var`, or "var_names". None is the
+        latter.
+
     Returns
     -------
     correlation : DataFrame of shape (n_genes, n_genes)
@@ -59,7 +70,8 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
     Raises
     ------
     ValueError
-        If a value is negative, a gene is not in `X`, or neither `y` nor `genes` are given.
+        If a value is negative, a gene is not in `X` or there twice, neither `y` nor `genes` are
+        given, or a layer or column does not exist.
 
     See Also
     --------
@@ -86,8 +98,9 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
     2 -0.41  1.00  0.45
     0 -0.91  0.45  1.00
     """
-    X, names = cells_and_names(X)
-    chosen = _most_divergent(X, y, n_genes) if genes is None else places_of(genes, names)
+    check_same_order(X, y)
+    X, names = cells_and_names(X, layer, gene_names)
+    chosen = _most_divergent(X, y, n_genes) if genes is None else places_of(genes, names, gene_names or "var_names")
     columns = sp.csc_array(X[:, chosen], dtype=np.float64)
     if method == "spearman":
         _rank_columns(columns)

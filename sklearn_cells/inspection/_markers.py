@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import Interval, check_labels, validate_params
 from sklearn_cells.inspection._columns import cells_and_names, places_of
 
@@ -16,10 +17,12 @@ from sklearn_cells.inspection._columns import cells_and_names, places_of
         "X": "no_validation",
         "y": "no_validation",
         "n_genes": [Interval(Integral, 1, None, closed="left")],
+        "layer": [str, None],
+        "gene_names": [str, None],
     },
     prefer_skip_nested_validation=True,
 )
-def marker_genes(evidence, X, y, *, n_genes=10):
+def marker_genes(evidence, X, y, *, n_genes=10, layer=None, gene_names=None):
     """Give the genes of most evidence for each class, among those that it shows more than the others.
 
     A gene that a class lacks is evidence for it too, but marks other classes.
@@ -32,13 +35,20 @@ def marker_genes(evidence, X, y, *, n_genes=10):
         selector.classes_)`.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Counts, with all genes of the evidence; of AnnData those in `X`.
+        Counts, with all genes of the evidence; of AnnData those of `layer`.
 
     y : array-like of shape (n_cells,)
         The class of each cell.
 
     n_genes : int, default=10
         How many genes of each class.
+
+    layer : str, default=None
+        The layer of AnnData with the counts, "raw" or "X". None is `X`.
+
+    gene_names : str, default=None
+        Where AnnData has the names of the genes: a column of `var`, or "var_names". None is the
+        latter. The evidence has the same: that of a model, those by which it was trained.
 
     Returns
     -------
@@ -50,7 +60,8 @@ def marker_genes(evidence, X, y, *, n_genes=10):
     Raises
     ------
     ValueError
-        If `X` lacks a gene of the evidence, or a class of the cells is not in it.
+        If `X` lacks a gene of the evidence or has it twice, a class of the cells is not in it, or a
+        layer or column does not exist.
 
     See Also
     --------
@@ -69,9 +80,13 @@ def marker_genes(evidence, X, y, *, n_genes=10):
            B     T
     1  CD79A  CD3E
     """
-    X, names = cells_and_names(X)
-    places = places_of(evidence.index, names)
-    _, codes = check_labels(y, X.shape[0], classes=evidence.columns.to_numpy())
+    check_same_order(X, y)
+    X, names = cells_and_names(X, layer, gene_names)
+    places = places_of(evidence.index, names, gene_names or "var_names")
+    classes, codes = check_labels(
+        y, X.shape[0], classes=np.sort(evidence.columns.to_numpy()), remedy="leave these cells out"
+    )
+    codes = evidence.columns.get_indexer(classes)[codes]
     n_classes = len(evidence.columns)
     sizes = np.bincount(codes, minlength=n_classes)
     of_class = sp.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_classes, len(codes)))

@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, make_scorer
 from sklearn.model_selection import cross_validate
@@ -11,9 +10,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from sklearn_cells.feature_selection import JSDivergenceSelector
+from sklearn_cells.inspection._models import as_taken, clone_for_x, inner_model
 from sklearn_cells.metrics import macro_f1
 from sklearn_cells.preprocessing import LogNormalizer
-from sklearn_cells.reject import RejectOptionClassifier
 
 N_RESAMPLES = 1000
 N_PEER_GENES = 1000
@@ -56,12 +55,7 @@ def with_interval(values, intervals):
 
 def untrained(model):
     """Give a new copy of what names the cells, without reject option or search, for AnnData as it is here."""
-    while hasattr(model, "best_estimator_") or isinstance(model, RejectOptionClassifier):
-        model = model.best_estimator_ if hasattr(model, "best_estimator_") else model.estimator_
-    copied = clone(model)
-    here = {"layer": None, "gene_names": "var_names"}
-    found = {name: here[name.rpartition("__")[2]] for name in copied.get_params() if name.rpartition("__")[2] in here}
-    return copied.set_params(**found)
+    return clone_for_x(inner_model(model))
 
 
 def peers_of(n_genes):
@@ -80,6 +74,7 @@ def peers_of(n_genes):
 def cross_validated(classifier, cells, true, splits):
     """Give accuracy and macro-F1 as text: the mean of the folds, the lowest and the highest."""
     scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
+    cells = as_taken(classifier, cells)
     scores = cross_validate(classifier, cells, true, cv=splits, scoring=scoring, error_score="raise")
     folds = [scores["test_accuracy"], scores["test_macro_f1"]]
     return [f"{np.mean(values):.3f} ({np.min(values):.3f} to {np.max(values):.3f})" for values in folds]

@@ -18,7 +18,6 @@ nav a { display: inline-block; margin-right: 1rem; padding: 0.2rem 0; }
 a { color: #005a8f; }
 .scroll { overflow-x: auto; margin: 0.8rem 0; }
 .scroll img { display: block; height: auto; max-width: 100%; }
-.scroll img.wide { max-width: max(100%, 40rem); }
 table { border-collapse: separate; border-spacing: 0; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ddd; padding: 0.25rem 0.7rem; text-align: right; vertical-align: top; }
 td, thead th { white-space: nowrap; }
@@ -27,7 +26,11 @@ tbody th { font-weight: normal; position: sticky; left: 0; background: #fff; min
 th:first-child { padding-left: 0; }
 th:first-child, table.text th, table.text td { text-align: left; }
 table.text td { white-space: normal; overflow-wrap: anywhere; min-width: 10rem; }
-@media (max-width: 40rem) { tbody th { max-width: 9rem; overflow-wrap: anywhere; } }
+footer { margin-top: 2.5rem; border-top: 1px solid #ccc; font-size: 0.9rem; color: #555; }
+@media (max-width: 40rem) {
+  tbody th { max-width: 9rem; overflow-wrap: anywhere; }
+  .scroll img.wide { max-width: none; }
+}
 @media print { .scroll img.wide { max-width: 100%; } }
 """
 
@@ -74,7 +77,7 @@ def picture(draw, alt):
     return f'<div class="scroll" tabindex="0">{image}</div>'
 
 
-def page(title, introduction, sections):
+def page(title, introduction, sections, foot):
     """Give the whole page.
 
     Parameters
@@ -87,6 +90,9 @@ def page(title, introduction, sections):
 
     sections : dict of str
         HTML by heading. Empty ones are left out.
+
+    foot : str
+        HTML below the sections.
 
     Returns
     -------
@@ -115,6 +121,9 @@ def page(title, introduction, sections):
 {links}
 </nav>
 {bodies}
+<footer>
+{foot}
+</footer>
 </body>
 </html>
 """

@@ -1,15 +1,17 @@
 """One self-contained page about a model on cells whose types are known: write_html."""
 
+from datetime import UTC, datetime
+
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
+from sklearn_cells import __version__
 from sklearn_cells._anndata import is_anndata, with_matrix
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._files import atomic_path
-from sklearn_cells._validation import check_labels, validate_params
+from sklearn_cells._validation import check_labels, shortened, validate_params
 from sklearn_cells.annotation import annotate
-from sklearn_cells.inspection._models import inner_model
+from sklearn_cells.inspection._models import as_taken, choice_of, inner_model
 from sklearn_cells.persistence._card import card_lines
 from sklearn_cells.report import _html as html
 from sklearn_cells.report._sections import (
@@ -171,20 +173,24 @@ def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbos
         "Unassigned cells": unassigned_section(model, found),
         "Markers": markers_section(model, aligned, found),
     }
-    return html.page(title or f"{name} on {len(found.true):,} cells", introduction(found, cells), sections)
+    written = (
+        f"Written on {datetime.now(UTC):%Y-%m-%d} (UTC) by sklearn_cells {__version__}, of {len(found.true):,} cells."
+    )
+    title = title or f"{name} on {len(found.true):,} cells"
+    return html.page(title, introduction(found, cells), sections, html.paragraph(written))
 
 
 def _cells_of(model, X, layer, gene_names):
     """Give cells with the counts in X and the names in `var_names`, and how the model is told so."""
-    inner = inner_model(model)
-    first = inner[0] if isinstance(inner, Pipeline) else inner
-    if not (is_anndata(X) and hasattr(first, "gene_names")):
-        # The model has no choice, and annotate says so.
+    choice = choice_of(inner_model(model))
+    if not is_anndata(X):
+        # There is nothing to choose from, and the model says so.
         return (X if hasattr(X, "shape") else np.asarray(X)), {"layer": layer, "gene_names": gene_names}
-    cells = X.to_memory() if X.isbacked else X
-    layer = first.layer if layer is None else layer
-    gene_names = first.gene_names if gene_names is None else gene_names
-    return with_matrix(cells, layer, gene_names), {"layer": "X", "gene_names": "var_names"}
+    cells = X.to_memory() if X.isbacked else X.copy() if X.is_view else X  # scipy cannot take rows of every view
+    layer_of_model, names_of_model = choice or (None, "var_names")
+    layer = layer_of_model if layer is None else layer
+    gene_names = names_of_model if gene_names is None else gene_names
+    return with_matrix(cells, layer, gene_names), ({"layer": "X", "gene_names": "var_names"} if choice else {})
 
 
 def _predict(model, cells, y, chosen, verbose):
@@ -194,15 +200,16 @@ def _predict(model, cells, y, chosen, verbose):
     known = np.asarray(model.classes_).astype(str)
     if not np.isin(true, known).any():
         raise ValueError(
-            f"none of the types in y is one that the model knows: {', '.join(np.unique(true))} against "
-            f"{', '.join(known)}."
+            f"none of the types in y is one that the model knows: {shortened(np.unique(true))} against "
+            f"{shortened(known)}."
         )
-    annotation, probabilities = annotate(model, cells, return_proba=True, verbose=verbose, **chosen)
+    taken = as_taken(inner_model(model), cells)
+    annotation, probabilities = annotate(model, taken, return_proba=True, verbose=verbose, **chosen)
     named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
-    taken = np.setdiff1d(np.intersect1d(true, named), known)
-    if len(taken):
+    also_unassigned = np.setdiff1d(np.intersect1d(true, named), known)
+    if len(also_unassigned):
         raise ValueError(
-            f"y has cells of the type {str(taken[0])!r}, which is how the model names those that it leaves unassigned: "
-            "leave these cells out."
+            f"y has cells of the type {str(also_unassigned[0])!r}, which is how the model names those that it leaves "
+            "unassigned: leave these cells out."
         )
     return Predictions(true, named, known[probabilities.to_numpy().argmax(axis=1)], probabilities)

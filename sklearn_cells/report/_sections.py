@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.progress import Progress
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold, check_cv
-from sklearn.pipeline import Pipeline
 
 from sklearn_cells._anndata import is_anndata, matrix_of, rows_of
 from sklearn_cells._validation import take_rows
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.inspection import marker_genes
-from sklearn_cells.inspection._models import step_of
+from sklearn_cells.inspection._models import reject_option_of, step_of
 from sklearn_cells.persistence._card import card_lines
 from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
 from sklearn_cells.preprocessing import GeneAligner
@@ -223,11 +222,10 @@ def calibration_section(found):
 
 def unassigned_section(model, found):
     """Tell whose cells are left unassigned, of models that can do so."""
-    target = getattr(model, "best_estimator_", model)
-    last = target[-1] if isinstance(target, Pipeline) else target
-    if not hasattr(last, "threshold_"):
+    reject_option = reject_option_of(model)
+    if reject_option is None:
         return ""
-    threshold = last.threshold_
+    threshold = reject_option.threshold_
     left_out, right = ~found.is_assigned, found.best == found.true
     groups = pd.DataFrame({"left out": left_out, "right": left_out & right}).groupby(found.true)
     sums, sizes = groups.sum(), groups.size()
