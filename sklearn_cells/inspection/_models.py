@@ -56,13 +56,6 @@ def reject_option_of(model):
     return model
 
 
-def reject_option_of(model):
-    """Give the reject option inside searches and at the end of pipelines, None where there is none."""
-    while model is not None and not hasattr(model, "threshold_"):
-        model = model[-1] if isinstance(model, Pipeline) else getattr(model, "best_estimator_", None)
-    return model
-
-
 def step_of(model, kind):
     """Give the step of a kind in a fitted model.
 
