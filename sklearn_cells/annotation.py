@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_cells._files import atomic_path
@@ -246,6 +247,9 @@ def _for_query(model, parameters, threshold):
     if not parameters and threshold is None:
         return model
     model = copy(model)
+    if isinstance(model, FrozenEstimator):
+        model.estimator = _for_query(model.estimator, parameters, threshold)
+        return model
     if threshold is not None and hasattr(model, "threshold_"):
         model.threshold_, threshold = threshold, None
     inner = next((name for name in ("best_estimator_", "estimator_") if hasattr(model, name)), None)
@@ -255,15 +259,13 @@ def _for_query(model, parameters, threshold):
     if threshold is not None:
         raise ValueError(f"threshold={threshold} needs a model with a reject option, not {type(model).__name__}.")
     if isinstance(model, Pipeline):
-        (name, first), *others = model.steps
-        first = copy(first)
-        model.steps = [(name, first), *others]
-    else:
-        first = model
-    if parameters and "layer" not in first.get_params(deep=False):
-        raise ValueError(f"{parameters} cannot be set of {type(first).__name__}, which knows no AnnData.")
-    first.set_params(**parameters)
-    return model
+        place = next(i for i, (_, step) in enumerate(model.steps) if step != "passthrough")
+        name, first = model.steps[place]
+        model.steps = [*model.steps[:place], (name, _for_query(first, parameters, None)), *model.steps[place + 1 :]]
+        return model
+    if parameters and "layer" not in model.get_params(deep=False):
+        raise ValueError(f"{parameters} cannot be set of {type(model).__name__}, which knows no AnnData.")
+    return model.set_params(**parameters)
 
 
 def check_not_annotated(cells):

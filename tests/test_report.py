@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShuffleSplit, cross_val_score
@@ -369,3 +370,20 @@ def test_wide_pictures_keep_their_width_on_small_screens_alone(page):
     style = page[page.index("<style>") : page.index("</style>")]
     assert style.count(".scroll img.wide { max-width: none; }") == 1
     assert style.index("@media (max-width: 40rem)") < style.index("max-width: none") < style.index("@media print")
+
+
+@pytest.mark.parametrize("layer", [None, "counts"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        FrozenEstimator,
+        lambda model: make_pipeline(model[:1], model[1:]),
+        lambda model: make_pipeline("passthrough", model),
+    ],
+)
+def test_frozen_models_and_nested_pipelines_have_the_same_page(cells, types, tmp_path, wrap, layer):
+    cells = cells.copy()
+    cells.layers["counts"] = cells.X
+    model = chain().set_params(align__layer=layer).fit(cells, types)
+    options = {"cv": 2, "overwrite": True, "title": "The same"}
+    assert written(tmp_path, wrap(model), cells, types, **options) == written(tmp_path, model, cells, types, **options)
