@@ -336,6 +336,15 @@ def test_networks_of_any_form_give_the_same_attributions(cells, types, kind):
     )
 
 
+def test_attributions_of_a_functional_network_that_is_sure_are_exact():
+    inputs = keras.Input((2,))
+    network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(inputs))
+    network.set_weights([np.array([[100, -100], [0, 50]]), np.zeros(2)])
+    classifier = KerasCellClassifier.from_keras(network, classes=["B", "T"])
+    found = gene_attributions(classifier, [[3.0, 0.0], [-2.0, 1.0]], ["B", "T"], baseline="zero")
+    np.testing.assert_allclose(found, [[300, 200], [0, 25]])
+
+
 def test_markers_have_the_greatest_attributions_of_their_type(cells, types, fitted):
     attributions = gene_attributions(fitted, cells, types)
     assert attributions.index.tolist() == fitted["select"].get_feature_names_out().tolist()

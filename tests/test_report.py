@@ -19,7 +19,14 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 
-from sklearn_cells import GeneAligner, JSDivergenceSelector, RejectOptionClassifier, __version__, make_cell_pipeline
+from sklearn_cells import (
+    GeneAligner,
+    JSDivergenceSelector,
+    KerasCellClassifier,
+    RejectOptionClassifier,
+    __version__,
+    make_cell_pipeline,
+)
 from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
 from sklearn_cells.report import write_html
@@ -142,6 +149,15 @@ def test_peers_have_the_scores_of_their_folds(model, cells, types, tmp_path):
     for name, classifier in {**peers_of(60), "a new copy of the model": chain()}.items():
         scores = cross_val_score(classifier, cells, types, cv=folds)
         assert row_of(page, name)[0] == f"{scores.mean():.3f} ({scores.min():.3f} to {scores.max():.3f})"
+
+
+def test_no_copy_is_trained_of_a_network_that_comes_from_keras(cells, types, tmp_path):
+    trained = KerasCellClassifier(hidden_layer_sizes=(4,), epochs=2, random_state=0).fit(cells.X, types)
+    model = KerasCellClassifier.from_keras(trained.model_, classes=trained.classes_)
+    page = written(tmp_path, model, cells.X, types, cv=2)
+    assert "trained elsewhere, so that there is no new copy of it" in page
+    assert "a new copy of the model" not in page
+    assert "LinearSVC" in page
 
 
 def test_peers_can_be_left_out(page, model, cells, types, tmp_path):

@@ -78,8 +78,9 @@ def choice_of(estimator):
     parameters = estimator.get_params()
     for name, layer in parameters.items():  # in the order of the steps
         prefix, separator, last = name.rpartition("__")
-        if last == "layer":
-            return layer, parameters.get(f"{prefix}{separator}gene_names", "var_names")
+        gene_names = f"{prefix}{separator}gene_names"
+        if last == "layer" and gene_names in parameters:
+            return layer, parameters[gene_names]
     return None
 
 
@@ -91,6 +92,10 @@ def as_taken(estimator, cells):
 def clone_for_x(estimator):
     """Clone an estimator, for AnnData that has the matrix in `X` and the names in `var_names`."""
     copied = clone(estimator)
-    here = {"layer": None, "gene_names": "var_names"}
-    found = {name: here[name.rpartition("__")[2]] for name in copied.get_params() if name.rpartition("__")[2] in here}
+    parameters = copied.get_params()
+    found = {}
+    for name in parameters:
+        prefix = name.removesuffix("gene_names")
+        if prefix != name and f"{prefix}layer" in parameters:  # other estimators have layers of another kind
+            found |= {f"{prefix}layer": None, name: "var_names"}
     return copied.set_params(**found)

@@ -135,12 +135,18 @@ def _centred_logits(model: keras.Model, cells: tf.Tensor) -> tf.Tensor:
 
 
 def _logits(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
-    """Give what the last softmax of a layer or model takes; of a model that hides it, the log of probabilities."""
+    """Give what the last softmax of a layer or model takes; of a model that hides it, the log of probabilities.
+
+    The latter has no gradient where a probability is too small for float32.
+    """
     if isinstance(layer, keras.Sequential):
         *others, last = layer.layers
         for other in others:
             x = other(x, training=False)
         return _logits(last, x)
+    last = _last_layer(layer)
+    if last is not None:
+        return _logits(last, keras.Model(layer.inputs, last.input)(x, training=False))
     if isinstance(layer, keras.layers.Dense) and layer.activation is keras.activations.softmax:
         logits = tf.matmul(tf.cast(x, layer.compute_dtype), tf.cast(layer.kernel, layer.compute_dtype))
         logits = logits if layer.bias is None else logits + tf.cast(layer.bias, layer.compute_dtype)
@@ -148,3 +154,12 @@ def _logits(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
     if isinstance(layer, keras.layers.Softmax):
         return tf.cast(x, tf.float32)
     return tf.math.log(tf.maximum(tf.cast(layer(x, training=False), tf.float32), np.finfo(np.float32).tiny))
+
+
+def _last_layer(model: keras.Layer) -> keras.Layer | None:
+    """Give the layer that makes the output of a functional model, None of other models and layers."""
+    if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
+        return None
+    last = model.layers[-1]
+    is_softmax = isinstance(last, (keras.layers.Dense, keras.layers.Softmax))
+    return last if is_softmax and last.output is model.outputs[0] else None

@@ -389,7 +389,7 @@ class ExpressionHeatmapDisplay:
         if n_genes <= MAX_NAMES:
             write_names(ax.xaxis, np.arange(n_genes), self.genes, rotation=90, fontsize=SMALL)
         else:
-            ax.set_xlabel("genes, the most divergent first")
+            ax.set_xlabel("genes")
         ax.figure.colorbar(image, ax=ax, label="log(1 + count)", pad=0.02, aspect=30)
         return finish(self, ax)
 

@@ -466,7 +466,7 @@ class ReliabilityDisplay:
     calibration_error : float
         The expected calibration error, for the title.
 
-    n_bins : int, default=10
+    n_bins : int, default=15
         The bins of equal width, those without cells too.
 
     Attributes
@@ -491,13 +491,13 @@ class ReliabilityDisplay:
     0.7        0.75       0.5    1.0
     """
 
-    def __init__(self, bins, *, calibration_error, n_bins=10):
+    def __init__(self, bins, *, calibration_error, n_bins=15):
         self.bins = bins
         self.calibration_error = calibration_error
         self.n_bins = n_bins
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, n_bins=10, ax=None):
+    def from_estimator(cls, estimator, X, y, *, n_bins=15, ax=None):
         """Predict cells and draw how far the probabilities can be trusted.
 
         Parameters
@@ -511,7 +511,7 @@ class ReliabilityDisplay:
         y : array-like of shape (n_cells,)
             The true class of each cell.
 
-        n_bins : int, default=10
+        n_bins : int, default=15
             The bins of equal width.
 
         ax : matplotlib Axes, default=None
@@ -531,7 +531,7 @@ class ReliabilityDisplay:
         return cls.from_predictions(y, probabilities, labels=estimator.classes_, n_bins=n_bins, ax=ax)
 
     @classmethod
-    def from_predictions(cls, y_true, y_proba, *, labels=None, n_bins=10, ax=None):
+    def from_predictions(cls, y_true, y_proba, *, labels=None, n_bins=15, ax=None):
         """Draw how far probabilities can be trusted.
 
         Parameters
@@ -546,7 +546,7 @@ class ReliabilityDisplay:
             The class of each column. None takes the column names of a DataFrame, such as that of
             :func:`annotate`, or else the sorted classes of `y_true`.
 
-        n_bins : int, default=10
+        n_bins : int, default=15
             The bins of equal width.
 
         ax : matplotlib Axes, default=None

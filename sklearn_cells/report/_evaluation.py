@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, make_scorer
 from sklearn.model_selection import cross_validate
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
 from sklearn_cells.feature_selection import JSDivergenceSelector
@@ -54,8 +54,13 @@ def with_interval(values, intervals):
 
 
 def untrained(model):
-    """Give a new copy of what names the cells, without reject option or search, for AnnData as it is here."""
-    return clone_for_x(inner_model(model))
+    """Give a new copy of what names the cells, without reject option or search, for AnnData as it is here.
+
+    Of a network that was trained elsewhere there is none: its parameters do not describe it.
+    """
+    inner = inner_model(model)
+    classifier = inner[-1] if isinstance(inner, Pipeline) else inner
+    return None if getattr(classifier, "history_", None) == {} else clone_for_x(inner)
 
 
 def peers_of(n_genes):

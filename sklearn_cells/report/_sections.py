@@ -153,7 +153,11 @@ def comparison_section(model, cells, true, cv, seed, verbose):
     cells, true = _rows(cells, kept), true[kept]
     folds = StratifiedKFold(cv, shuffle=True, random_state=seed) if isinstance(cv, Integral) else check_cv(cv, true)
     splits = list(folds.split(true, true))
-    classifiers = {"a new copy of the model": untrained(model), **peers_of(cells.shape[1])}
+    copied, classifiers = untrained(model), peers_of(cells.shape[1])
+    if copied is None:
+        intro += " The network was trained elsewhere, so that there is no new copy of it to train."
+    else:
+        classifiers = {"a new copy of the model": copied, **classifiers}
     rows = {}
     with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         for name in progress.track(classifiers, description="cross-validate"):
