@@ -18,8 +18,9 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.image import imread
 
-from sklearn_cells import __version__, load_model, read_cells, save_model
+from sklearn_cells import JSDivergenceSelector, __version__, load_model, read_cells, save_model
 from sklearn_cells.cli import main
+from sklearn_cells.report import write_html
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +242,52 @@ def test_genes_prints_and_writes_the_ranking(folder, tmp_path):
     assert len(table) == 60
     assert table["selected"].sum() == 5
     assert all(gene in result.output for gene in table["gene"][:5])
+
+
+@pytest.fixture(scope="module")
+def elsewhere(cells, tmp_path_factory):
+    """A file with other counts in X, other gene names and other types than those that the options name."""
+    other = cells[160:].copy()
+    other.layers["counts"], other.var["symbol"] = other.X.copy(), other.var_names
+    other.X = other.X[:, np.random.default_rng(0).permutation(60)]
+    other.var_names = [*other.var_names[::-1]]
+    other.obs["other"] = np.random.default_rng(0).permutation(other.obs["cell_type"])
+    path = tmp_path_factory.mktemp("elsewhere") / "cells.h5ad"
+    other.write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("labels", "where"), [("other", {}), ("cell_type", {"layer": "counts", "gene_names": "symbol"})]
+)
+def test_report_takes_labels_layer_and_gene_names(folder, elsewhere, tmp_path, labels, where):
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in where.items()]
+    arguments = ["report", elsewhere, "-m", folder / "model.cellmodel", f"--labels={labels}", "--no-peers", *options]
+    result = run(*arguments, "-o", tmp_path / "found.html")
+    assert result.exit_code == 0, result.output
+    cells = read_cells(elsewhere)
+    model = load_model(folder / "model.cellmodel")
+    write_html(model, cells, cells.obs[labels], tmp_path / "expected.html", peers=False, **where)
+    assert (tmp_path / "found.html").read_text() == (tmp_path / "expected.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("labels", "where"),
+    [
+        ("other", {}),
+        ("cell_type", {"layer": "counts"}),
+        ("cell_type", {"gene_names": "symbol"}),
+        ("cell_type", {"layer": "counts", "redundancy": "cmim"}),
+    ],
+)
+def test_genes_takes_labels_layer_gene_names_and_redundancy(elsewhere, tmp_path, labels, where):
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in where.items()]
+    result = run("genes", elsewhere, f"--labels={labels}", "-n", 5, *options, "-o", tmp_path / "genes.csv")
+    assert result.exit_code == 0, result.output
+    cells = read_cells(elsewhere)
+    expected = JSDivergenceSelector(5, **where).fit(cells, cells.obs[labels]).gene_table()
+    expected.to_csv(tmp_path / "expected.csv", index=False)
+    assert (tmp_path / "genes.csv").read_text() == (tmp_path / "expected.csv").read_text()
 
 
 def test_models_lists_the_installed_ones():

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.stats import spearmanr
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest, chi2
 from sklearn.frozen import FrozenEstimator
@@ -68,6 +69,25 @@ def recorder():
     return Recorder()
 
 
+class NameRecorder(ClassifierMixin, BaseEstimator):
+    """Takes AnnData, as its parameters say, and remembers it."""
+
+    seen = []
+
+    def __init__(self, layer=None, gene_names="var_names"):
+        self.layer = layer
+        self.gene_names = gene_names
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        NameRecorder.seen.append(X)
+        return self
+
+    def predict(self, X):
+        NameRecorder.seen.append(X)
+        return np.repeat(self.classes_[:1], X.shape[0])
+
+
 # ---- Ablation
 
 
@@ -122,6 +142,40 @@ def test_shuffled_blocks_keep_their_values_and_the_other_genes(cells, types, rec
         assert genes.sum() <= 20
         rows = [sorted(map(tuple, part[:, genes])) for part in (X, whole)]
         assert rows[0] == rows[1]  # whole cells, so that the genes of a block stay together
+
+
+def test_each_fold_block_and_seed_shuffles_the_cells_in_its_own_way(recorder):
+    y = np.tile(["B", "T"], 20)
+    X = np.repeat(np.arange(1, 41), 2).reshape(40, 2)
+
+    def orders(seed):
+        Recorder.trained.clear()
+        gene_ablation(recorder, X, y, block_size=1, cv=StratifiedKFold(2), method="shuffle", random_state=seed)
+        shuffled = [X for X in Recorder.trained if (np.diff(X) != 0).any()]
+        return [tuple((X - X.min()).sum(axis=1) - 2 * np.arange(20)) for X in shuffled]
+
+    first = orders(0)
+    assert len(set(first + orders(1))) == 8
+    assert orders(0) == first
+
+
+@pytest.mark.parametrize("kind", [ad.AnnData, pd.DataFrame])
+def test_in_an_ablation_cells_and_genes_keep_their_names(cells, types, kind):
+    frame = cells.to_df()
+    X = cells if kind is ad.AnnData else frame
+    folds = [(np.arange(0, 240, 2)[::-1], np.arange(1, 240, 2))]
+    NameRecorder.seen.clear()
+    gene_ablation(NameRecorder(), X, types, block_size=5, n_genes=10, cv=folds, retrain=False)
+    assert all(isinstance(found, kind) for found in NameRecorder.seen)
+    fitted, *scored = [found.to_df() if kind is ad.AnnData else found for found in NameRecorder.seen]
+    assert len(scored) == 3
+    genes = frame.columns[np.sort(np.argsort(-js_divergence(cells[folds[0][0]], types[folds[0][0]]))[:10])]
+    for found, rows, n_kept in zip((fitted, *scored), folds[0] + folds[0][1:] * 2, (10, 10, 5, 5), strict=True):
+        assert found.index.tolist() == frame.index[rows].tolist()
+        assert found.columns.tolist() == genes.tolist()
+        kept = found.columns[(found != 0).any()]
+        assert len(kept) == n_kept
+        np.testing.assert_array_equal(found[kept], frame.loc[found.index, kept])
 
 
 def test_without_retraining_a_fold_is_trained_once(cells, types, recorder):
@@ -220,6 +274,16 @@ def test_correlation_is_that_of_numpy_and_scipy(cells, container, method):
     assert found.index.tolist() == genes
 
 
+@pytest.mark.parametrize("container", [sp.csr_array, sp.csc_matrix])
+@pytest.mark.parametrize("method", ["pearson", "spearman"])
+def test_zeros_that_a_sparse_matrix_keeps_are_zeros(method, container):
+    X = container(np.random.default_rng(0).poisson(1, size=(50, 4)).astype(float))
+    X.data[::3] = 0  # others are not stored
+    expected = gene_correlation(X.toarray(), genes=range(4), method=method, cluster=False)
+    pd.testing.assert_frame_equal(gene_correlation(X, genes=range(4), method=method, cluster=False), expected)
+    assert (X.data == 0).any()
+
+
 def test_correlated_genes_stand_together():
     rng = np.random.default_rng(0)
     programmes = rng.poisson(5, size=(200, 3))
@@ -313,6 +377,37 @@ def test_attributions_of_a_linear_network_are_exact():
         assert found.index.tolist() == ["g1", "g2", "g3"]
 
 
+@pytest.mark.parametrize("functional", [True, False])
+@pytest.mark.parametrize("dropout", [0, 0.9])
+def test_attributions_of_a_hidden_layer_are_those_by_hand(functional, dropout):
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=(5, 2)).astype(np.float32)
+    layers = [
+        keras.layers.Dense(5, activation="tanh", use_bias=False),
+        keras.layers.Dropout(dropout),
+        keras.layers.Dense(2, activation="softmax", use_bias=False),
+    ]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    layers[0].set_weights([first])
+    layers[2].set_weights([second])
+    if functional:
+        model = keras.Model(model.inputs[0], model.outputs[0])
+    classifier = KerasCellClassifier.from_keras(model, classes=["B", "T"])
+    X = rng.uniform(0, 2, size=(20, 3))
+    labels = np.tile(["B", "T"], 10)
+    centred = second - second.mean(axis=1, keepdims=True)
+
+    def gradients(points, k):
+        return ((1 - np.tanh(points @ first) ** 2) * centred[:, k]) @ first.T
+
+    points = X.mean(axis=0) + np.array([0.25, 0.75])[:, np.newaxis, np.newaxis] * (X - X.mean(axis=0))
+    for method, at in (("gradient_x_input", X[np.newaxis]), ("integrated_gradients", points)):
+        found = gene_attributions(classifier, X, labels, method=method, n_steps=2)
+        for k, label in enumerate("BT"):
+            expected = (X - X.mean(axis=0)) * np.mean([gradients(x, k) for x in at], axis=0)
+            np.testing.assert_allclose(found[label], expected[labels == label].mean(axis=0), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["functional", "softmax layer", "nested"])
 def test_networks_of_any_form_give_the_same_attributions(cells, types, kind):
     X = LogNormalizer().fit_transform(cells)
@@ -361,6 +456,12 @@ def test_markers_are_genes_that_speak_for_a_class_and_are_higher_there(container
     assert found["B"].dropna().tolist() == [0, 3]
     assert found["T"].dropna().tolist() == [1]
     assert found.index.tolist() == [1, 2, 3]
+
+
+def test_a_class_of_many_cells_shows_no_more_of_a_gene_for_their_number():
+    evidence = pd.DataFrame({"B": [1.0], "T": [1.0]})
+    found = marker_genes(evidence, [[5], [2], [2], [2], [2]], ["B", "T", "T", "T", "T"], n_genes=1)
+    assert found.loc[1].to_dict() == {"B": 0, "T": None}
 
 
 def test_genes_that_speak_against_a_class_are_no_markers():
