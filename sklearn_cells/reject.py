@@ -403,10 +403,12 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
     @property
     def n_features_in_(self):
+        """The number of genes in `fit`."""
         return self.estimator_.n_features_in_
 
     @property
     def feature_names_in_(self):
+        """The names of the genes in `fit`, where the cells had any."""
         return self.estimator_.feature_names_in_
 
     def get_metadata_routing(self):

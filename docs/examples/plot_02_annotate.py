@@ -69,6 +69,7 @@ accuracies = pd.Series(
 )
 print(f"{assigned.mean():.0%} of the cells are assigned\n{accuracies.round(3).to_string()}")
 assert accuracies["assigned cells"] > accuracies["all cells"] + 0.05
+assert accuracies["all cells, by the vote of their cluster"] < accuracies["all cells"]
 assert assigned.mean() > 0.5
 
 # %%

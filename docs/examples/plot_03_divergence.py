@@ -12,7 +12,7 @@ types high in the list: few cells, and depth.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sklearn_cells import JSDivergenceSelector, LogNormalizer, js_divergence
+from sklearn_cells import JSDivergenceSelector, LogNormalizer, js_divergence, js_divergence_test
 from sklearn_cells.datasets import make_cells
 
 counts = np.array([[0, 0, 1], [0, 1, 1], [3, 1, 1], [3, 1, 1]])
@@ -44,15 +44,22 @@ assert np.abs(scores["permutation"]).max() < 0.01
 
 # %%
 # **Depth.** Two types differ in 40 marker genes of 500; half of the counts of the second type are taken away, as if it
-# had been sequenced less. On raw counts every gene now tells the types apart. Scaling cells to the same depth brings
-# the markers back; the values are no counts any more, so they need ``bins="auto"``.
+# had been sequenced less. Of the genes that are no markers, 5 % had p < 0.05, as chance has it; on the thinned counts
+# all of them have. The markers of the second type, of which it had twice the counts, no longer stand out. Scaling cells
+# to the same depth brings the markers back; the values are no counts any more, so they need ``bins="auto"``.
 cells = make_cells(2000, 500, n_classes=2, n_markers=20, fold_change=2, mean_count=2, random_state=0)
 markers = cells.var_names[:40]
 shallow = (cells.obs["cell_type"] == "type 1").to_numpy()
 thinned = cells.X.toarray().astype(int)
 thinned[shallow] = rng.binomial(thinned[shallow], 0.5)
 
-raw = js_divergence(thinned, shallow)
+raw, p_values = js_divergence_test(thinned, shallow)
+p_values_before = js_divergence_test(cells.X, shallow)[1]
+print(f"p < 0.05: {(p_values < 0.05).mean():.0%} of all genes")
+assert (p_values_before[40:] < 0.05).mean() < 0.1
+assert (p_values[40:] < 0.05).all()
+assert (p_values[20:40] < 0.05).mean() < 0.2
+
 scaled = js_divergence(LogNormalizer(target_sum=1_000).fit_transform(thinned), shallow, bins="auto")
 for name, divergences in {"raw counts": raw, "scaled to the same depth": scaled}.items():
     first = cells.var_names[np.argsort(-divergences)[:40]]

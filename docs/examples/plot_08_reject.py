@@ -35,6 +35,8 @@ known = truth != "CD19+ B"
 display = RiskCoverageDisplay.from_estimator(model, test[known], truth[known], name="test cells")
 held = model.risk_coverage_
 RiskCoverageDisplay(held["coverage"], held["risk"], name="held-out cells").plot(ax=display.ax_)
+surest, half, all_known = np.interp([0.25, 0.5, 1], display.coverage[::-1], display.risk[::-1])
+assert surest <= half < all_known / 2
 
 # %%
 # Its probabilities can be taken at their word: the dots lie near the diagonal, within what chance does to few cells.
