@@ -485,7 +485,7 @@ class ReliabilityDisplay:
     Examples
     --------
     >>> from sklearn_cells.plotting import ReliabilityDisplay
-    >>> display = ReliabilityDisplay.from_predictions(["B", "T"], [[0.75, 0.25], [0.75, 0.25]])
+    >>> display = ReliabilityDisplay.from_predictions(["B", "T"], [[0.75, 0.25], [0.75, 0.25]], n_bins=10)
     >>> display.bins
          confidence  accuracy  share
     0.7        0.75       0.5    1.0
