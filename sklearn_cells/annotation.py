@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn_cells._files import atomic_path
 from sklearn_cells._validation import Interval, validate_params
 from sklearn_cells.pipeline import row_blocks
+from sklearn_cells.reject import RejectOptionClassifier
 
 __all__ = ["annotate", "majority_vote"]
 
@@ -252,8 +253,9 @@ def _for_query(model, parameters, threshold):
         return model
     if threshold is not None and hasattr(model, "threshold_"):
         model.threshold_, threshold = threshold, None
-    inner = next((name for name in ("best_estimator_", "estimator_") if hasattr(model, name)), None)
-    if inner is not None:
+    # The estimator_ of an ensemble is a template that is not fitted.
+    inner = "estimator_" if isinstance(model, RejectOptionClassifier) else "best_estimator_"
+    if hasattr(model, inner):
         setattr(model, inner, _for_query(getattr(model, inner), parameters, threshold))
         return model
     if threshold is not None:

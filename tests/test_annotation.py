@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import MultinomialNB
@@ -187,3 +188,9 @@ def test_written_cells_have_all_they_had_and_the_annotation(cells, model, tmp_pa
     write_annotation(out, named, annotation, probabilities, again, model="blood", overwrite=True)
     assert ad.read_h5ad(again).obs.columns.tolist() == ["cell_type", "predicted_label", "confidence"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.h5ad", "cells.h5ad", "named.h5ad"]
+
+
+def test_the_template_of_an_ensemble_is_not_taken_for_the_model(cells):
+    forest = RandomForestClassifier(3, random_state=0).fit(cells.X, cells.obs["cell_type"])
+    with pytest.raises(ValueError, match="cannot be set of RandomForestClassifier, which knows no AnnData"):
+        annotate(forest, cells, layer="X")

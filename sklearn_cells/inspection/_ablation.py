@@ -18,7 +18,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn_cells._anndata import as_anndata, is_anndata, with_matrix
 from sklearn_cells._cells import check_cells, check_same_order
 from sklearn_cells._validation import HasMethods, Interval, StrOptions, check_labels, validate_params
-from sklearn_cells.feature_selection import js_divergence
+from sklearn_cells.inspection._columns import genes_by_divergence
 from sklearn_cells.inspection._models import choice_of, clone_for_x
 
 
@@ -223,7 +223,7 @@ def _names_of(X):
 
 def _most_divergent(X, y, n_genes):
     """Give the most divergent genes in the order of `X`, and the rank of each from 0."""
-    order = np.argsort(-js_divergence(X, y, bins="auto"), kind="stable")
+    order = genes_by_divergence(X, y)
     ranks = np.empty_like(order)
     ranks[order] = np.arange(len(order))
     genes = np.flatnonzero(ranks < n_genes)

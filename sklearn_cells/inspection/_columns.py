@@ -6,6 +6,7 @@ import scipy.sparse as sp
 
 from sklearn_cells._anndata import is_anndata, with_matrix
 from sklearn_cells._cells import check_cells, check_needs_no_anndata, check_unique
+from sklearn_cells.feature_selection import js_divergence
 
 
 def cells_and_names(X, layer=None, gene_names=None):
@@ -20,6 +21,11 @@ def cells_and_names(X, layer=None, gene_names=None):
     X = check_cells(X, counts=True)
     X = X.tocsr() if sp.issparse(X) else X
     return X, pd.RangeIndex(X.shape[1]) if names is None else pd.Index(names)
+
+
+def genes_by_divergence(X, y):
+    """Give the columns of all genes, the most divergent first."""
+    return np.argsort(-js_divergence(X, y, bins="auto"), kind="stable")
 
 
 def places_of(genes, names, column="var_names"):

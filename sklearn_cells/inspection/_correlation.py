@@ -11,8 +11,7 @@ from scipy.stats import rankdata
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import Interval, StrOptions, validate_params
-from sklearn_cells.feature_selection import js_divergence
-from sklearn_cells.inspection._columns import cells_and_names, places_of
+from sklearn_cells.inspection._columns import cells_and_names, genes_by_divergence, places_of
 
 
 @validate_params(
@@ -113,7 +112,7 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
 def _most_divergent(X, y, n_genes):
     if y is None:
         raise ValueError("neither y nor genes are given: pass the class of each cell, or the genes to correlate.")
-    return np.argsort(-js_divergence(X, y, bins="auto"), kind="stable")[:n_genes]
+    return genes_by_divergence(X, y)[:n_genes]
 
 
 def _rank_columns(X):

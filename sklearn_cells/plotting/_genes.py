@@ -7,9 +7,9 @@ import pandas as pd
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import Interval, check_labels, validate_params
-from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
+from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.inspection import gene_ablation, gene_correlation
-from sklearn_cells.inspection._columns import cells_and_names, dense_columns, places_of
+from sklearn_cells.inspection._columns import cells_and_names, dense_columns, genes_by_divergence, places_of
 from sklearn_cells.inspection._models import step_of
 from sklearn_cells.plotting._style import (
     BLUE,
@@ -348,10 +348,7 @@ class ExpressionHeatmapDisplay:
         check_same_order(X, y)
         X, names = cells_and_names(X)
         classes, codes = check_labels(y, X.shape[0])
-        if genes is None:
-            places = np.argsort(-js_divergence(X, y, bins="auto"), kind="stable")[:n_genes]
-        else:
-            places = places_of(genes, names)
+        places = genes_by_divergence(X, y)[:n_genes] if genes is None else places_of(genes, names)
         n_rows = max(1, n_cells // len(classes))
         members = [np.flatnonzero(codes == code) for code in range(len(classes))]
         rows = np.concatenate([m[np.linspace(0, len(m) - 1, n_rows).round().astype(int)] for m in members])
