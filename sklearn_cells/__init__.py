@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from sklearn_cells.coverage import GeneCoverage, shared_genes
 from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence, js_divergence_test
 from sklearn_cells.metrics import expected_calibration_error, risk_coverage_curve
 from sklearn_cells.pipeline import make_cell_pipeline
@@ -12,6 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GeneAligner",
+    "GeneCoverage",
     "JSDivergenceSelector",
     "KerasCellClassifier",
     "LogNormalizer",
@@ -28,6 +30,7 @@ __all__ = [
     "read_cells",
     "risk_coverage_curve",
     "save_model",
+    "shared_genes",
 ]
 
 

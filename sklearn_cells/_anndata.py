@@ -1,12 +1,16 @@
-"""What is taken from AnnData: a matrix, the names of its genes, blocks of its rows."""
+"""What is taken from AnnData: a matrix, the names of its genes, rows."""
 
 import threading
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 # anndata 0.12 sets an option of pandas for the whole process while it makes a view, so threads take turns.
 _VIEWS = threading.Lock()
+
+# Rows that are looked at to tell whether a matrix holds counts.
+N_LOOKED_AT = 100
 
 
 def is_anndata(X) -> bool:
@@ -20,29 +24,26 @@ def is_on_disk(cells, layer=None) -> bool:
 
 
 def matrix_of(cells, layer=None):
-    """Give X (None or "X"), a layer or, with "raw", the X of `cells.raw`, in memory or of Dask."""
+    """Return X (None or "X"), a layer or, with "raw", the X of `cells.raw`, in memory or of Dask."""
     if layer in cells.layers:
         return cells.layers[layer]
     if layer in (None, "X"):
         if cells.isbacked:
             return values_on_disk(*rows_on_disk(cells))
         if cells.X is None:
-            raise ValueError(
-                "the AnnData object has no X; put the counts there, such as adata.X = adata.layers['counts']"
-                f"{other_matrices(cells)}."
-            )
+            raise ValueError(f"The AnnData object has no X. Pass layer=... to name the counts{_choice(cells)}.")
         return cells.X
     if not _is_raw(cells, layer):
         raise ValueError(
-            f"layer={layer!r} is not in the AnnData object, whose layers are {list(cells.layers)}"
-            f"{' and which has no raw' if layer == 'raw' else ''}: pass one of these, or None for X."
+            f"layer={layer!r} is not in the AnnData object{_choice(cells)}. Pass the one that holds counts. In a chain "
+            "of steps, the first one alone chooses."
         )
     X = cells.raw.X
     return X.to_memory() if hasattr(X, "to_memory") else X
 
 
 def gene_names_of(cells, gene_names="var_names", layer=None):
-    """Give the names of the genes of the chosen matrix: the index or a column of `var`, or of `raw.var`."""
+    """Return the names of the genes of the chosen matrix: the index or a column of `var`, or of `raw.var`."""
     var = cells.raw.var if _is_raw(cells, layer) else cells.var
     if gene_names == "var_names":
         return var.index
@@ -61,30 +62,27 @@ def gene_names_of(cells, gene_names="var_names", layer=None):
 
 
 def with_matrix(cells, layer, gene_names):
-    """Give AnnData with the chosen matrix as X and the chosen names as `var_names`; X on disk stays there."""
+    """Return AnnData with the chosen matrix as X and the chosen names as `var_names`."""
     if layer is None and gene_names == "var_names":
         return cells
-    import anndata as ad
-
-    names = gene_names_of(cells, gene_names, layer)
-    if is_on_disk(cells, layer):
-        parent, rows, columns = rows_on_disk(cells)
-        opened = ad.read_h5ad(parent.filename, backed="r")  # the names of the one that came stay as they are
-        opened.var_names = gene_names_of(parent, gene_names)
-        return opened[rows, columns] if cells.is_view else opened
-    return as_anndata(matrix_of(cells, layer), cells.obs_names, names)
+    return as_anndata(matrix_of(cells, layer), cells.obs, gene_names_of(cells, gene_names, layer))
 
 
-def as_anndata(X, obs_names, var_names):
-    """Make AnnData of a matrix and names alone."""
+def as_anndata(X, obs, var_names, measured=None):
+    """Make AnnData of a matrix, the table of its cells, and the names of its genes.
+
+    Genes that were not measured are told apart in `var["measured"]`.
+    """
     import anndata as ad
 
     var = pd.DataFrame(index=pd.Index(var_names).astype(str).rename(None))
-    return ad.AnnData(X, obs=pd.DataFrame(index=obs_names), var=var)
+    if measured is not None:
+        var["measured"] = measured
+    return ad.AnnData(X, obs=obs, var=var)
 
 
 def rows_on_disk(cells):
-    """Give what backed AnnData is a view of, and the rows and columns there."""
+    """Return what backed AnnData is a view of, and the rows and columns there."""
     if not cells.is_view:
         return cells, np.arange(cells.n_obs), slice(None)
     return cells._adata_ref, np.arange(cells._adata_ref.n_obs)[cells._oidx], cells._vidx
@@ -102,7 +100,7 @@ def values_on_disk(cells, rows, columns):
 
 
 def rows_of(cells, rows):
-    """Give some rows of AnnData as a view; one on disk cannot be indexed again, so what it is a view of is."""
+    """Return some rows of AnnData as a view; one on disk cannot be indexed again, so what it is a view of is."""
     if not (cells.isbacked and cells.is_view):
         with _VIEWS:
             return cells[rows]
@@ -111,11 +109,33 @@ def rows_of(cells, rows):
         return parent[of_parent[rows], columns]
 
 
-def other_matrices(cells):
-    """Say what else AnnData holds, as the end of a message."""
-    raw = ["raw"] if cells.raw is not None else []
-    names = [*cells.layers, *raw]
-    return f"; layer={names[0]!r} takes another matrix, of {names}" if names else ""
+def where_counts_are(cells, layer=None):
+    """Say which other matrices of AnnData hold counts, as a sentence of a message, empty where none does."""
+    others = [name for name in _matrices(cells) if name != (layer or "X")]
+    found = [name for name in others if _holds_counts(cells, name)]
+    return f" layer={found[0]!r} holds counts." if found else ""
+
+
+def _holds_counts(cells, name):
+    X = cells.raw.X if _is_raw(cells, name) else cells.X if name == "X" else cells.layers[name]
+    rows = X[: min(N_LOOKED_AT, X.shape[0])]
+    rows = rows.compute() if hasattr(rows, "compute") else rows
+    values = rows.data if sp.issparse(rows) else np.asarray(rows)
+    return bool(values.dtype.kind in "iuf" and (values >= 0).all() and (values == np.rint(values)).all())
+
+
+def _matrices(cells):
+    """Return what `layer` may name."""
+    return (["X"] if _has_x(cells) else []) + list(cells.layers) + (["raw"] if cells.raw is not None else [])
+
+
+def _has_x(cells):
+    return cells.isbacked or cells.X is not None
+
+
+def _choice(cells):
+    names = _matrices(cells)
+    return f", which has {names}" if names else ", which has no matrix at all"
 
 
 def _is_raw(cells, layer):

@@ -1,4 +1,8 @@
-"""Checks of cells x genes matrices: in memory, on disk, or of Dask."""
+"""Cells x genes in one form, whatever holds them: in memory, on disk, or of Dask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,80 +15,234 @@ from sklearn_cells._anndata import (
     is_anndata,
     is_on_disk,
     matrix_of,
-    other_matrices,
     rows_on_disk,
     values_on_disk,
+    where_counts_are,
 )
+from sklearn_cells._blocks import row_slices
+from sklearn_cells._checks import (
+    COUNT_DTYPES,
+    FLOAT_DTYPES,
+    KINDS,
+    Checks,
+    check_genes,
+    check_unique,
+    refuse_other_objects,
+)
+from sklearn_cells._warnings import warn
 
-# float32 and float64 are kept as they come, so that nothing is copied.
-COUNT_DTYPES = (np.float64, np.float32, np.int64, np.int32)
-FLOAT_DTYPES = (np.float64, np.float32)
-
-
-class BackedCells:
-    """Cells of an AnnData object on disk, of which rows are read and checked when they are asked for.
-
-    Parameters
-    ----------
-    cells : AnnData, backed
-        A view too. The file must stay open.
-
-    dtype : dtype or sequence of dtypes
-        Of the values, as in :func:`check_cells`.
-
-    counts : bool, default=False
-        Whether values below zero are refused.
-    """
-
-    def __init__(self, cells, dtype, counts=False):
-        self.shape = cells.shape
-        self._var_names = cells.var_names
-        self._dtype = dtype
-        self._counts = counts
-        self._cells, self._rows, self._columns = rows_on_disk(cells)
-
-    def __getitem__(self, rows):
-        """Give the rows of a slice or of an array of indices, in their order, as ndarray or CSR."""
-        rows = np.arange(self.shape[0])[rows]
-        X = values_on_disk(self._cells, self._rows[rows], self._columns)
-        X = check_array(X, accept_sparse="csr", dtype=self._dtype, ensure_all_finite=False, ensure_min_samples=0)
-        _check_values(X, self._var_names, self._counts, cells=rows)
-        return X
+__all__ = [
+    "COUNT_DTYPES",
+    "FLOAT_DTYPES",
+    "Cells",
+    "check_cells",
+    "check_genes",
+    "check_same_order",
+    "check_unique",
+    "is_dask",
+]
 
 
-class DaskCells:
-    """Cells of a Dask array, of which blocks of rows are checked where they are computed.
+class Cells:
+    """Cells x genes, of which rows and genes are taken into memory when they are asked for.
+
+    Made by :func:`check_cells`. What the three forms (memory, disk, Dask) guarantee is the same: values
+    are checked, of one dtype, and no entry is stored twice.
 
     Parameters
     ----------
-    X : dask.array.Array of shape (n_cells, n_genes)
-        Blocks are ndarrays or sparse.
+    source : object
+        Reads rows: `source.read(rows)` returns those of a slice or of an array of numbers, in their
+        order, or all with None.
+
+    shape : tuple of int
+        The cells and the genes of the source.
+
+    checks : Checks
+        What is made sure of what is read.
 
     gene_names : Index, default=None
         The names of the genes.
+
+    obs : DataFrame, default=None
+        The table of the cells.
+
+    columns : sparse array of shape (n_source_genes, n_genes), default=None
+        Makes the genes of those of the source; None takes them as they are.
+
+    measured : ndarray of bool of shape (n_genes,), default=None
+        Which genes were measured; None says all.
+
+    first : int, default=0
+        The number of the first cell among all that were passed, where these are a block of them.
+
+    origin : AnnData, default=None
+        Where they came from, for messages.
     """
 
-    def __init__(self, X, gene_names=None):
+    def __init__(
+        self, source, shape, checks, *, gene_names=None, obs=None, columns=None, measured=None, first=0, origin=None
+    ):
+        self.source = source
+        self.n_source_genes = shape[1]
+        self.shape = (shape[0], shape[1] if columns is None else columns.shape[1])
+        self.checks = checks
+        self.gene_names = gene_names
+        self.obs = obs
+        self.columns = columns
+        self.measured = measured
+        self.first = first
+        self.origin = origin
+
+    in_memory = property(lambda self: isinstance(self.source, _Memory), doc="Whether all values are in memory.")
+    on_disk = property(lambda self: isinstance(self.source, _Disk), doc="Whether rows in random order are slow.")
+    is_dask = property(lambda self: isinstance(self.source, _Dask), doc="Whether blocks are computed by Dask.")
+
+    def take(self, rows=None, genes=None):
+        """Return rows and genes in memory, by number and in their order, as ndarray or CSR.
+
+        Genes that were not measured are NaN. All rows of a CSC matrix stay CSC.
+        """
+        X = self._choose(self._read(rows), genes)
+        missing = (
+            () if self.measured is None else np.flatnonzero(~(self.measured if genes is None else self.measured[genes]))
+        )
+        return _with_nan(X, missing) if len(missing) else X
+
+    def stored(self, rows=None):
+        """Return rows as `take` does, with zeros for genes that were not measured."""
+        return self._choose(self._read(rows), None)
+
+    def blocks(self, values=None):
+        """Yield slices of rows and what `take` returns of them, in order."""
+        for rows in self.slices(values):
+            yield rows, self.take(rows)
+
+    def slices(self, values=None):
+        """Return the slices of rows that blocks of at most `values` values have; those of Dask are its own."""
+        return self.source.rows if self.is_dask else row_slices(self.shape[0], self.n_source_genes, values)
+
+    def part(self, rows):
+        """Return a slice of the rows as cells in memory, which know their place among all."""
+        X = self._read(rows)
+        return self._with(
+            source=_Memory(X),
+            shape=X.shape,
+            obs=None if self.obs is None else self.obs.iloc[rows],
+            first=self.first + rows.start,
+        )
+
+    def with_genes(self, places, gene_names):
+        """Return the same cells with other genes: those at `places`, -1 for one that was not measured."""
+        places = np.asarray(places)
+        found = np.flatnonzero(places >= 0)
+        chooser = sp.csc_array((np.ones(len(found)), (places[found], found)), shape=(self.shape[1], len(places)))
+        measured = places >= 0
+        if self.measured is not None:
+            measured[found] = self.measured[places[found]]
+        columns = chooser if self.columns is None else (self.columns @ chooser).tocsc()
+        return self._with(columns=columns, measured=None if measured.all() else measured, gene_names=gene_names)
+
+    def checked(self, **checks):
+        """Return the same cells with other checks; what is in memory is checked at once."""
+        checks = replace(self.checks, **checks)
+        if checks.dtype == self.checks.dtype and checks.values == self.checks.values:
+            return self
+        if not self.in_memory:
+            return self._with(checks=checks)
+        return self._with(source=_Memory(checks(self.source.X, self._numbers(None))), checks=checks)
+
+    def delayed(self, genes=None):
+        """Return blocks of Dask that are not computed: slices of rows, and what `take` would return of them."""
+        import dask
+
+        take = dask.delayed(_take_block, pure=False)
+        said = replace(self.checks, hint=self.checks._said())
+        empty = Cells(None, (0, self.n_source_genes), said, columns=self.columns, measured=self.measured)
+        return [
+            (rows, take(empty, block, rows, genes))
+            for rows, block in zip(self.source.rows, self.source.blocks, strict=True)
+        ]
+
+    def _with(self, *, shape=None, **changes):
+        arguments = {
+            name: changes.get(name, getattr(self, name))
+            for name in ("source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin")
+        }
+        return Cells(shape=shape or (self.shape[0], self.n_source_genes), **arguments)
+
+    def _read(self, rows):
+        if self.in_memory:
+            return self.source.read(rows)  # checked when they came
+        return self.checks(self.source.read(rows), self._numbers(rows))
+
+    def _numbers(self, rows):
+        return self.first + np.arange(self.shape[0])[slice(None) if rows is None else rows]
+
+    def _choose(self, X, genes):
+        if self.columns is None:
+            if genes is None:
+                return X
+            return X[:, genes].tocsr() if sp.issparse(X) else X[:, genes]
+        columns = self.columns if genes is None else self.columns[:, genes]
+        columns = columns.astype(X.dtype)
+        if not sp.issparse(X):
+            return np.ascontiguousarray((columns.T @ X.T).T)
+        X = X.tocsr() @ columns.tocsr()
+        X.sort_indices()
+        return X
+
+
+class _Memory:
+    """A matrix that was checked when it came."""
+
+    def __init__(self, X):
+        self.X = X
+        self._by_rows = X
+
+    def read(self, rows):
+        if rows is None:
+            return self.X
+        if sp.issparse(self._by_rows) and self._by_rows.format == "csc":
+            self._by_rows = self.X.tocsr()  # once: each slice of CSC would read all of it
+        return self._by_rows[rows]
+
+
+class _Disk:
+    """The X of backed AnnData, or of a view of it. The file must stay open."""
+
+    def __init__(self, cells):
+        self.n_cells = cells.shape[0]
+        self.cells, self.rows, self.columns = rows_on_disk(cells)
+
+    def read(self, rows):
+        rows = np.arange(self.n_cells)[slice(None) if rows is None else rows]
+        return values_on_disk(self.cells, self.rows[rows], self.columns)
+
+
+class _Dask:
+    """A Dask array whose blocks are ndarrays or sparse."""
+
+    def __init__(self, X):
         if np.isnan(X.shape[0]):
             raise ValueError(
-                "the Dask array does not know how many cells its blocks have: X.compute_chunk_sizes() does."
+                "The Dask array does not know how many cells its blocks have. Call X.compute_chunk_sizes() first."
             )
-        self.shape = X.shape
-        X = X.rechunk({1: -1})
-        ends = np.cumsum(X.chunks[0])
-        self.rows = [slice(end - size, end) for end, size in zip(ends, X.chunks[0], strict=True)]
-        self.blocks = X.to_delayed().ravel().tolist()
-        self.gene_names = gene_names
+        self.X = X.rechunk({1: -1})
+        ends = np.cumsum(self.X.chunks[0])
+        self.rows = [slice(int(end - size), int(end)) for end, size in zip(ends, self.X.chunks[0], strict=True)]
+
+    @property
+    def blocks(self):
+        return self.X.to_delayed().ravel().tolist()
+
+    def read(self, rows):
+        return (self.X if rows is None else self.X[rows]).compute()
 
 
-def check_block(block, gene_names, first_cell):
-    """Validate a block of rows of counts that was computed."""
-    X = check_array(block, accept_sparse="csr", dtype=COUNT_DTYPES, ensure_all_finite=False, ensure_min_samples=0)
-    _check_values(X, gene_names, counts=True, cells=np.arange(first_cell, first_cell + X.shape[0]))
-    if sp.issparse(X) and not X.has_canonical_format:
-        X = X.copy()
-        X.sum_duplicates()
-    return X
+def _take_block(cells, block, rows, genes):
+    X = cells.checks(block, np.arange(rows.start, rows.stop))
+    return cells._with(source=_Memory(X), shape=X.shape).take(genes=genes)
 
 
 def is_dask(X) -> bool:
@@ -92,162 +250,169 @@ def is_dask(X) -> bool:
     return any(base.__module__.startswith("dask.array") for base in type(X).__mro__)
 
 
-def check_cells(X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, counts=False, backed=False, dask=False):
-    """Validate a cells x genes matrix and return it as an array or as CSR or CSC.
+def check_cells(
+    X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, values="any", allow_nan=False, choice=None
+) -> Cells:
+    """Validate a cells x genes matrix, whatever holds it.
 
     Parameters
     ----------
-    X : array-like, sparse matrix or array, DataFrame or AnnData of shape (n_cells, n_genes)
-        Of an AnnData object `X.X` is used, with `X.var_names` as the feature names.
+    X : array-like, sparse matrix or array, DataFrame, AnnData, Dask array or Cells
+        Of shape (n_cells, n_genes). Of an AnnData object the matrix and the gene names are those that
+        the parameters `layer` and `gene_names` of the estimator choose; backed AnnData stays on
+        disk. `Cells` of a step before are taken as they are.
 
     estimator : estimator, default=None
         Where `n_features_in_` and `feature_names_in_` are set or compared.
 
     reset : bool, default=True
-        Whether to set these attributes (in `fit`) or to compare with them.
+        Whether to set these attributes (in `fit`) or to compare with them. None does neither.
 
     dtype : dtype or sequence of dtypes, default=(float64, float32, int64, int32)
         As in :func:`sklearn.utils.check_array`.
 
-    counts : bool, default=False
-        Whether values below zero are refused.
+    values : {"any", "nonnegative", "counts"}, default="any"
+        What values may be: finite, >= 0, or whole numbers >= 0.
 
-    backed : bool, default=False
-        Whether AnnData on disk stays there, to be read and checked by rows, instead of being
-        loaded as a whole.
+    allow_nan : bool or "genes", default=False
+        Whether NaN may stand for a gene that was not measured: in any cell, or in all of them.
 
-    dask : bool, default=False
-        Whether a Dask array is left to be computed and checked by blocks, likewise.
+    choice : object, default=None
+        What has `layer` and `gene_names`, and maybe `duplicates`, where that is not the estimator.
 
     Returns
     -------
-    X : ndarray, CSR, CSC, BackedCells or DaskCells of shape (n_cells, n_genes)
-        The input itself where it needs no conversion; entries that are stored twice are summed.
+    cells : Cells of shape (n_cells, n_genes)
+        In memory they are checked at once, elsewhere when they are read.
 
     Raises
     ------
+    TypeError
+        If `X` is no cells at all, such as a path or MuData.
+
     ValueError
-        If a value is not finite or, with `counts`, below zero. The message names the cell and
-        the gene of the first such value.
+        If a value is not of the kind that is asked for. The message names the cell and the gene of
+        the first such value. Or if gene names repeat, and the estimator has no parameter
+        `duplicates` that says what to do.
     """
-    # Finiteness is checked below, where the message can name the cell and the gene.
-    options = {"accept_sparse": ("csr", "csc"), "dtype": dtype, "ensure_all_finite": False}
-    gene_names, hint = getattr(X, "columns", None), ""
+    choice = estimator if choice is None else choice
+    if isinstance(X, Cells):
+        _refuse_choice(choice, "cells of the step before. In a chain of steps, the first one alone chooses.")
+        if estimator is not None and reset is not None:
+            check_genes(estimator, X.gene_names, reset=reset, n_genes=X.shape[1])
+        return X.checked(dtype=dtype, values=max(values, X.checks.values, key=KINDS.index))
+    refuse_other_objects(X)
     if is_anndata(X):
-        layer = getattr(estimator, "layer", None)
-        gene_names = gene_names_of(X, getattr(estimator, "gene_names", "var_names"), layer)
-        hint = "" if estimator is None else other_matrices(X)  # functions have no parameter layer
-        if estimator is not None:
-            check_genes(estimator, gene_names, reset=reset)
-        if is_on_disk(X, layer) and backed:
-            if 0 in X.shape:
-                raise ValueError(f"Found array with shape={X.shape} while a minimum of 1 cell and 1 gene is required.")
-            return BackedCells(X, dtype, counts)
-        X = matrix_of(X, layer)
-        if is_dask(X) and dask:
-            return DaskCells(X, gene_names)
-        X = X.compute() if is_dask(X) else X
-        X = check_array(X, estimator=estimator, input_name="X", **options)
+        return _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan)
+    _refuse_choice(choice, f"{type(X).__name__}, and not AnnData. Pass AnnData, or leave these parameters out.")
+    bookkeeping = estimator if reset is not None else None
+    if is_dask(X):
+        if bookkeeping is not None:
+            validate_data(bookkeeping, X, reset=reset, skip_check_array=True)
+        return Cells(_Dask(X), X.shape, Checks(dtype, values, allow_nan))
+    names = _text_columns(X)
+    obs = pd.DataFrame(index=X.index) if isinstance(X, pd.DataFrame) else None
+    checks = Checks(dtype, values, allow_nan, gene_names=names, cell_names=_names(obs))
+    if names is not None and not names.is_unique and hasattr(choice, "duplicates"):
+        names, columns = _unique(names, choice)
+        check_genes(bookkeeping, names, reset=reset)
+        X = checks(X.to_numpy())
+        return Cells(_Memory(X), X.shape, checks, gene_names=names, obs=obs, columns=columns)
+    # Finiteness is checked in Checks, whose message names the cell and the gene.
+    options = {"accept_sparse": ("csr", "csc"), "dtype": dtype, "ensure_all_finite": False}
+    if bookkeeping is not None:
+        X = validate_data(bookkeeping, X, reset=reset, **options)
     else:
-        check_needs_no_anndata(X, getattr(estimator, "layer", None), getattr(estimator, "gene_names", "var_names"))
-        if is_dask(X) and dask:
-            if estimator is not None:
-                validate_data(estimator, X, reset=reset, skip_check_array=True)
-            return DaskCells(X)
-        X = X.compute() if is_dask(X) else X
-        if estimator is not None:
-            X = validate_data(estimator, X, reset=reset, **options)
-        else:
-            X = check_array(X, input_name="X", **options)
-    _check_values(X, gene_names, counts, hint=hint)
-    if sp.issparse(X) and not X.has_canonical_format:
-        X = X.copy()
-        X.sum_duplicates()
-    return X
+        X = check_array(X, input_name="X", **options)
+    X = checks(X)
+    return Cells(_Memory(X), X.shape, checks, gene_names=names, obs=obs)
 
 
-def check_needs_no_anndata(X, layer, gene_names):
-    """Refuse a choice of matrix or names of what is no AnnData."""
-    if layer is not None or gene_names != "var_names":
-        raise ValueError(
-            f"layer={layer!r} and gene_names={gene_names!r} choose from AnnData, but X is {type(X).__name__}: pass "
-            "AnnData, or leave these parameters as they are by default."
-        )
+def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
+    layer, column = getattr(choice, "layer", None), getattr(choice, "gene_names", "var_names")
+    if 0 in X.shape:
+        kind = "sample" if X.shape[0] == 0 else "feature"
+        raise ValueError(f"Found array with 0 {kind}(s) (shape={X.shape}) while a minimum of 1 is required.")
+    names = gene_names_of(X, column, layer)
+    checks = Checks(dtype, values, allow_nan, names, X.obs_names, lambda: where_counts_are(X, layer))
+    columns = None
+    if not names.is_unique and hasattr(choice, "duplicates"):
+        names, columns = _unique(names, choice)
+    if estimator is not None and reset is not None:
+        check_genes(estimator, names, reset=reset)
+    measured = X.var["measured"].to_numpy() if "measured" in X.var and X.var["measured"].dtype == bool else None
+    measured = None if measured is None or measured.all() or len(measured) != len(names) else measured
+    options = {"gene_names": names, "obs": X.obs, "columns": columns, "measured": measured, "origin": X}
+    if is_on_disk(X, layer):
+        return Cells(_Disk(X), X.shape, checks, **options)
+    matrix = matrix_of(X, layer)
+    if is_dask(matrix):
+        return Cells(_Dask(matrix), matrix.shape, checks, **options)
+    matrix = checks(matrix)
+    return Cells(_Memory(matrix), matrix.shape, checks, **options)
 
 
-def check_genes(estimator, gene_names, *, reset=True):
-    """Set `n_features_in_` and `feature_names_in_` by gene names alone, or compare with them."""
-    names = pd.Index(gene_names)
-    check_unique(names, getattr(estimator, "gene_names", "var_names"))
-    # A frame without rows carries the names to scikit-learn's own bookkeeping. Made of columns alone it takes a second.
-    names_only = pd.DataFrame(np.empty((0, len(names))), columns=names.astype(object))
-    validate_data(estimator, names_only, reset=reset, skip_check_array=True)
-
-
-def check_unique(names, column="var_names"):
-    """Refuse gene names, of a column of `var` or its index, of which one occurs more than once."""
-    if not names.is_unique:
-        remedy = (
-            "adata.var_names_make_unique() makes them different" if column == "var_names" else "take another column"
-        )
-        raise ValueError(
-            f"gene names must differ, but {names[names.duplicated()][0]!r} occurs more than once; {remedy}."
-        )
+def _unique(names, estimator):
+    """Return each of some names once, and the columns that make them of the repeated ones."""
+    names = pd.Index(names)
+    repeated = names[names.duplicated()].unique()
+    choice = estimator.duplicates
+    if choice == "error":
+        check_unique(names, getattr(estimator, "gene_names", "var_names"))
+    codes, unique = pd.factorize(names)
+    taken = np.arange(len(names)) if choice == "sum" else np.flatnonzero(~names.duplicated())
+    shape = len(names), len(unique)
+    columns = sp.csc_array((np.ones(len(taken)), (taken, codes[taken])), shape=shape)
+    done = "The counts of equal names are added up" if choice == "sum" else "The first of equal names is taken"
+    warn(
+        f"{len(repeated)} of {len(unique)} gene names occur more than once, such as {repeated[0]!r}. {done}; the "
+        "parameter duplicates ('sum', 'first' or 'error') chooses."
+    )
+    return unique, columns
 
 
 def check_same_order(X, y):
-    """Refuse labels of the same cells in another order, as those of another table are by accident."""
+    """Warn of labels of the same cells in another order, as those of another table are by accident."""
     cells, labels = getattr(X, "obs_names", getattr(X, "index", None)), getattr(y, "index", None)
+    if isinstance(X, Cells):
+        cells = None if X.obs is None else X.obs.index
     if not (isinstance(cells, pd.Index) and isinstance(labels, pd.Index)) or cells.inferred_type != "string":
         return
     if len(cells) == len(labels) and not cells.equals(labels) and labels.isin(cells).all():
         place = int(np.argmax(cells != labels))
-        raise ValueError(
+        warn(
             f"X and y hold the same cells in another order: the first that differs is {cells[place]!r} in X and "
-            f"{labels[place]!r} in y. Labels go by their place: pass y.loc[adata.obs_names]."
+            f"{labels[place]!r} in y. Labels are taken by place, as everywhere in scikit-learn. Pass "
+            "y.loc[adata.obs_names] to bring them into the order of X, or y.to_numpy() where the order is meant."
         )
 
 
-def _check_values(X, gene_names, counts, cells=None, hint=""):
-    """Raise for the first value that is not finite or, with `counts`, below zero.
-
-    Where the rows of `X` are not all cells, `cells` says which they are; `hint` says where else counts may be.
-    """
-    values = X.data if sp.issparse(X) else X
-    if values.size == 0:
-        return
-    # The extremes are NaN where a NaN is, so two passes without temporaries settle both questions.
-    low, high = values.min(), values.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        cell, gene, value = _first_entry(X, ~np.isfinite(values))
-        cell = cell if cells is None else cells[cell]
-        found = "NaN" if np.isnan(value) else f"infinity ({value})"
-        where = _place(cell, gene, gene_names)
-        raise ValueError(
-            f"Input X contains {found} at {where}; expected finite values (a value too large for "
-            f"{X.dtype} counts as infinite): remove or impute it first."
-        )
-    if counts and low < 0:
-        cell, gene, value = _first_entry(X, values < 0)
-        cell = cell if cells is None else cells[cell]
-        where = _place(cell, gene, gene_names)
-        raise ValueError(
-            f"Negative values in data: expected counts >= 0, got {value} at {where}; pass raw or "
-            f"log1p counts, not centred or scaled values{hint}."
-        )
+def _refuse_choice(estimator, what):
+    """Refuse a choice of matrix or names of what has none to choose from."""
+    layer, names = getattr(estimator, "layer", None), getattr(estimator, "gene_names", "var_names")
+    if layer is not None or names != "var_names":
+        raise ValueError(f"layer={layer!r} and gene_names={names!r} choose from AnnData, but X is {what}")
 
 
-def _first_entry(X, mask):
-    """Give the row, the column and the value of the first stored entry of `X` where `mask` is true."""
+def _text_columns(X):
+    columns = getattr(X, "columns", None)
+    return columns if isinstance(columns, pd.Index) and all(isinstance(name, str) for name in columns) else None
+
+
+def _names(obs):
+    return None if obs is None or isinstance(obs.index, pd.RangeIndex) else obs.index
+
+
+def _with_nan(X, missing):
+    """Return a matrix with NaN in some columns, which are empty."""
+    X = X if X.dtype.kind == "f" else X.astype(np.float64)
     if not sp.issparse(X):
-        row, column = np.argwhere(mask)[0]
-        return row, column, X[row, column]
-    entry = np.flatnonzero(mask)[0]
-    major = np.searchsorted(X.indptr, entry, side="right") - 1
-    minor = X.indices[entry]
-    return *((major, minor) if X.format == "csr" else (minor, major)), X.data[entry]
-
-
-def _place(cell, gene, gene_names):
-    name = f" {gene_names[gene]!r}" if gene_names is not None else f" {gene}"
-    return f"cell {cell}, gene{name}"
+        X = X.copy()
+        X[:, missing] = np.nan
+        return X
+    n_cells = X.shape[0]
+    values = np.full(n_cells * len(missing), np.nan, dtype=X.dtype)
+    places = np.tile(missing, n_cells), np.arange(n_cells + 1) * len(missing)
+    X = X.tocsr() + sp.csr_array((values, *places), shape=X.shape)
+    X.sort_indices()
+    return X

@@ -1,6 +1,7 @@
 """Checks of labels that every estimator shares, and the one place of private scikit-learn names."""
 
 import numbers
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,13 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
     validate_params,
 )
+from sklearn.utils._set_output import _safe_set_output as safe_set_output
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_method_params as check_method_params
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+
+from sklearn_cells._warnings import warn
 
 __all__ = [
     "HasMethods",
@@ -27,16 +31,58 @@ __all__ = [
     "RealNotInt",
     "StrOptions",
     "TemperatureScaling",
+    "all_or_nothing",
     "check_feature_names_in",
     "check_labels",
     "check_method_params",
     "check_sample_weight",
     "fit_context",
+    "safe_set_output",
     "shortened",
     "take_rows",
     "validate_parameter_constraints",
     "validate_params",
 ]
+
+
+# What scikit-learn keeps in an estimator beside parameters and fitted attributes.
+NOT_FITTED = ("_skl", "_sklearn", "_metadata_request", "_callback", "_parent_callback", "_propagated")
+
+# Labels that stand for a missing one in many tables.
+LIKE_MISSING = {"", "nan", "none", "na", "n/a", "<na>", "null"}
+
+
+@contextmanager
+def all_or_nothing(estimator, *, goes_on=False):
+    """Make a fit leave either a fitted estimator or nothing of itself.
+
+    Parameters
+    ----------
+    estimator : estimator
+        It is fitted within the block. What an earlier fit left is removed first.
+
+    goes_on : bool, default=False
+        Whether the fit starts from the earlier one. Then that is what an error leaves.
+    """
+    before = dict(vars(estimator))
+    if not goes_on:
+        _forget(estimator)
+    try:
+        yield
+    except BaseException:  # an interrupt too
+        if goes_on:
+            vars(estimator).clear()
+            vars(estimator).update(before)
+        else:
+            _forget(estimator)
+        raise
+
+
+def _forget(estimator):
+    parameters = estimator.get_params(deep=False)
+    for name in list(vars(estimator)):
+        if name not in parameters and not name.startswith(NOT_FITTED):
+            del vars(estimator)[name]
 
 
 def shortened(names):
@@ -84,6 +130,7 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
     if isinstance(y, str):
         raise ValueError(f"y is {y!r}: pass the labels of the cells, such as adata.obs[{y!r}].")
     y = column_or_1d(y, warn=True)
+    _refuse_mixed(y)
     if len(y) != n_cells:
         raise ValueError(f"X has {n_cells} cells but y has {len(y)} labels; pass one label per cell.")
     if len(y) == 0:
@@ -107,11 +154,45 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
             )
         return classes, np.searchsorted(classes, y)
     classes, codes = np.unique(y, return_inverse=True)
+    _warn_of_odd_names(classes)
     if len(classes) < 2:
         raise ValueError(
             f"y has 1 class, but at least 2 are needed to tell them apart: all labels are {classes.tolist()[0]!r}."
         )
     return classes, codes
+
+
+def _refuse_mixed(y):
+    """Refuse strings beside numbers, which cannot be sorted together."""
+    if y.dtype != object:
+        return
+    known = y[~pd.isna(y)]
+    are_strings = np.array([isinstance(label, str) for label in known], dtype=bool)
+    if are_strings.any() and not are_strings.all():
+        text, number = known[are_strings.argmax()], known[are_strings.argmin()]
+        raise ValueError(
+            f"y mixes strings, such as {text!r}, and other values, such as {number!r}: expected labels of one kind. "
+            "Pass y.astype(str)."
+        )
+
+
+def _warn_of_odd_names(classes):
+    """Warn of labels that look like a missing one, or that differ in outer spaces alone."""
+    names = [label for label in classes.tolist() if isinstance(label, str)]
+    missing = [name for name in names if name.strip().lower() in LIKE_MISSING]
+    if missing:
+        warn(
+            f"{len(missing)} of the {len(names)} labels look like a missing label: {_listed(np.array(missing))}. Each "
+            "of them is taken as a type of its own. Leave those cells out, such as adata[adata.obs[column].notna()] "
+            "with real missing values."
+        )
+    stripped = pd.Series(names, dtype=object).str.strip()
+    twins = [name for name, same in zip(names, stripped.duplicated(keep=False), strict=True) if same]
+    if twins:
+        warn(
+            f"{len(twins)} labels differ in outer spaces alone: {_listed(np.array(twins))}. They are taken as types of "
+            "their own. Pass y.str.strip() to join them."
+        )
 
 
 def _listed(labels):

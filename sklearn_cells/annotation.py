@@ -137,7 +137,7 @@ def annotate(
     # To stderr, so that what a command prints can be kept.
     with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=len(index))
-        for block in row_blocks(cells) if len(index) else ():
+        for _, block in row_blocks(cells) if len(index) else ():
             probabilities.append(model.predict_proba(block))
             labels.append(target.assign(probabilities[-1]) if hasattr(target, "assign") else model.predict(block))
             progress.advance(task, len(probabilities[-1]))

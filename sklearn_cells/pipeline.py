@@ -2,20 +2,24 @@
 
 import numpy as np
 import scipy.sparse as sp
+from sklearn import get_config
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import is_anndata, rows_of
-from sklearn_cells._validation import StrOptions, validate_params
+from sklearn_cells._blocks import row_slices
+from sklearn_cells._cells import Cells, check_cells
+from sklearn_cells._validation import StrOptions, check_method_params, safe_set_output, validate_params
+from sklearn_cells._warnings import once_per_call
+from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
 
 __all__ = ["CellPipeline", "make_cell_pipeline"]
-
-# Values of cells that are predicted at one time, zeros included: 128 MB of float32 if they were dense.
-BLOCK_SIZE = 2**25
 
 # How both networks of 2019 were trained.
 TRAINING_2019 = {
@@ -79,6 +83,28 @@ class CellPipeline(Pipeline):
     (2,)
     """
 
+    def fit(self, X, y=None, **params):
+        """Fit all steps.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell.
+
+        **params : dict
+            As in :class:`sklearn.pipeline.Pipeline`.
+
+        Returns
+        -------
+        self : CellPipeline
+            The fitted pipeline.
+        """
+        with once_per_call():
+            return super().fit(self._taken(X), y, **params)
+
     @_if_pipeline_has("predict")
     def predict(self, X, **params):
         """Predict the class of each cell.
@@ -89,16 +115,19 @@ class CellPipeline(Pipeline):
             Counts.
 
         **params : dict
-            As in :class:`sklearn.pipeline.Pipeline`.
+            As in :class:`sklearn.pipeline.Pipeline`; what has a value for each cell is cut with them.
 
         Returns
         -------
         labels : ndarray of shape (n_cells,)
             The classes.
+
+        Warns
+        -----
+        UserWarning
+            If genes that tell the classes apart were not measured, see `gene_coverage`.
         """
-        if _is_empty(X):
-            return self.classes_[:0]
-        return np.concatenate([super(CellPipeline, self).predict(block, **params) for block in row_blocks(X)])
+        return self._by_blocks("predict", X, params)
 
     @_if_pipeline_has("predict_proba")
     def predict_proba(self, X, **params):
@@ -110,16 +139,19 @@ class CellPipeline(Pipeline):
             Counts.
 
         **params : dict
-            As in :class:`sklearn.pipeline.Pipeline`.
+            As in :class:`sklearn.pipeline.Pipeline`; what has a value for each cell is cut with them.
 
         Returns
         -------
         probabilities : ndarray of shape (n_cells, n_classes)
             In the order of `classes_`.
+
+        Warns
+        -----
+        UserWarning
+            If genes that tell the classes apart were not measured, see `gene_coverage`.
         """
-        if _is_empty(X):
-            return np.empty((0, len(self.classes_)))
-        return np.concatenate([super(CellPipeline, self).predict_proba(block, **params) for block in row_blocks(X)])
+        return self._by_blocks("predict_proba", X, params)
 
     @available_if(lambda pipeline: hasattr(pipeline[-1], "assign"))
     def assign(self, probabilities):
@@ -160,36 +192,132 @@ class CellPipeline(Pipeline):
         score : float
             The share of the cells whose predicted class is right, or what else the last step says.
         """
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "score", sample_weight=sample_weight, **params)
+            sample_weight = routed[self.steps[-1][0]].score.get("sample_weight")
         if type(self[-1]).score is not ClassifierMixin.score:
-            return super().score(X, y, sample_weight=sample_weight, **params)
+            with once_per_call():
+                return super().score(self._taken(X), y, sample_weight=sample_weight, **params)
         return accuracy_score(y, self.predict(X, **params), sample_weight=sample_weight)
 
+    def gene_coverage(self, X):
+        """Return which of the training genes cells have, and what that means for each class.
 
-def _is_empty(X):
-    return getattr(X, "shape", (1,))[0] == 0
+        Parameters
+        ----------
+        X : AnnData or DataFrame of shape (n_cells, n_genes)
+            The cells. Their gene names alone are looked at.
+
+        Returns
+        -------
+        coverage : GeneCoverage
+            The missing genes, and the shares of genes, counts and divergence that are there.
+
+        Raises
+        ------
+        TypeError
+            If the pipeline has no :class:`GeneAligner`, or the cells have no gene names.
+        """
+        check_is_fitted(self)
+        coverage = self._coverage(self._taken(X))
+        if coverage is None:
+            raise TypeError(
+                "gene_coverage needs a GeneAligner among the steps, fitted on cells with gene names, and cells with "
+                "gene names."
+            )
+        return coverage
+
+    def set_output(self, *, transform=None):
+        """Set the container that the last transformer returns.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            As in :class:`sklearn.pipeline.Pipeline`. The aligner goes on to return cells in the container
+            that they came in.
+
+        Returns
+        -------
+        self : CellPipeline
+            The pipeline.
+        """
+        for _, _, step in self._iter():
+            if not isinstance(step, GeneAligner):
+                safe_set_output(step, transform=transform)
+        return self
+
+    def _taken(self, X):
+        """Return AnnData as the first step chooses it, once for all blocks; what else comes stays as it is."""
+        first = _first_step(self)
+        if isinstance(X, Cells) or not hasattr(first, "gene_names"):
+            return X
+        require_counts = getattr(first, "require_counts", False)
+        cells = check_cells(X, estimator=first, reset=None, values="counts" if require_counts else "any")
+        return cells if cells.origin is not None or cells.is_dask else X
+
+    def _by_blocks(self, method, X, params):
+        """Predict block by block, and tell once what the whole lacks."""
+        check_is_fitted(self)
+        if getattr(X, "shape", (1,))[0] == 0:
+            return self.classes_[:0] if method == "predict" else np.empty((0, len(self.classes_)))
+        of_block = getattr(super(), method)
+        with once_per_call():
+            cells = self._taken(X)
+            coverage = self._coverage(cells)
+            if coverage is not None:
+                coverage.check()
+            results = []
+            for rows, block in row_blocks(cells):
+                results.append(of_block(block, **check_method_params(X, params, indices=rows)))
+        return np.concatenate(results)
+
+    def _coverage(self, X):
+        """Return the coverage of cells with gene names by a pipeline that knows its genes, else None."""
+        aligner = next((step for _, step in self.steps if isinstance(step, GeneAligner)), None)
+        names = getattr(X, "gene_names", getattr(X, "columns", None))
+        # The first block of a query speaks for all.
+        if aligner is None or names is None or getattr(X, "first", 0) > 0 or not hasattr(aligner, "feature_names_in_"):
+            return None
+        selector = next((step for _, step in self.steps if isinstance(step, JSDivergenceSelector)), None)
+        return gene_coverage(aligner, selector, X)
+
+
+def _first_step(model):
+    """Return the step of a pipeline that cells come to first, in pipelines within it too."""
+    while isinstance(model, Pipeline):
+        model = next((step for _, step in model.steps if step is not None and step != "passthrough"), None)
+    return model
 
 
 def row_blocks(X):
-    """Yield blocks of the rows of cells; those of backed AnnData are read where they are looked at."""
-    shape = getattr(X, "shape", ())
-    whole = len(shape) != 2 or not (is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or _is_csr(X))
-    if whole or np.prod(shape, dtype=float) <= BLOCK_SIZE:
-        yield X
+    """Yield slices of the rows of cells, and what they hold in the container that came."""
+    if isinstance(X, Cells):
+        for rows in X.slices():
+            yield rows, X.part(rows)
         return
-    n_rows = max(1, BLOCK_SIZE // max(1, shape[1]))
-    for start in range(0, shape[0], n_rows):
-        rows = slice(start, start + n_rows)
-        yield rows_of(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]
-
-
-def _is_csr(X):
-    return sp.issparse(X) and X.format == "csr"
+    X = X.tocsr() if sp.issparse(X) else X
+    can_be_cut = is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or sp.issparse(X)
+    slices = row_slices(*X.shape) if can_be_cut and len(X.shape) == 2 else []
+    if len(slices) <= 1:
+        yield slice(0, X.shape[0] if hasattr(X, "shape") else len(X)), X
+        return
+    for rows in slices:
+        yield rows, rows_of(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
 @validate_params(
     {"preset": [StrOptions({"default", "cross_dataset", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True
 )
-def make_cell_pipeline(preset="default", *, layer=None, gene_names="var_names", memory=None, verbose=False, **params):
+def make_cell_pipeline(
+    preset="default",
+    *,
+    layer=None,
+    gene_names="var_names",
+    duplicates="sum",
+    memory=None,
+    verbose=False,
+    **params,
+):
     """Chain gene alignment, gene selection, normalisation and classifier.
 
     The steps are `align` (:class:`GeneAligner`), `select` (:class:`JSDivergenceSelector`),
@@ -208,10 +336,13 @@ def make_cell_pipeline(preset="default", *, layer=None, gene_names="var_names", 
 
     layer : str or None, default=None
         The layer of AnnData that holds the counts; "raw" takes `adata.raw`. None takes `X`. This
-        and the next are parameters of `align`.
+        and the next two are parameters of `align`.
 
     gene_names : str, default="var_names"
         Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
+
+    duplicates : {"sum", "first", "error"}, default="sum"
+        What to do where a gene name occurs more than once, see :class:`GeneAligner`.
 
     memory : str or object with the joblib.Memory interface, default=None
         Caches the fitted transformers, see :class:`sklearn.pipeline.Pipeline`.
@@ -252,9 +383,10 @@ def make_cell_pipeline(preset="default", *, layer=None, gene_names="var_names", 
         views = {} if preset == "default" else {"sqrt_share": 0.0, "linear_share": 0.0, "log_share": 1.0}
         steps = [JSDivergenceSelector(2000), VarianceStabilizer(**views), KerasCellClassifier()]
     elif preset == "mlp_2019":
-        steps = [JSDivergenceSelector(1000), LogNormalizer(), KerasCellClassifier(**MLP_2019)]
+        steps = [JSDivergenceSelector(1000), LogNormalizer("as_is"), KerasCellClassifier(**MLP_2019)]
     else:
-        steps = ["passthrough", LogNormalizer(), KerasCellClassifier(**CNN_2019)]
-    steps = [GeneAligner(layer=layer, gene_names=gene_names), *steps]
+        steps = ["passthrough", LogNormalizer("as_is"), KerasCellClassifier(**CNN_2019)]
+    aligner = GeneAligner(layer=layer, gene_names=gene_names, duplicates=duplicates, require_counts=True)
+    steps = [aligner, *steps]
     names = ["align", "select", "normalize", "classify"]
     return CellPipeline(list(zip(names, steps, strict=True)), memory=memory, verbose=verbose).set_params(**params)

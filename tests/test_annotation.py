@@ -11,7 +11,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
 
-import sklearn_cells.pipeline
 from sklearn_cells import RejectOptionClassifier, annotate, majority_vote
 from sklearn_cells.annotation import write_annotation
 from sklearn_cells.pipeline import make_cell_pipeline
@@ -44,7 +43,7 @@ def test_matrices_and_frames_are_annotated_too(cells, container):
 def test_cells_on_disk_are_annotated_by_blocks_with_a_bar(cells, model, monkeypatch, tmp_path, capsys):
     cells.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
     expected = annotate(model, cells)
     assert capsys.readouterr() == ("", "")
     sizes = []
@@ -126,7 +125,7 @@ def test_layer_and_names_of_a_query_are_not_those_of_the_model(cells, model):
 
 
 def test_low_coverage_is_said_once_and_not_for_each_block(cells, model, monkeypatch):
-    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
     with pytest.warns(UserWarning, match="training genes") as caught:
         annotate(model, cells[:, 10:])
     assert len(caught) == 1

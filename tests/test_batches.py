@@ -34,8 +34,8 @@ def X(request):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 10 cells for 4 genes and minibatches of 5."""
-    monkeypatch.setattr(_batches, "BLOCK_SIZE", 10 * 4)
-    monkeypatch.setattr(_batches, "BACKED_BLOCK_SIZE", 10 * 4)
+    monkeypatch.setattr(_batches, "DENSE_VALUES", 10 * 4)
+    monkeypatch.setattr(_batches, "READ_VALUES", 10 * 4)
 
 
 def epoch(batches, number):
@@ -95,7 +95,7 @@ def test_same_seed_same_order_and_no_seed_no_shuffling(X):
 
 
 def test_block_on_disk_is_made_of_runs_from_everywhere(backed, monkeypatch):
-    monkeypatch.setattr(_batches, "BACKED_BLOCK_SIZE", 12 * 4)
+    monkeypatch.setattr(_batches, "READ_VALUES", 12 * 4)
     monkeypatch.setattr(_batches, "RUNS_PER_BLOCK", 4)
     batches = CellBatches(backed, CODES, WEIGHTS, np.arange(N_CELLS), batch_size=6, input_shape=(4,), seed=0)
     cells, _, _ = batches.block(0, 0)
@@ -111,7 +111,7 @@ def test_shape_is_that_of_the_network():
 
 
 def test_blocks_are_all_rows_in_order(X, monkeypatch):
-    monkeypatch.setattr(_batches, "BLOCK_SIZE", 5 * 4)
+    monkeypatch.setattr(_batches, "DENSE_VALUES", 5 * 4)
     blocks = list(dense_blocks(X, (4,)))
     assert [len(block) for block in blocks] == [5, 5, 5, 5, 3]
     np.testing.assert_array_equal(np.concatenate(blocks), DENSE)

@@ -191,7 +191,7 @@ def test_diverging_loss_is_the_same_error_where_it_is_scored(data, engine):
 
 @pytest.mark.parametrize(("redundancy", "n_passes"), [(None, 1), ("jmi", 2)])
 def test_every_block_of_cells_on_disk_is_a_task(backed, redundancy, n_passes, monkeypatch):
-    monkeypatch.setattr("sklearn_cells.feature_selection._scores.BACKED_BLOCK_SIZE", 60 * 100)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 100)
     y = backed.obs["cell_type"]
     recorder = Recorder()
     selector = JSDivergenceSelector(5, redundancy=redundancy).set_callbacks(recorder).fit(backed, y)

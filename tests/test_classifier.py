@@ -89,7 +89,7 @@ def test_float64_after_a_fit_on_float32(data, fitted):
 def test_prediction_in_blocks_equals_the_whole(data, fitted, monkeypatch):
     X, _ = data
     whole = fitted.predict_proba(X)
-    monkeypatch.setattr("sklearn_cells.neural_network._batches.BLOCK_SIZE", 7 * X.shape[1])
+    monkeypatch.setattr("sklearn_cells.neural_network._batches.DENSE_VALUES", 7 * X.shape[1])
     np.testing.assert_array_equal(fitted.predict_proba(X), whole)
 
 
@@ -587,7 +587,7 @@ def backed(cells, data, tmp_path):
 
 
 def test_backed_cells_train_and_predict_as_cells_in_memory(backed, monkeypatch):
-    monkeypatch.setattr("sklearn_cells.neural_network._batches.BACKED_BLOCK_SIZE", 96 * 60)
+    monkeypatch.setattr("sklearn_cells.neural_network._batches.READ_VALUES", 96 * 60)
     monkeypatch.setattr("sklearn_cells.neural_network._batches.RUNS_PER_BLOCK", 32)
     monkeypatch.setattr(type(backed), "to_memory", None)  # nobody loads it as a whole
     y = backed.obs["cell_type"].to_numpy(dtype=str)

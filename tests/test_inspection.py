@@ -500,7 +500,7 @@ def test_attributions_are_the_same_for_every_container_and_batch(cells, types, f
     cells.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     frame = pd.DataFrame(cells.X.toarray(), columns=cells.var_names)
-    monkeypatch.setattr("sklearn_cells.pipeline.BLOCK_SIZE", 60 * 100)  # blocks of 100 cells
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 100)  # blocks of 100 cells
     for X in (cells, frame, backed):
         found = gene_attributions(fitted, X, types, batch_size=64, n_steps=2)
         pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-5)

@@ -14,7 +14,6 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline
 
-import sklearn_cells.pipeline
 from sklearn_cells import GeneAligner, JSDivergenceSelector, VarianceStabilizer, annotate, make_cell_pipeline
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.pipeline import row_blocks
@@ -126,8 +125,8 @@ def test_blocks_predict_what_all_cells_at_once_do(cells, monkeypatch, container)
     X = container(cells)
     fitted = make_cell_pipeline(**SMALL).fit(X[:160], cells.obs["cell_type"][:160])
     expected = Pipeline(fitted.steps).predict_proba(X)
-    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
-    blocks = [block.shape[0] for block in row_blocks(X)]
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
+    blocks = [block.shape[0] for _, block in row_blocks(X)]
     assert blocks == [50, 50, 50, 50, 40]
     np.testing.assert_array_equal(fitted.predict_proba(X), expected)
     np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[expected.argmax(axis=1)])
@@ -137,7 +136,7 @@ def test_blocks_predict_what_all_cells_at_once_do(cells, monkeypatch, container)
 def test_backed_cells_predict_the_same_by_blocks(cells, fitted, monkeypatch, tmp_path):
     cells.write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 50)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
     np.testing.assert_array_equal(fitted.predict_proba(backed), fitted.predict_proba(cells))
     rows = np.array([200, 3, 77, 4, *range(100, 160)])
     np.testing.assert_array_equal(fitted.predict_proba(backed[rows]), fitted.predict_proba(cells[rows]))
@@ -151,7 +150,7 @@ def test_backed_cells_predict_the_same_by_blocks(cells, fitted, monkeypatch, tmp
 
 
 def test_memory_of_prediction_from_disk_does_not_grow_with_the_cells(fitted, monkeypatch, tmp_path):
-    monkeypatch.setattr(sklearn_cells.pipeline, "BLOCK_SIZE", 60 * 500)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 500)
     peaks = []
     for n_cells in (1000, 8000):
         make_cells(n_cells, 60, n_classes=3, mean_count=5, random_state=0).write_h5ad(tmp_path / "many.h5ad")

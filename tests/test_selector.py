@@ -370,7 +370,7 @@ def test_sample_weight_is_routed_through_a_pipeline(cells):
 
 
 def test_cells_on_disk_are_read_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("sklearn_cells.feature_selection._scores.BACKED_BLOCK_SIZE", 200 * 300)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 200 * 300)
     monkeypatch.setattr("sklearn_cells.feature_selection._count_table.BLOCK_SIZE", 2**12)
     js_divergence([[0], [1]], [0, 1])  # compiles
     peaks = []

@@ -373,8 +373,8 @@ def _in_threads(function: Callable, items: Iterable, n_stored: int) -> Iterator[
 def _numbered(X):
     """Replace values by the first bits of their float32, which for values >= 0 are whole numbers in the same order."""
     if not sp.issparse(X):
-        return X.astype(np.float32, order="C").view(np.uint32) >> DROPPED_BITS
-    return type(X)((X.data.astype(np.float32).view(np.uint32) >> DROPPED_BITS, X.indices, X.indptr), shape=X.shape)
+        return (X.astype(np.float32, order="C") + np.float32(0)).view(np.uint32) >> DROPPED_BITS  # -0.0 + 0 is 0
+    return type(X)((_numbered(X.data), X.indices, X.indptr), shape=X.shape)
 
 
 def _chunks(indices: NDArray, size: int) -> Iterator[NDArray]:

@@ -68,3 +68,16 @@ def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:
     contributions = class_contributions(table, class_weights(table.class_sizes, weights))
     # Rounding leaves a constant gene at some 1e-17 on either side of zero.
     return np.maximum(contributions.sum(axis=1), 0.0)
+
+
+def is_higher(table: CountTable, marked):
+    """Tell whether the mean count of each gene is higher in one class than in the mean of the others."""
+    n_classes = len(table.class_sizes)
+    shape = (table.n_genes, n_classes)
+    sums = np.bincount(
+        table.gene * n_classes + table.class_code, weights=table.count * table.n_cells, minlength=np.prod(shape)
+    )
+    means = sums.reshape(shape) / np.where(table.class_sizes > 0, table.class_sizes, 1)
+    of_marked = means[np.arange(table.n_genes), marked]
+    n_others = max(1, np.sum(table.class_sizes > 0) - 1)
+    return of_marked > (means.sum(axis=1) - of_marked) / n_others

@@ -7,7 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sklearn_cells.feature_selection._count_table import CountTable
+from sklearn_cells.feature_selection._count_table import CountTable, tabulated
+from sklearn_cells.feature_selection._scores import columns_of
 
 CRITERIA = ("mrmr", "jmi", "cmim")
 
@@ -154,3 +155,14 @@ def level_edges(table: CountTable, genes: NDArray[np.int64], n_levels: int) -> N
             places = np.searchsorted(below, np.arange(n_levels - 1) / (n_levels - 1), side="right")
             edges[i] = counts[rows][np.minimum(places, len(below) - 1)]
     return edges
+
+
+def chosen_genes(X, table: CountTable, candidates, codes, cell_weights, *, n_genes, criterion, task):
+    """Choose genes among candidates; return them in their order, and the chosen one closest to each candidate."""
+    from sklearn_cells.feature_selection._kernels import N_LEVELS
+
+    candidates = np.sort(candidates)
+    counts = tabulated(sp.csc_array(columns_of(X, candidates, task)), table.of_counts)
+    levels = gene_levels(counts, level_edges(table, candidates, N_LEVELS))
+    chosen, closest = choose(levels, codes, cell_weights, len(table.class_sizes), n_genes, criterion)
+    return candidates[chosen], (candidates, candidates[closest])

@@ -10,14 +10,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sklearn_cells._cells import BackedCells, DaskCells, check_block, check_cells
+from sklearn_cells._cells import Cells, check_cells
 from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, validate_params
+from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection._chance import bins_of_enough_cells, g_test
 from sklearn_cells.feature_selection._count_table import CountTable, add_tables, count_table, pooled
 from sklearn_cells.feature_selection._divergence import divergence
-
-# Values of a block of cells on disk, zeros included: 128 MB of float32 if it were dense.
-BACKED_BLOCK_SIZE = 2**25
 
 # Tables that are added at once where Dask makes them.
 TABLES_AT_ONCE = 8
@@ -39,13 +37,13 @@ BINS = [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None]
     },
     prefer_skip_nested_validation=True,
 )
-def js_divergence(X, y, *, weights="uniform", bins=None, sample_weight=None):
+def js_divergence(X, y, *, weights="uniform", bins="auto", sample_weight=None):
     """Jensen-Shannon divergence of each gene's counts across the classes.
 
     Parameters
     ----------
     X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
-        Counts or log1p of counts; both give the same numbers. Other values need `bins`.
+        Counts or log1p of counts; both give the same numbers. Other values are binned.
 
     y : array-like of shape (n_cells,)
         The class of each cell.
@@ -53,7 +51,7 @@ def js_divergence(X, y, *, weights="uniform", bins=None, sample_weight=None):
     weights : {"uniform", "prior"}, default="uniform"
         Whether each class weighs the same or as its share of the cells.
 
-    bins : int, "auto" or None, default=None
+    bins : int, "auto" or None, default="auto"
         As in :class:`JSDivergenceSelector`.
 
     sample_weight : array-like of shape (n_cells,), default=None
@@ -96,21 +94,31 @@ def js_divergence(X, y, *, weights="uniform", bins=None, sample_weight=None):
 
 
 @validate_params(
-    {"X": "no_validation", "y": "no_validation", "bins": BINS, "sample_weight": ["array-like", None]},
+    {
+        "X": "no_validation",
+        "y": "no_validation",
+        "weights": [WEIGHTS],
+        "bins": BINS,
+        "sample_weight": ["array-like", None],
+    },
     prefer_skip_nested_validation=True,
 )
-def js_divergence_test(X, y, *, bins=None, sample_weight=None):
+def js_divergence_test(X, y, *, weights="uniform", bins="auto", sample_weight=None):
     """Divergence of each gene across the classes, and the p-value that its count depends on them.
 
     Parameters
     ----------
     X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
-        Counts or log1p of counts; both give the same numbers. Other values need `bins`.
+        Counts or log1p of counts; both give the same numbers. Other values are binned.
 
     y : array-like of shape (n_cells,)
         The class of each cell.
 
-    bins : int, "auto" or None, default=None
+    weights : {"uniform", "prior"}, default="uniform"
+        Whether each class weighs the same or as its share of the cells. The test does not depend on
+        them.
+
+    bins : int, "auto" or None, default="auto"
         As in :class:`JSDivergenceSelector`.
 
     sample_weight : array-like of shape (n_cells,), default=None
@@ -119,7 +127,7 @@ def js_divergence_test(X, y, *, bins=None, sample_weight=None):
     Returns
     -------
     divergences : ndarray of shape (n_genes,), in nats
-        With prior weights.
+        As :func:`js_divergence` returns them.
 
     p_values : ndarray of shape (n_genes,)
         Of the G-test, as in :class:`JSDivergenceSelector`.
@@ -145,80 +153,72 @@ def js_divergence_test(X, y, *, bins=None, sample_weight=None):
     (30, 2)
     """
     table = binned(_table_of(X, y, bins, sample_weight), bins)
-    return divergence(table, "prior"), g_test(table)
+    return divergence(table, weights), g_test(table)
 
 
 def _table_of(X, y, bins, sample_weight) -> CountTable:
-    X = check_cells(X, counts=True, backed=True, dask=True)
-    classes, codes = check_labels(y, X.shape[0])
-    return tabulate(X, codes, len(classes), sample_weight, continuous=bins is not None)
+    cells = check_cells(X, values="nonnegative")
+    classes, codes = check_labels(y, cells.shape[0])
+    return tabulate(cells, codes, len(classes), sample_weight, continuous=bins is not None)
 
 
 def tabulate(
-    X, codes: NDArray, n_classes: int, sample_weight: NDArray | None, *, continuous: bool, task: Task = nullcontext
+    cells: Cells,
+    codes: NDArray,
+    n_classes: int,
+    sample_weight: NDArray | None,
+    *,
+    continuous: bool,
+    task: Task = nullcontext,
 ) -> CountTable:
-    """Make the count table of checked cells: in memory, on disk by blocks, or by Dask wherever the blocks are."""
+    """Make the count table of cells: at once in memory, by blocks from disk, by Dask wherever the blocks are."""
     if sample_weight is not None:
         # The shape of the cells is all that is looked at.
-        cells = np.broadcast_to(0.0, (X.shape[0], 1))
-        sample_weight = check_sample_weight(sample_weight, cells, dtype=np.float64, ensure_non_negative=True)
+        shape_only = np.broadcast_to(0.0, (cells.shape[0], 1))
+        sample_weight = check_sample_weight(sample_weight, shape_only, dtype=np.float64, ensure_non_negative=True)
 
     def of_rows(rows):
         return codes[rows], n_classes, None if sample_weight is None else sample_weight[rows]
 
-    if isinstance(X, BackedCells):
-        return add_tables(count_table(block, *of_rows(rows), continuous=continuous) for rows, block in blocks(X, task))
-    if not isinstance(X, DaskCells):
-        return count_table(X, codes, n_classes, sample_weight, continuous=continuous)
+    if not cells.is_dask:
+        return add_tables(
+            count_table(block, *of_rows(rows), continuous=continuous) for rows, block in parts(cells, task)
+        )
     import dask
 
-    make, add = dask.delayed(_table_of_block, pure=True), dask.delayed(add_tables, pure=True)
-    tables = [
-        make(block, X.gene_names, rows.start, *of_rows(rows), continuous=continuous)
-        for rows, block in zip(X.rows, X.blocks, strict=True)
-    ]
+    make, add = dask.delayed(count_table, pure=False), dask.delayed(add_tables, pure=False)
+    tables = [make(block, *of_rows(rows), continuous=continuous) for rows, block in cells.delayed()]
     while len(tables) > 1:
         tables = [add(tables[start : start + TABLES_AT_ONCE]) for start in range(0, len(tables), TABLES_AT_ONCE)]
     return tables[0].compute()
 
 
-def _table_of_block(block, gene_names, first_cell, codes, n_classes, sample_weight, *, continuous) -> CountTable:
-    return count_table(
-        check_block(block, gene_names, first_cell), codes, n_classes, sample_weight, continuous=continuous
-    )
-
-
-def columns_of(X, genes, task: Task = nullcontext):
-    """Give some genes of checked cells, in memory: an ndarray or CSR."""
-    if isinstance(X, DaskCells):
+def columns_of(cells: Cells, genes, task: Task = nullcontext):
+    """Return some genes of cells, in memory: an ndarray or CSR."""
+    if cells.is_dask:
         import dask
 
-        cut = dask.delayed(lambda block, names, first: _columns(check_block(block, names, first), genes), pure=False)
-        parts = dask.compute(*(cut(b, X.gene_names, r.start) for r, b in zip(X.rows, X.blocks, strict=True)))
+        matrices = dask.compute(*(block for _, block in cells.delayed(genes)))
     else:
-        parts = [_columns(block, genes) for _, block in blocks(X, task)]
-    return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+        matrices = [block for _, block in parts(cells, task, genes)]
+    if len(matrices) == 1:
+        return matrices[0]
+    return sp.vstack(matrices, format="csr") if sp.issparse(matrices[0]) else np.concatenate(matrices)
 
 
-def _columns(X, genes):
-    return X[:, genes].tocsr() if sp.issparse(X) else X[:, genes]
+def n_reads(cells: Cells) -> int:
+    """Return the number of blocks that cells on disk are read in, 0 for other cells."""
+    return len(cells.slices()) if cells.on_disk else 0
 
 
-def blocks_on_disk(X) -> list[slice]:
-    """Give the rows of the blocks that cells on disk are read in, none for other cells."""
-    if not isinstance(X, BackedCells):
-        return []
-    n_cells, n_rows = X.shape[0], max(1, BACKED_BLOCK_SIZE // X.shape[1])
-    return [slice(start, min(start + n_rows, n_cells)) for start in range(0, n_cells, n_rows)]
-
-
-def blocks(X, task: Task = nullcontext) -> Iterator[tuple[slice, NDArray | sp.csr_array]]:
+def parts(cells: Cells, task: Task = nullcontext, genes=None) -> Iterator[tuple[slice, NDArray | sp.csr_array]]:
     """Yield rows of cells: all at once in memory, by blocks from disk, each read and used within a `task`."""
-    if not isinstance(X, BackedCells):
-        yield slice(0, X.shape[0]), X
-    for rows in blocks_on_disk(X):
+    if cells.in_memory:
+        yield slice(0, cells.shape[0]), cells.take(genes=genes)
+        return
+    for rows in cells.slices():
         with task():
-            yield rows, X[rows]
+            yield rows, cells.take(rows, genes)
 
 
 def binned(table: CountTable, bins: int | str | None) -> CountTable:
@@ -226,5 +226,10 @@ def binned(table: CountTable, bins: int | str | None) -> CountTable:
     if bins is None or (bins == "auto" and table.of_counts):
         return table
     if bins == "auto":
+        warn(
+            "X holds neither counts nor log1p of counts, so the values above zero of each gene are pooled into up to "
+            "10 bins before they are compared. Pass raw counts, whose divergence needs no bins, or set bins=10 to say "
+            "that this is meant."
+        )
         return pooled(table, bins_of_enough_cells(table))
     return pooled(table, np.full(table.n_genes, bins))

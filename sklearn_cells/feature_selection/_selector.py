@@ -1,13 +1,11 @@
 """JSDivergenceSelector: the genes whose counts differ most between the classes."""
 
-import warnings
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
@@ -16,9 +14,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._anndata import is_anndata
-from sklearn_cells._cells import check_cells, check_same_order, is_dask
-from sklearn_cells._validation import Interval, RealNotInt, StrOptions, check_labels, fit_context
+from sklearn_cells._cells import check_cells, check_same_order
+from sklearn_cells._validation import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    all_or_nothing,
+    check_labels,
+    fit_context,
+)
+from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection._chance import (
     g_test,
     miller_madow_bias,
@@ -26,10 +31,10 @@ from sklearn_cells.feature_selection._chance import (
     permutation_test,
     permuted_divergences,
 )
-from sklearn_cells.feature_selection._count_table import CountTable, add_tables, checked_table, tabulated
-from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
-from sklearn_cells.feature_selection._redundancy import CRITERIA, choose, gene_levels, level_edges
-from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, blocks_on_disk, columns_of, tabulate
+from sklearn_cells.feature_selection._count_table import add_tables, checked_table
+from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence, is_higher
+from sklearn_cells.feature_selection._redundancy import CRITERIA, chosen_genes
+from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, columns_of, n_reads, tabulate
 
 
 def _needs_no_pairs(selector):
@@ -55,11 +60,11 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         Whether each class weighs the same, so that rare classes get their genes, or as its share
         of the cells.
 
-    bins : int, "auto" or None, default=None
+    bins : int, "auto" or None, default="auto"
         Into how many bins of about as many cells each the values above zero of a gene are pooled,
         at most; zeros stay alone. "auto" leaves counts and log1p of counts exact and makes up to 10
-        bins of other values, fewer for genes that few cells show. None compares counts exactly and
-        refuses other values.
+        bins of other values, fewer for genes that few cells show, with a warning. None compares
+        counts exactly and refuses other values.
 
     bias_correction : {"miller-madow", "permutation"} or None, default=None
         What is subtracted from each divergence for chance: a formula of the number of values and
@@ -202,7 +207,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         n_features_to_select=1000,
         *,
         weights="uniform",
-        bins=None,
+        bins="auto",
         bias_correction=None,
         n_permutations=100,
         max_fdr=None,
@@ -250,8 +255,8 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             If a value is negative, NaN or infinite, or neither a count nor log1p of one where
             `bins` is None, or if `y` does not hold one label of at least two classes for each cell.
         """
-        vars(self).pop("divergences_", None)  # a fit that fails leaves nothing fitted
-        return self._count(X, y, None, sample_weight)
+        with all_or_nothing(self):
+            return self._count(X, y, None, sample_weight)
 
     @available_if(_needs_no_pairs)
     @fit_context(prefer_skip_nested_validation=True)
@@ -270,7 +275,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             The class of each cell.
 
         classes : array-like of shape (n_classes,), default=None
-            All labels that `y` will ever have. Without them, those of the first call.
+            All labels that `y` will ever have; needed in the first call, unless a fit went before.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell, >= 0. A weight of two is the same as the cell twice.
@@ -296,7 +301,10 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
                 )
         elif hasattr(self, "divergences_"):
             classes = self.classes_
-        return self._count(X, y, classes, sample_weight)
+        else:
+            raise ValueError("classes must be passed on the first call to partial_fit: all labels that y will have.")
+        with all_or_nothing(self, goes_on=hasattr(self, "divergences_")):
+            return self._count(X, y, classes, sample_weight)
 
     def _count(self, X, y, classes, sample_weight):
         """Take cells into the count table, and rank the genes again."""
@@ -304,9 +312,9 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         check_same_order(X, y)
-        X = check_cells(X, estimator=self, reset=not goes_on, counts=True, backed=True, dask=True)
+        X = check_cells(X, estimator=self, reset=not goes_on, values="nonnegative")
         classes, codes = check_labels(y, X.shape[0], classes=classes)
-        n_blocks = len(blocks_on_disk(X)) * (1 if self.redundancy is None else 2)  # which reads them once more
+        n_blocks = n_reads(X) * (1 if self.redundancy is None else 2)  # which reads them once more
         context = self._init_callback_context(max_subtasks=n_blocks).call_on_fit_task_begin(**told)
         task = partial(self._block_task, context)
         table = tabulate(X, codes, len(classes), sample_weight, continuous=self.bins is not None, task=task)
@@ -327,7 +335,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             candidates = order[: min(max(n_candidates, n_features), passing.sum())]
             cell_weights = class_weights(table.class_sizes, self.weights) / np.maximum(table.class_sizes, 1e-300)
             cell_weights = cell_weights[codes] * (1 if sample_weight is None else np.asarray(sample_weight))
-            chosen, closest = _chosen(
+            chosen, closest = chosen_genes(
                 X, table, candidates, codes, cell_weights, n_genes=n_features, criterion=self.redundancy, task=task
             )
             order = np.concatenate([chosen, order[~np.isin(order, chosen)]])
@@ -374,11 +382,9 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         if not isinstance(wanted, Integral):
             return min(max(1, int(wanted * n_genes)), n_passing)
         if wanted > n_genes:
-            warnings.warn(
+            warn(
                 f"n_features_to_select={wanted}, but X has only {n_genes} genes: all of them are kept. "
-                "Ask for fewer, or for a fraction, to select.",
-                UserWarning,
-                stacklevel=3,
+                "Ask for fewer, or for a fraction, to select."
             )
         return min(wanted, n_passing)
 
@@ -408,6 +414,21 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         check_is_fitted(self, "divergences_")
         return class_contributions(self._compared, self._class_weights)
 
+    @property
+    def count_shares_(self):
+        """The share of each gene in the counts of the training cells.
+
+        Returns
+        -------
+        shares : ndarray of shape (n_features_in_,)
+            Summing to one, or all zero where there are no counts; of other values than counts, the
+            shares of their numbers in the order of size.
+        """
+        check_is_fitted(self, "divergences_")
+        table = self._table
+        counts = np.bincount(table.gene, table.count * table.n_cells, table.n_genes)
+        return counts / max(counts.sum(), 1)
+
     def _get_support_mask(self):
         check_is_fitted(self, "divergences_")
         return self.ranking_ <= self.n_features_
@@ -426,11 +447,12 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         X_selected : {ndarray, CSR} of shape (n_cells, n_features_)
             The columns of the selected genes, in the order of `X`, in memory.
         """
-        if is_anndata(X) or is_dask(X):
-            check_is_fitted(self, "divergences_")
-            X = check_cells(X, estimator=self, reset=False, dtype=None, backed=True, dask=True)
-            return columns_of(X, np.flatnonzero(self.get_support()))
-        return super().transform(X)
+        check_is_fitted(self, "divergences_")
+        cells = check_cells(X, estimator=self, reset=False, dtype=None, values="nonnegative", allow_nan="genes")
+        support = np.flatnonzero(self.get_support())
+        if not len(support):
+            warn("No genes were selected: the selection is empty. Ask for more genes, or allow a greater max_fdr.")
+        return columns_of(cells, support)
 
     def gene_table(self):
         """Give the genes as a table, by rank.
@@ -454,7 +476,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         corrected = self.contributions_ - null_contributions(self._compared, self._class_weights)
         marked = corrected.argmax(axis=1)
         says = self.pvalues_ < 0.05
-        direction = np.where(_is_higher(self._table, marked), "up", "down").astype(object)
+        direction = np.where(is_higher(self._table, marked), "up", "down").astype(object)
         columns = {
             "gene": names[order],
             "divergence": self.divergences_[order],
@@ -511,33 +533,7 @@ def _warn_if_none(passing, adjusted, selector):
     if passing.any():
         return
     remedy = " or more n_permutations" if selector.bias_correction == "permutation" else ""
-    warnings.warn(
+    warn(
         f"no gene passes max_fdr={selector.max_fdr}, the least adjusted p-value is {adjusted.min():.3g}: nothing is "
-        f"selected. Allow a greater max_fdr{remedy}, or check that the labels are those of these cells.",
-        UserWarning,
-        stacklevel=5,
+        f"selected. Allow a greater max_fdr{remedy}, or check that the labels are those of these cells."
     )
-
-
-def _chosen(X, table: CountTable, candidates, codes, cell_weights, *, n_genes, criterion, task):
-    """Choose genes among candidates; give them in their order, and the chosen one closest to each candidate."""
-    from sklearn_cells.feature_selection._kernels import N_LEVELS
-
-    candidates = np.sort(candidates)
-    counts = tabulated(sp.csc_array(columns_of(X, candidates, task)), table.of_counts)
-    levels = gene_levels(counts, level_edges(table, candidates, N_LEVELS))
-    chosen, closest = choose(levels, codes, cell_weights, len(table.class_sizes), n_genes, criterion)
-    return candidates[chosen], (candidates, candidates[closest])
-
-
-def _is_higher(table: CountTable, marked):
-    """Tell whether the mean count of each gene is higher in one class than in the mean of the others."""
-    n_classes = len(table.class_sizes)
-    shape = (table.n_genes, n_classes)
-    sums = np.bincount(
-        table.gene * n_classes + table.class_code, weights=table.count * table.n_cells, minlength=np.prod(shape)
-    )
-    means = sums.reshape(shape) / np.where(table.class_sizes > 0, table.class_sizes, 1)
-    of_marked = means[np.arange(table.n_genes), marked]
-    n_others = max(1, np.sum(table.class_sizes > 0) - 1)
-    return of_marked > (means.sum(axis=1) - of_marked) / n_others

@@ -153,7 +153,7 @@ def gene_ablation(
         X = with_matrix(X, *(choice or (None, "var_names")))
         estimator = clone_for_x(estimator)
     names = None if is_anndata(X) and choice is None else _names_of(X)
-    X = check_cells(X, counts=True)
+    X = check_cells(X, values="nonnegative").take()
     X = X.tocsr() if sp.issparse(X) else X
     classes, codes = check_labels(y, X.shape[0])
     y = classes[codes]
@@ -217,7 +217,7 @@ class _Cells:
 def _names_of(X):
     """Give a function that makes what `X` is of a matrix and names, and the names; None for cells without names."""
     if is_anndata(X):
-        return as_anndata, X.obs_names, X.var_names
+        return as_anndata, pd.DataFrame(index=X.obs_names), X.var_names
     return (pd.DataFrame, X.index, X.columns) if isinstance(X, pd.DataFrame) else None
 
 

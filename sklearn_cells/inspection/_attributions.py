@@ -132,12 +132,12 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
         _, codes = check_labels(y, n_cells, classes=classifier.classes_, remedy=remedy)
     start = np.zeros(classifier.n_features_in_)
     if baseline == "mean":
-        totals = [sum_of_cells(classifier, _transformed(steps, block)) for block in row_blocks(X)]
+        totals = [sum_of_cells(classifier, _transformed(steps, block)) for _, block in row_blocks(X)]
         start = sum(total for total, _ in totals) / sum(n_cells for _, n_cells in totals)
     n_points = n_steps if method == "integrated_gradients" else None
     sums = np.zeros((len(classifier.classes_), classifier.n_features_in_))
     counts = np.zeros((len(classifier.classes_), 1))
-    for block in row_blocks(X):
+    for _, block in row_blocks(X):
         block = _transformed(steps, block)
         of_block = None if codes is None else codes[n_seen : n_seen + block.shape[0]]
         block_sums, block_counts = sums_by_class(classifier, block, of_block, start, n_points, batch_size)

@@ -1,24 +1,21 @@
 """Genes by their names in whatever holds the cells."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sklearn_cells._anndata import is_anndata, with_matrix
-from sklearn_cells._cells import check_cells, check_needs_no_anndata, check_unique
+from sklearn_cells._cells import check_cells, check_unique
 from sklearn_cells.feature_selection import js_divergence
 
 
 def cells_and_names(X, layer=None, gene_names=None):
     """Give checked counts as ndarray or CSR, and the names of the genes: numbers where there are none."""
-    gene_names = "var_names" if gene_names is None else gene_names
-    if is_anndata(X):
-        X = with_matrix(X, layer, gene_names)
-        names = X.var_names
-    else:
-        check_needs_no_anndata(X, layer, gene_names)
-        names = getattr(X, "columns", None)
-    X = check_cells(X, counts=True)
+    choice = SimpleNamespace(layer=layer, gene_names=gene_names or "var_names")
+    cells = check_cells(X, values="nonnegative", choice=choice)
+    names = getattr(X, "columns", None) if cells.gene_names is None else cells.gene_names
+    X = cells.take()
     X = X.tocsr() if sp.issparse(X) else X
     return X, pd.RangeIndex(X.shape[1]) if names is None else pd.Index(names)
 

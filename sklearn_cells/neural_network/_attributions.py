@@ -84,7 +84,7 @@ def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64
         The number of cells.
     """
     X = classifier._check_cells(X, reset=False)
-    return np.ravel(X.sum(axis=0, dtype=np.float64)), X.shape[0]
+    return sum(np.ravel(block.sum(axis=0, dtype=np.float64)) for _, block in X.blocks()), X.shape[0]
 
 
 def attributions(

@@ -12,30 +12,27 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils.extmath import row_norms
 
-from sklearn_cells._cells import BackedCells
+from sklearn_cells._blocks import DENSE_VALUES, READ_VALUES, row_slices
+from sklearn_cells._cells import Cells
 
-# Values of a dense block: 16 MB of float32. Cells on disk are read 64 MB at a time.
-BLOCK_SIZE = 2**22
-BACKED_BLOCK_SIZE = 2**24
 # Keras' Normalization takes no standard deviation below 1e-7.
 MAX_SCALE = 1e6
 # A block of cells on disk is put together of so many runs of neighbouring cells.
 RUNS_PER_BLOCK = 128
 
 
-def dense_rows(X, rows, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Give some rows of `X` as a dense array of shape (n_rows, *input_shape)."""
-    block = X[rows]
+def dense_rows(cells: Cells, rows, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return some rows of cells as a dense array of shape (n_rows, *input_shape)."""
+    block = cells.take(rows)
     if sp.issparse(block):
         block = block.toarray()
     return block.reshape(block.shape[0], *input_shape)
 
 
-def dense_blocks(X, input_shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+def dense_blocks(cells: Cells, input_shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
     """Yield all rows in order, in dense blocks of bounded memory."""
-    n_rows = max(1, BLOCK_SIZE // X.shape[1])
-    for start in range(0, X.shape[0], n_rows):
-        yield dense_rows(X, slice(start, start + n_rows), input_shape)
+    for rows in row_slices(*cells.shape, DENSE_VALUES):
+        yield dense_rows(cells, rows, input_shape)
 
 
 class CellBatches:
@@ -47,7 +44,7 @@ class CellBatches:
 
     Parameters
     ----------
-    X : ndarray, CSR or BackedCells of shape (n_cells, n_genes), dtype float32
+    X : Cells of shape (n_cells, n_genes), dtype float32
         The cells.
 
     codes : ndarray of shape (n_cells,)
@@ -77,7 +74,7 @@ class CellBatches:
         self.batch_size = batch_size
         self.input_shape = input_shape
         self.seed = seed
-        size = BACKED_BLOCK_SIZE if isinstance(X, BackedCells) else BLOCK_SIZE
+        size = READ_VALUES // 2 if X.on_disk else DENSE_VALUES
         self.block_rows = max(1, size // (X.shape[1] * batch_size)) * batch_size
         self.n_blocks = -(-len(rows) // self.block_rows)
         self.n_batches = -(-len(rows) // batch_size)
@@ -116,7 +113,7 @@ class CellBatches:
         if self.seed is None:
             return self.rows
         rng = np.random.default_rng([self.seed, epoch])
-        if not isinstance(self.X, BackedCells):
+        if not self.X.on_disk:
             return rng.permutation(self.rows)
         run_length = max(1, self.block_rows // RUNS_PER_BLOCK)
         runs = np.split(self.rows, range(run_length, len(self.rows), run_length))

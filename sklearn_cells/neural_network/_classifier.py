@@ -7,7 +7,6 @@ from numbers import Integral, Real
 
 import keras
 import numpy as np
-import scipy.sparse as sp
 from scikeras.utils.random_state import tensorflow_random_state
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
@@ -17,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_cells._blocks import DENSE_VALUES
 from sklearn_cells._cells import check_cells, check_genes
 from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, fit_context
 from sklearn_cells.neural_network._architectures import (
@@ -28,7 +28,6 @@ from sklearn_cells.neural_network._architectures import (
     without_input_norm,
 )
 from sklearn_cells.neural_network._batches import (
-    BLOCK_SIZE,
     CellBatches,
     center_and_scale,
     dense_blocks,
@@ -457,7 +456,8 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Callbacks are `told` of it.
         """
         _check_process()
-        sample_weight = check_sample_weight(sample_weight, X, dtype=np.float32, ensure_non_negative=True)
+        cells = np.broadcast_to(np.float32(0), (X.shape[0], 1))  # the shape is all that is looked at
+        sample_weight = check_sample_weight(sample_weight, cells, dtype=np.float32, ensure_non_negative=True)
         class_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
         epochs, schedule = range(self.epochs), self.learning_rate_schedule
         history, optimizer_state, seed = {}, None, None
@@ -534,7 +534,7 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 optimizer_state = self._trainer(network, optimizer).train(training)
         attributes = fitted(network, training.tasks.history)
         # The loss of a step is that before its update, so what the last one did shows in the probabilities alone.
-        tried = rows[:: -(-len(rows) // max(1, min(N_TRIED, BLOCK_SIZE // X.shape[1])))]
+        tried = rows[:: -(-len(rows) // max(1, min(N_TRIED, DENSE_VALUES // X.shape[1])))]
         probabilities = _forward(attributes["model_"], dense_rows(X, tried, network.input_shape[1:]))
         _check_finite(training.tasks.history["loss"], probabilities)
         _warn_unless_converged(probabilities, batches.codes[tried], weights[tried], _l2_penalty(network) - penalty)
@@ -546,8 +546,7 @@ class KerasCellClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def _check_cells(self, X, *, reset):
-        X = check_cells(X, estimator=self, reset=reset, dtype=np.float32, backed=True)
-        return X.tocsr() if sp.issparse(X) else X
+        return check_cells(X, estimator=self, reset=reset, dtype=np.float32)
 
     def _weights_of_classes(self, classes, counts):
         """Give the weight of each class; a class without cells of any weight has none."""

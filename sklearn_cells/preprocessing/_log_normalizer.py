@@ -9,8 +9,8 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
-from sklearn_cells._validation import Interval, StrOptions, fit_context
-from sklearn_cells.preprocessing._rows import inverse, row_totals, scale_rows, warn_of_empty_cells
+from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, fit_context
+from sklearn_cells.preprocessing._rows import gene_shares, inverse, row_sums, scale_rows, warn_of_empty_cells
 
 
 class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -18,9 +18,9 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
 
     Parameters
     ----------
-    target_sum : float or "median", default=None
-        The total count that each cell is scaled to before log1p; "median" is the median total of
-        the training cells that have any count. None does not scale.
+    target_sum : float, None or "as_is", default=None
+        The total count that each cell is scaled to before log1p. None is the median total of the
+        training cells that have any count, as in scanpy. "as_is" does not scale.
 
     layer : str or None, default=None
         The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
@@ -32,6 +32,9 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
     ----------
     target_sum_ : float or None
         The total that cells are scaled to, None without scaling.
+
+    gene_shares_ : ndarray of shape (n_features_in_,)
+        The share of each gene in the counts of the training cells.
 
     n_features_in_ : int
         The number of genes seen in `fit`.
@@ -49,6 +52,9 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
     genes in `X`: after a gene selection it is the total of the selected genes. A cell without any
     count stays zero, and a warning counts such cells.
 
+    NaN is a gene that was not measured. It stays NaN, and the total of its cell is what is measured,
+    divided by the share that those genes have in the training cells.
+
     Sparse input stays sparse; the output takes as much memory as `X`.
 
     Examples
@@ -60,7 +66,7 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
     """
 
     _parameter_constraints: dict = {
-        "target_sum": [None, StrOptions({"median"}), Interval(Real, 0, None, closed="neither")],
+        "target_sum": [None, StrOptions({"as_is"}), Interval(Real, 0, None, closed="neither")],
         "layer": [str, None],
         "gene_names": [str],
     }
@@ -90,22 +96,31 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite, or if the median is asked for and no cell has
-            any count.
+            If a value is negative or infinite, or if the median is asked for and no cell has any
+            count.
         """
-        vars(self).pop("target_sum_", None)  # a fit that fails leaves nothing fitted
-        told = {"estimator": self, "X": X, "y": y}
-        X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
-        context = self._init_callback_context().call_on_fit_task_begin(**told)
-        target_sum = self.target_sum
-        if target_sum == "median":
-            totals = row_totals(X)
-            if not totals.any():
-                raise ValueError("target_sum='median' needs cells with counts, but all values of X are zero.")
-            target_sum = float(np.median(totals[totals > 0]))
-        self.target_sum_ = target_sum
-        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        with all_or_nothing(self):
+            told = {"estimator": self, "X": X, "y": y}
+            X = self._check(X, reset=True)
+            context = self._init_callback_context().call_on_fit_task_begin(**told)
+            self.gene_shares_ = gene_shares(X)
+            self.target_sum_ = self._target(X)
+            context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
+
+    def _target(self, X):
+        if self.target_sum == "as_is":
+            return None
+        if self.target_sum is not None:
+            return self.target_sum
+        totals = row_sums(X, shares=self.gene_shares_)
+        if not totals.any():
+            raise ValueError("target_sum=None, the median, needs cells with counts, but all values of X are zero.")
+        return float(np.median(totals[totals > 0]))
+
+    def _check(self, X, *, reset):
+        cells = check_cells(X, estimator=self, reset=reset, dtype=FLOAT_DTYPES, values="nonnegative", allow_nan=True)
+        return cells.take()
 
     def transform(self, X):
         """Normalise counts.
@@ -123,10 +138,10 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite.
+            If a value is negative or infinite.
         """
         check_is_fitted(self)
-        X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
+        X = self._check(X, reset=False)
         warn_of_empty_cells(X)
         return self._normalized(X)
 
@@ -134,7 +149,7 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         """Normalise checked counts."""
         if self.target_sum_ is None:
             return X.log1p() if sp.issparse(X) else np.log1p(X)
-        X = scale_rows(X.copy(), (self.target_sum_ * inverse(row_totals(X))).astype(X.dtype))
+        X = scale_rows(X.copy(), (self.target_sum_ * inverse(row_sums(X, shares=self.gene_shares_))).astype(X.dtype))
         values = X.data if sp.issparse(X) else X
         np.log1p(values, out=values)
         return X
@@ -146,5 +161,6 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.positive_only = True
+        tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

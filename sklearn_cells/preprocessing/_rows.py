@@ -1,25 +1,40 @@
-"""Arithmetic of rows and columns, dense or sparse, that the normalisers share."""
+"""Arithmetic of rows and columns, dense or sparse, that the normalisers share. NaN is a gene that was not measured."""
 
-import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
+from sklearn_cells._warnings import warn
 
-def warn_of_empty_cells(X):
-    """Warn of cells that show none of the genes."""
-    n_empty = int(np.sum(row_totals(X) == 0))
-    if n_empty:
-        warnings.warn(
-            f"{n_empty} of {X.shape[0]} cells have no counts of any of the {X.shape[1]} genes, so that nothing tells "
-            "their type, and a classifier names one all the same: leave them out, or keep more genes.",
-            UserWarning,
-            stacklevel=4,
+
+@dataclass(frozen=True)
+class EmptyCells:
+    """Cells that show none of the genes, to be told once for a call."""
+
+    n_empty: int
+    n_cells: int
+    n_genes: int
+
+    def __add__(self, other):
+        return EmptyCells(self.n_empty + other.n_empty, self.n_cells + other.n_cells, self.n_genes)
+
+    def __str__(self):
+        return (
+            f"{self.n_empty} of {self.n_cells} cells have no counts of any of the {self.n_genes} genes. Nothing there "
+            "indicates their type, but a classifier will name one. Leave these cells out, or keep more genes."
         )
 
 
+def warn_of_empty_cells(X):
+    """Warn of cells that show none of the genes."""
+    n_empty = int(np.sum(row_sums(X) == 0))
+    if n_empty:
+        warn(EmptyCells(n_empty, *X.shape))
+
+
 def inverse(values):
-    """Give 1 / value, and 0 for 0."""
+    """Return 1 / value, and 0 for 0."""
     return np.divide(1, values, out=np.zeros_like(values), where=values > 0)
 
 
@@ -41,6 +56,56 @@ def scale_columns(X, factors):
     return X
 
 
-def row_totals(X):
-    """Give the total count of each cell, as float64."""
-    return np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
+def measured_only(X):
+    """Return a matrix with zeros in place of NaN; the matrix itself where it has none."""
+    values = X.data if sp.issparse(X) else X
+    if not np.isnan(values.sum()):
+        return X
+    X = X.copy()
+    values = X.data if sp.issparse(X) else X
+    values[np.isnan(values)] = 0
+    return X
+
+
+def row_sums(X, power=1, shares=None):
+    """Return the sum of each row, as float64.
+
+    Parameters
+    ----------
+    X : ndarray, CSR or CSC of shape (n_cells, n_genes)
+        Values; NaN for genes that were not measured.
+
+    power : {1, 2}, default=1
+        What the values are raised to before they are added.
+
+    shares : ndarray of shape (n_genes,), default=None
+        What each gene is expected to have of a sum over all genes. With them, the sum of a row with
+        genes that were not measured is what it is expected to be with all of them.
+
+    Returns
+    -------
+    sums : ndarray of shape (n_cells,)
+        Without `shares`, those of the measured genes.
+    """
+    known = measured_only(X)
+    squares = known.power(2) if power == 2 and sp.issparse(known) else known**power if power == 2 else known
+    sums = np.asarray(squares.sum(axis=1, dtype=np.float64)).ravel()
+    if known is X or shares is None:
+        return sums
+    measured = 1 - _unmeasured(X) @ shares
+    return np.divide(sums, measured, out=np.zeros_like(sums), where=measured > 1e-9)
+
+
+def gene_shares(X, power=1):
+    """Return the share of each gene in the sum of all values, raised to a power, as float64."""
+    known = measured_only(X)
+    squares = known.power(2) if power == 2 and sp.issparse(known) else known**power if power == 2 else known
+    sums = np.asarray(squares.sum(axis=0, dtype=np.float64)).ravel()
+    return sums / (sums.sum() or 1.0)
+
+
+def _unmeasured(X):
+    """Return 1 for each NaN, in a matrix of the same form."""
+    if not sp.issparse(X):
+        return np.isnan(X).astype(np.float64)
+    return type(X)((np.isnan(X.data).astype(np.float64), X.indices, X.indptr), shape=X.shape)

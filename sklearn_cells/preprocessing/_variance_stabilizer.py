@@ -1,21 +1,28 @@
 """VarianceStabilizer: square roots, shares and depth-scaled logs of counts, side by side."""
 
-import warnings
 from numbers import Real
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils.extmath import row_norms
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
-from sklearn_cells._validation import Interval, check_feature_names_in, fit_context
+from sklearn_cells._validation import Interval, all_or_nothing, check_feature_names_in, fit_context
+from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection import js_divergence
 from sklearn_cells.preprocessing._log_normalizer import LogNormalizer
-from sklearn_cells.preprocessing._rows import inverse, row_totals, scale_columns, scale_rows, warn_of_empty_cells
+from sklearn_cells.preprocessing._rows import (
+    gene_shares,
+    inverse,
+    measured_only,
+    row_sums,
+    scale_columns,
+    scale_rows,
+    warn_of_empty_cells,
+)
 
 
 class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -33,7 +40,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         The part of each view in the variance of the output, 0 leaves it out. They are divided by
         their sum.
 
-    target_sum : float, "median" or None, default=10000
+    target_sum : float, None or "as_is", default=10000
         The total count that each cell is scaled to before log1p, as in :class:`LogNormalizer`.
 
     divergence_power : float, default=0.25
@@ -50,6 +57,10 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     ----------
     gene_weights_ : ndarray of shape (n_features_in_,)
         The factor of each gene, 1 for one of average divergence.
+
+    gene_shares_ : dict of ndarray of shape (n_features_in_,)
+        The share of each gene in the counts, under "counts", and in the sum of squares of each view, of
+        the training cells.
 
     scales_ : dict of float
         The factor of each view, by its name "sqrt", "linear" or "log1p".
@@ -73,6 +84,10 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     weights, and all values by one number, so that the variances of the genes sum to the part of the
     view. Zeros stay zero: sparse input stays sparse, and the output takes three times its memory. A
     warning counts the cells that show none of the genes.
+
+    NaN is a gene that was not measured. It is NaN in each view. Total and norm of its cell are those
+    of the measured genes, divided by the share that these have in the training cells, so that what
+    lacks does not inflate the rest.
 
     Where counts are multinomial, the log-odds of two types are a linear function of the shares;
     square roots and logs are for genes, most of all abundant ones, that vary more than that.
@@ -138,9 +153,10 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite, or `y` is needed and cannot be used.
+            If a value is negative or infinite, or `y` is needed and cannot be used.
         """
-        self._fit_views(X, y)
+        with all_or_nothing(self):
+            self._fit_views(X, y)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -163,13 +179,13 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite, no view has a part, or `y` is needed and cannot
+            If a value is negative or infinite, no view has a part, or `y` is needed and cannot
             be used.
         """
-        return self._side_by_side(self._fit_views(X, y))
+        with all_or_nothing(self):
+            return self._side_by_side(self._fit_views(X, y))
 
     def _fit_views(self, X, y):
-        vars(self).pop("scales_", None)  # a fit that fails leaves nothing fitted
         shares = {"sqrt": self.sqrt_share, "linear": self.linear_share, "log1p": self.log_share}
         total = sum(shares.values())
         if total == 0:
@@ -180,16 +196,21 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 "divergence_power=0."
             )
         told = {"estimator": self, "X": X, "y": y}
-        X = check_cells(X, estimator=self, dtype=FLOAT_DTYPES, counts=True)
+        X = self._check(X, reset=True)
         context = self._init_callback_context().call_on_fit_task_begin(**told)
-        self._holds_counts = _warn_unless_counts(X)
+        known = measured_only(X)
+        if self.divergence_power == 0:
+            self._holds_counts = _warn_unless_counts(known)
+        else:
+            self._holds_counts = _are_counts(known)  # js_divergence warns
         warn_of_empty_cells(X)
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
-            divergences = js_divergence(X, y, bins="auto")
+            divergences = js_divergence(known, y, bins="auto")
             if divergences.any():
                 self.gene_weights_ = (divergences / divergences.mean()) ** self.divergence_power
         self._normalizer = LogNormalizer(self.target_sum).fit(X)
+        self.gene_shares_ = {"counts": self._normalizer.gene_shares_}
         views = {name: self._view(X, name) for name, share in shares.items() if share > 0}
         # Genes that never vary have no variance to be a share of.
         self.scales_ = {
@@ -215,12 +236,12 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative, NaN or infinite.
+            If a value is negative or infinite.
         """
         check_is_fitted(self)
-        X = check_cells(X, estimator=self, reset=False, dtype=FLOAT_DTYPES, counts=True)
+        X = self._check(X, reset=False)
         if self._holds_counts:
-            _warn_unless_counts(X)
+            _warn_unless_counts(measured_only(X))
         warn_of_empty_cells(X)
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
@@ -241,6 +262,10 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         genes = check_feature_names_in(self, input_features)
         return np.array([f"{view}__{gene}" for view in self.scales_ for gene in genes], dtype=object)
 
+    def _check(self, X, *, reset):
+        cells = check_cells(X, estimator=self, reset=reset, dtype=FLOAT_DTYPES, values="nonnegative", allow_nan=True)
+        return cells.take()
+
     def _view(self, X, name):
         """Give one view, each cell divided by the square root of its norm, genes weighted."""
         view = self._normalizer._normalized(X) if name == "log1p" else X.copy()
@@ -249,8 +274,11 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             np.sqrt(values + 1, out=values)
             values -= 1
         elif name == "linear":
-            scale_rows(view, inverse(row_totals(X)).astype(view.dtype))
-        scale_rows(view, inverse(np.sqrt(row_norms(view))))
+            scale_rows(view, inverse(row_sums(X, shares=self.gene_shares_["counts"])).astype(view.dtype))
+        if name not in self.gene_shares_:  # in fit
+            self.gene_shares_[name] = gene_shares(view, power=2)
+        squares = row_sums(view, power=2, shares=self.gene_shares_[name])
+        scale_rows(view, inverse(squares**0.25).astype(view.dtype))
         return scale_columns(view, self.gene_weights_.astype(view.dtype))
 
     def _side_by_side(self, views):
@@ -266,28 +294,32 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.positive_only = True
+        tags.input_tags.allow_nan = True
         tags.target_tags.required = self.divergence_power > 0
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
 
+def _are_counts(X):
+    values = X.data if sp.issparse(X) else X
+    return np.array_equal(values, np.rint(values))
+
+
 def _warn_unless_counts(X):
     """Warn of values that are not whole numbers; tell whether all are."""
-    values = X.data if sp.issparse(X) else X
-    if np.array_equal(values, np.rint(values)):
+    if _are_counts(X):
         return True
-    warnings.warn(
+    warn(
         "VarianceStabilizer expects counts, but X holds values that are not whole numbers: pass raw counts, such as "
-        "those in adata.layers['counts'] or adata.raw.",
-        UserWarning,
-        stacklevel=3,
+        "those in adata.layers['counts'] or adata.raw."
     )
     return False
 
 
 def _total_variance(X):
-    """Give the sum of the variances of all columns, 0 where they vary by rounding alone."""
+    """Return the sum of the variances of all columns, 0 where they vary by rounding alone. NaN is left out."""
     X = X if sp.issparse(X) else sp.csr_array(X)
     means, variances = mean_variance_axis(X.astype(np.float64), axis=0)
+    means, variances = np.nan_to_num(means), np.nan_to_num(variances)
     total = float(variances.sum())
     return total if total > np.finfo(X.dtype).eps * np.sum(means**2) else 0.0

@@ -1,0 +1,14 @@
+"""How many values are in memory at one time: the block sizes of the package."""
+
+# Values of a block of cells that is read, selected or predicted at one time, zeros included: 128 MB if it were dense
+# float32, less where it is sparse.
+READ_VALUES = 2**25
+
+# Values of a block that is dense: 16 MB of float32.
+DENSE_VALUES = 2**22
+
+
+def row_slices(n_rows: int, n_columns: int, values: int | None = None) -> list[slice]:
+    """Return the slices that cut rows into blocks of at most `values` values, `READ_VALUES` by default."""
+    size = max(1, (values or READ_VALUES) // max(1, n_columns))
+    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]

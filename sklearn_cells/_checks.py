@@ -1,0 +1,153 @@
+"""What is made sure of cells: values, gene names, and that they are cells at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+# float32 and float64 are kept as they come, so that nothing is copied.
+COUNT_DTYPES = (np.float64, np.float32, np.int64, np.int32)
+FLOAT_DTYPES = (np.float64, np.float32)
+
+# What values may be, the strictest last.
+KINDS = ("any", "nonnegative", "counts")
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is made sure of every block of cells that is read, wherever that happens.
+
+    Called with a matrix and the numbers of its rows, it returns the same cells as an ndarray or CSR or
+    CSC, with no entry stored twice.
+    """
+
+    dtype: object = COUNT_DTYPES
+    values: str = "any"
+    allow_nan: bool | str = False
+    gene_names: pd.Index | None = None
+    cell_names: pd.Index | None = None
+    hint: object = ""  # where else counts may be: a string, or a function that says so
+
+    def __call__(self, X, rows=None):
+        X = check_array(
+            X, accept_sparse=("csr", "csc"), dtype=self.dtype, ensure_all_finite=False, ensure_min_samples=0
+        )
+        self.check_values(X, rows)
+        if sp.issparse(X) and not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        return X
+
+    def check_values(self, X, rows=None):
+        """Raise for the first value that is not of the kind that is asked for, with its place."""
+        values = X.data if sp.issparse(X) else X
+        if values.size == 0:
+            return
+        # The extremes are NaN where a NaN is, so two passes without temporaries settle both questions.
+        low, high = values.min(), values.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            wrong = np.isinf(values) if self.allow_nan is True else ~np.isfinite(values)
+            if self.allow_nan == "genes":
+                wrong &= ~_of_unmeasured_genes(X)
+            if wrong.any():
+                value, place = self._place(X, wrong, rows)
+                found = "NaN" if np.isnan(value) else f"infinity ({value})"
+                raise ValueError(
+                    f"Input X contains {found} at {place}; expected finite values (a value too large for {X.dtype} "
+                    "counts as infinite): remove or impute it first."
+                )
+            low = np.fmin.reduce(values, axis=None)
+        if self.values != "any" and low < 0:
+            value, place = self._place(X, values < 0, rows)
+            raise ValueError(
+                f"Negative values in data: expected counts >= 0, got {value} at {place}. Pass raw counts, not centred "
+                f"or scaled values.{self._said()}"
+            )
+        if self.values == "counts":
+            wrong = values != np.rint(values)
+            if self.allow_nan:
+                wrong &= ~np.isnan(values)
+            if wrong.any():
+                value, place = self._place(X, wrong, rows)
+                raise ValueError(
+                    f"Expected counts, which are whole numbers, got {value:g} at {place}: the values look normalised. "
+                    f"Pass raw counts.{self._said()} If these are estimated counts, such as those of RSEM, set "
+                    "require_counts=False of GeneAligner (align__require_counts=False of a pipeline)."
+                )
+
+    def _said(self):
+        return self.hint() if callable(self.hint) else self.hint
+
+    def _place(self, X, mask, rows):
+        """Return the value and the place of the first stored entry where `mask` is true."""
+        if not sp.issparse(X):
+            cell, gene = np.argwhere(mask)[0]
+            value = X[cell, gene]
+        else:
+            entry = np.flatnonzero(mask)[0]
+            major = np.searchsorted(X.indptr, entry, side="right") - 1
+            minor = X.indices[entry]
+            cell, gene = (major, minor) if X.format == "csr" else (minor, major)
+            value = X.data[entry]
+        cell = cell if rows is None else rows[cell]
+        name = "" if self.cell_names is None else f" ({self.cell_names[cell]})"
+        gene = gene if self.gene_names is None else repr(str(self.gene_names[gene]))
+        return value, f"cell {cell}{name}, gene {gene}"
+
+
+def refuse_other_objects(X):
+    """Refuse what is no cells x genes matrix, before a library tries to make one of it."""
+    kind = type(X).__name__
+    if isinstance(X, str) or hasattr(X, "__fspath__"):
+        remedy = f"Read the file first: read_cells({str(X)!r})."
+    elif kind == "MuData" and hasattr(X, "mod"):
+        names = list(X.mod)
+        remedy = f"Pass one of its modalities {names}, such as mdata[{'rna' if 'rna' in names else names[0]!r}]."
+    elif kind == "Raw" and type(X).__module__.startswith("anndata"):
+        remedy = "Pass the AnnData object itself, with layer='raw'."
+    elif isinstance(X, dict | set | bytes) or X is None or hasattr(X, "predict"):
+        remedy = ""
+    else:
+        return
+    raise TypeError(
+        f"Expected cells as AnnData, an array, a sparse matrix or a DataFrame, got {kind}. {remedy}".rstrip()
+    )
+
+
+def check_genes(estimator, gene_names, *, reset=True, n_genes=None):
+    """Set `n_features_in_` and `feature_names_in_` by gene names alone, or compare with them."""
+    if estimator is None or reset is None:
+        return
+    if gene_names is None:
+        validate_data(estimator, np.empty((0, n_genes)), reset=reset, skip_check_array=True)
+        return
+    names = pd.Index(gene_names)
+    check_unique(names, getattr(estimator, "gene_names", "var_names"))
+    # A frame without rows carries the names to scikit-learn's own bookkeeping. Made of columns alone it takes a second.
+    names_only = pd.DataFrame(np.empty((0, len(names))), columns=names.astype(object))
+    validate_data(estimator, names_only, reset=reset, skip_check_array=True)
+
+
+def check_unique(names, column="var_names"):
+    """Refuse gene names, of a column of `var` or its index, of which one occurs more than once."""
+    if not names.is_unique:
+        remedy = (
+            "adata.var_names_make_unique() makes them different" if column == "var_names" else "take another column"
+        )
+        raise ValueError(
+            f"gene names must differ, but {names[names.duplicated()][0]!r} occurs more than once; {remedy}, and "
+            "GeneAligner(duplicates='sum') adds them up."
+        )
+
+
+def _of_unmeasured_genes(X):
+    """Tell for each stored value whether its gene is NaN in all cells."""
+    if not sp.issparse(X):
+        return np.broadcast_to(np.isnan(X).all(axis=0), X.shape)
+    genes = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
+    return (np.bincount(genes, np.isnan(X.data), X.shape[1]) == X.shape[0])[genes]

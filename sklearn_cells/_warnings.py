@@ -1,0 +1,73 @@
+"""Warnings that come once for a call, at the line of the caller."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+# Frames of these packages are not the line of a user.
+NOT_OF_USERS = {"sklearn_cells", "sklearn", "joblib", "contextlib", "threading", "concurrent"}
+
+
+class Finding(Protocol):
+    """What several blocks or folds of one call find, to be told once."""
+
+    def __add__(self, other): ...  # of the same kind
+
+    def __str__(self) -> str: ...
+
+
+Gathered = dict[tuple[type[Warning], object], "str | Finding"]
+
+_gathered: ContextVar[Gathered | None] = ContextVar("gathered", default=None)
+
+
+def warn(finding: str | Finding, category: type[Warning] = UserWarning) -> None:
+    """Warn at the first line outside of this package and scikit-learn, or once at the end of `once_per_call`.
+
+    Parameters
+    ----------
+    finding : str or Finding
+        The message. Findings of the same type that are gathered are added up; equal texts are told
+        once.
+
+    category : type of Warning, default=UserWarning
+        The category.
+    """
+    gathered = _gathered.get()
+    if gathered is None:
+        warnings.warn(str(finding), category, stacklevel=_level_of_user())
+        return
+    key = category, finding if isinstance(finding, str) else type(finding)
+    gathered[key] = gathered[key] + finding if key in gathered and not isinstance(finding, str) else finding
+
+
+@contextmanager
+def once_per_call() -> Iterator[None]:
+    """Gather the warnings of a call that works in blocks or folds, and issue each of them once when it ends.
+
+    The outermost such block issues them. After an error there are none: the error is what to mend first.
+    """
+    if _gathered.get() is not None:
+        yield
+        return
+    gathered: Gathered = {}
+    token = _gathered.set(gathered)
+    try:
+        yield
+    finally:
+        _gathered.reset(token)
+    for (category, _), finding in gathered.items():
+        warn(finding, category)
+
+
+def _level_of_user() -> int:
+    """Return the stacklevel, as `warn` needs it, of the first line that is not of a library."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in NOT_OF_USERS:
+        frame, level = frame.f_back, level + 1
+    return level
