@@ -13,8 +13,8 @@ __all__ = ["GeneCoverage", "shared_genes"]
 
 # Below this share of the divergence between the classes a query is refused. Below the second, of all classes or of one,
 # a warning says so. docs/benchmarks.md, "Missing genes", has what happens there.
-REFUSED_BELOW = 0.1
-WARNED_BELOW = 0.8
+REFUSED_BELOW = 0.15
+WARNED_BELOW = 0.9
 
 
 @dataclass(frozen=True)
