@@ -6,8 +6,8 @@ FOLDER holds .h5ad files with raw counts in X and labels in obs["cell_type"]. Fo
 quarters of the cells, and names the types of the others in a file without some genes: all those of ribosomal proteins;
 MALAT1; ribosomal, mitochondrial and HLA genes; a random part; all but the 2,000 most variable ones; all but 200 marker
 genes, as a panel has them. The table has the accuracy with these genes as zeros ("zero"), as not measured ("model"),
-and of a model that is trained without them ("fitted again"). The share of divergence that is left, of all classes and of
-the class with least, is what CellPipeline.gene_coverage returns.
+and of a model that is trained without them ("fitted again"). The share of divergence that is left, of all classes and
+of the class with least, is what CellPipeline.gene_coverage returns.
 """
 
 import re

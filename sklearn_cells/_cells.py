@@ -78,10 +78,24 @@ class Cells:
 
     origin : AnnData, default=None
         Where they came from, for messages.
+
+    chosen : tuple of (str or None, str), default=None
+        The `layer` and `gene_names` that were taken of it.
     """
 
     def __init__(
-        self, source, shape, checks, *, gene_names=None, obs=None, columns=None, measured=None, first=0, origin=None
+        self,
+        source,
+        shape,
+        checks,
+        *,
+        gene_names=None,
+        obs=None,
+        columns=None,
+        measured=None,
+        first=0,
+        origin=None,
+        chosen=None,
     ):
         self.source = source
         self.n_source_genes = shape[1]
@@ -93,6 +107,7 @@ class Cells:
         self.measured = measured
         self.first = first
         self.origin = origin
+        self.chosen = chosen
 
     in_memory = property(lambda self: isinstance(self.source, _Memory), doc="Whether all values are in memory.")
     on_disk = property(lambda self: isinstance(self.source, _Disk), doc="Whether rows in random order are slow.")
@@ -167,7 +182,7 @@ class Cells:
     def _with(self, *, shape=None, **changes):
         arguments = {
             name: changes.get(name, getattr(self, name))
-            for name in ("source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin")
+            for name in ("source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin", "chosen")
         }
         return Cells(shape=shape or (self.shape[0], self.n_source_genes), **arguments)
 
@@ -297,7 +312,8 @@ def check_cells(
     """
     choice = estimator if choice is None else choice
     if isinstance(X, Cells):
-        _refuse_choice(choice, "cells of the step before. In a chain of steps, the first one alone chooses.")
+        if X.chosen != (getattr(choice, "layer", None), getattr(choice, "gene_names", "var_names")):
+            _refuse_choice(choice, "cells of the step before. In a chain of steps, the first one alone chooses.")
         if estimator is not None and reset is not None:
             check_genes(estimator, X.gene_names, reset=reset, n_genes=X.shape[1])
         return X.checked(dtype=dtype, values=max(values, X.checks.values, key=KINDS.index))
@@ -342,7 +358,8 @@ def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
         check_genes(estimator, names, reset=reset)
     measured = X.var["measured"].to_numpy() if "measured" in X.var and X.var["measured"].dtype == bool else None
     measured = None if measured is None or measured.all() or len(measured) != len(names) else measured
-    options = {"gene_names": names, "obs": X.obs, "columns": columns, "measured": measured, "origin": X}
+    options = {"gene_names": names, "obs": X.obs, "columns": columns, "measured": measured}
+    options |= {"origin": X, "chosen": (layer, column)}
     if is_on_disk(X, layer):
         return Cells(_Disk(X), X.shape, checks, **options)
     matrix = matrix_of(X, layer)
