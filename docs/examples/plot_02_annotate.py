@@ -41,7 +41,7 @@ print(f"threshold {model.threshold_:.2f}, temperature {model.temperature_:.2f}")
 # %%
 # Clusters come from where you like; here from k-means on the first components. ``annotate`` gives a label and a
 # confidence for each cell, and the label that most cells of its cluster have.
-normalized = LogNormalizer(target_sum="median").fit_transform(query)
+normalized = LogNormalizer().fit_transform(query)
 components = TruncatedSVD(20, random_state=0).fit_transform(normalized)
 query.obs["cluster"] = KMeans(12, n_init=3, random_state=0).fit_predict(components).astype(str)
 annotation = annotate(model, query, clusters="cluster")
@@ -49,10 +49,10 @@ query.obs = query.obs.join(annotation)
 query.obs.head()
 
 # %%
-# The aligner says which share of the reference's genes the query has:
-coverage = model.estimator_["align"].coverage_
-print(f"{coverage:.0%} of the genes")
-assert coverage > 0.85
+# The pipeline says which of its genes the query lacks, and what is left of the divergence for each type:
+coverage = model.estimator_.gene_coverage(query)
+print(f"{coverage}\n{coverage.by_class.round(2).to_string()}")
+assert coverage.divergence > 0.8
 
 # %%
 # How good is it? Clusters of k-means hold several kinds of T cells, so the vote is worse than the model here; it helps

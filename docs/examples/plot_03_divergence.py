@@ -46,7 +46,7 @@ assert np.abs(scores["permutation"]).max() < 0.01
 # **Depth.** Two types differ in 40 marker genes of 500; half of the counts of the second type are taken away, as if it
 # had been sequenced less. Of the genes that are no markers, 5 % had p < 0.05, as chance has it; on the thinned counts
 # all of them have. The markers of the second type, of which it had twice the counts, no longer stand out. Scaling cells
-# to the same depth brings the markers back; the values are no counts any more, so they need ``bins="auto"``.
+# to the same depth brings the markers back; the values are not counts any more, so they are put into ``bins``.
 cells = make_cells(2000, 500, n_classes=2, n_markers=20, fold_change=2, mean_count=2, random_state=0)
 markers = cells.var_names[:40]
 shallow = (cells.obs["cell_type"] == "type 1").to_numpy()
@@ -60,7 +60,7 @@ assert (p_values_before[40:] < 0.05).mean() < 0.1
 assert (p_values[40:] < 0.05).all()
 assert (p_values[20:40] < 0.05).mean() < 0.2
 
-scaled = js_divergence(LogNormalizer(target_sum=1_000).fit_transform(thinned), shallow, bins="auto")
+scaled = js_divergence(LogNormalizer(target_sum=1_000).fit_transform(thinned), shallow, bins=10)
 for name, divergences in {"raw counts": raw, "scaled to the same depth": scaled}.items():
     first = cells.var_names[np.argsort(-divergences)[:40]]
     print(f"{name}: {np.isin(first, markers).sum()} of the first 40 genes are markers")

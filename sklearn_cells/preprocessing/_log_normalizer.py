@@ -10,7 +10,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
 from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, fit_context
-from sklearn_cells.preprocessing._rows import gene_shares, inverse, row_sums, scale_rows, warn_of_empty_cells
+from sklearn_cells.preprocessing._rows import (
+    column_means,
+    filled,
+    gene_shares,
+    inverse,
+    row_sums,
+    scale_rows,
+    warn_of_empty_cells,
+)
 
 
 class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -36,6 +44,9 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
     gene_shares_ : ndarray of shape (n_features_in_,)
         The share of each gene in the counts of the training cells.
 
+    means_ : ndarray of shape (n_features_in_,)
+        The mean of each gene in the normalised training cells.
+
     n_features_in_ : int
         The number of genes seen in `fit`.
 
@@ -52,8 +63,9 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
     genes in `X`: after a gene selection it is the total of the selected genes. A cell without any
     count stays zero, and a warning counts such cells.
 
-    NaN is a gene that was not measured. It stays NaN, and the total of its cell is what is measured,
-    divided by the share that those genes have in the training cells.
+    NaN is a gene that was not measured. The total of its cell is what was measured, divided by the
+    share that those genes have in the training cells, and its value becomes the mean of the
+    training cells.
 
     Sparse input stays sparse; the output takes as much memory as `X`.
 
@@ -105,6 +117,7 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
             context = self._init_callback_context().call_on_fit_task_begin(**told)
             self.gene_shares_ = gene_shares(X)
             self.target_sum_ = self._target(X)
+            self.means_ = column_means(self._normalized(X))
             context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
 
@@ -143,7 +156,7 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         check_is_fitted(self)
         X = self._check(X, reset=False)
         warn_of_empty_cells(X)
-        return self._normalized(X)
+        return filled(self._normalized(X), self.means_)
 
     def _normalized(self, X):
         """Normalise checked counts."""

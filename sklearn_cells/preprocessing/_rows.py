@@ -104,6 +104,29 @@ def gene_shares(X, power=1):
     return sums / (sums.sum() or 1.0)
 
 
+def column_means(X):
+    """Return the mean of each column over the cells where it was measured, 0 where in none, as float64."""
+    X_known = measured_only(X)
+    n_cells = X.shape[0] - (0 if X_known is X else np.asarray(_unmeasured(X).sum(axis=0)).ravel())
+    sums = np.asarray(X_known.sum(axis=0, dtype=np.float64)).ravel()
+    return np.divide(sums, n_cells, out=np.zeros_like(sums), where=n_cells > 0)
+
+
+def filled(X, means):
+    """Return a matrix with the mean of its gene in place of NaN; the matrix itself where it has none."""
+    values = X.data if sp.issparse(X) else X
+    unmeasured = np.isnan(values)
+    if not unmeasured.any():
+        return X
+    if not sp.issparse(X):
+        genes = np.nonzero(unmeasured)[1]
+    else:
+        of_entry = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
+        genes = of_entry[unmeasured]
+    values[unmeasured] = means[genes]
+    return X
+
+
 def _unmeasured(X):
     """Return 1 for each NaN, in a matrix of the same form."""
     if not sp.issparse(X):

@@ -15,6 +15,8 @@ from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection import js_divergence
 from sklearn_cells.preprocessing._log_normalizer import LogNormalizer
 from sklearn_cells.preprocessing._rows import (
+    column_means,
+    filled,
     gene_shares,
     inverse,
     measured_only,
@@ -62,6 +64,9 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         The share of each gene in the counts, under "counts", and in the sum of squares of each view, of
         the training cells.
 
+    means_ : dict of ndarray of shape (n_features_in_,)
+        The mean of each gene in each view of the training cells.
+
     scales_ : dict of float
         The factor of each view, by its name "sqrt", "linear" or "log1p".
 
@@ -85,9 +90,9 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     view. Zeros stay zero: sparse input stays sparse, and the output takes three times its memory. A
     warning counts the cells that show none of the genes.
 
-    NaN is a gene that was not measured. It is NaN in each view. Total and norm of its cell are those
-    of the measured genes, divided by the share that these have in the training cells, so that what
-    lacks does not inflate the rest.
+    NaN is a gene that was not measured. Total and norm of its cell are those of the measured genes,
+    divided by the share that these have in the training cells, so that what is missing does not
+    inflate the rest. Its value in each view is the mean of the training cells.
 
     Where counts are multinomial, the log-odds of two types are a linear function of the shares;
     square roots and logs are for genes, most of all abundant ones, that vary more than that.
@@ -216,6 +221,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.scales_ = {
             name: (shares[name] / total / (_total_variance(view) or 1.0)) ** 0.5 for name, view in views.items()
         }
+        self.means_ = {name: column_means(view) for name, view in views.items()}
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return views
 
@@ -283,6 +289,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def _side_by_side(self, views):
         for name, view in views.items():
+            filled(view, self.means_[name])
             view *= np.asarray(self.scales_[name], dtype=view.dtype)
         views = list(views.values())
         return sp.hstack(views, format=views[0].format) if sp.issparse(views[0]) else np.hstack(views)
