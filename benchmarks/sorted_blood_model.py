@@ -1,6 +1,6 @@
 """Train the model that comes with the package on sorted blood cells, and try it on cells of another experiment.
 
-    python benchmarks/sorted_blood_model.py zheng_sorted.h5ad -o assets/sorted_blood.cellmodel --try pbmc3k.h5ad
+    python benchmarks/sorted_blood_model.py zheng_sorted.h5ad -o sorted_blood.cellmodel --try pbmc3k.h5ad
 
 With `--try`, the predicted types of the 10x pbmc3k cells are laid beside the labels that these have: clusters named by
 hand, of which B is CD19+ B, both monocytes are CD14+ monocytes, CD4 T is any of the four CD4+ populations, CD8 T any of

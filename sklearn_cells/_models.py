@@ -1,19 +1,243 @@
-"""The models that come with the package."""
+"""Models inside models: what stands in searches, pipelines, reject options and frozen estimators.
 
-from pathlib import Path
+What is not of scikit-learn is recognised by what it has: a rejecting model has `assign` and `unassigned_label_`, a step
+that takes AnnData the parameters `layer` and `gene_names`. So classes of other packages count too.
+"""
 
-SUFFIX = ".cellmodel"
+import os
+from copy import copy
 
-# In an installed package, and in a checkout of the repository.
-_ROOT = Path(__file__).parents[1]
-FOLDERS = [Path(__file__).parent / "assets", *([_ROOT / "assets"] if (_ROOT / "pyproject.toml").exists() else [])]
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_cells._anndata import is_anndata, matrix_of
 
 
-def installed_models():
-    """Give the path of each model that comes with the package, by its name."""
-    return {path.stem: path for folder in FOLDERS for path in sorted(folder.glob(f"*{SUFFIX}"))}
+def check_model(model, method=None):
+    """Refuse what is not a fitted model, or one that lacks a method.
+
+    Parameters
+    ----------
+    model : object
+        What was passed as a model.
+
+    method : str, default=None
+        What the model must have, such as "predict_proba".
+
+    Raises
+    ------
+    NotFittedError
+        If it is not fitted.
+
+    TypeError
+        If it is a path, a class, no model at all, or a model without the method.
+
+    ValueError
+        If it is a search without a fitted model.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        path = os.fspath(model)
+        raise TypeError(f"The model is the path {path!r}, expected a fitted model: pass load_model({path!r}).")
+    if isinstance(model, type) or (not hasattr(model, "predict") and not hasattr(model, "fit")):
+        found = f"the class {model.__name__}" if isinstance(model, type) else f"of type {type(model).__name__}"
+        raise TypeError(f"The model is {found}, expected a fitted model: pass what `fit` or load_model returned.")
+    try:
+        if hasattr(model, "__sklearn_tags__"):
+            check_is_fitted(model)
+    except NotFittedError:
+        raise NotFittedError(
+            f"The model is a {type(model).__name__} that is not fitted: call its `fit` with cells of known types, or "
+            "pass a trained model, such as load_model('sorted_blood')."
+        ) from None
+    _held_in(model)
+    if method is not None and not hasattr(model, method):
+        raise TypeError(
+            f"The model is a {type(model).__name__}, which has no {method}: wrap it in RejectOptionClassifier, which "
+            "makes probabilities of decision values, or pass another classifier."
+        )
 
 
-def model_path(model):
-    """Give the path of a model: that of the installed one of this name, or else `model` itself."""
-    return Path(model) if Path(model).exists() else installed_models().get(str(model), Path(model))
+def default_unassigned_label(classes):
+    """Return the label of unassigned cells beside such classes: "Unassigned" among strings, -1 among numbers."""
+    return "Unassigned" if all(isinstance(label, str) for label in classes[:1]) else -1
+
+
+def is_rejecting(model):
+    """Tell whether a fitted model can leave cells unassigned; a frozen one has the attributes of the one inside."""
+    return hasattr(model, "assign") and hasattr(model, "unassigned_label_") and not isinstance(model, FrozenEstimator)
+
+
+def rejecting_model(model):
+    """Return the outermost rejecting model inside a fitted model, by the last step of pipelines; None where none is."""
+    while model is not None and not is_rejecting(model):
+        attribute = _held_in(model)
+        model = model[-1] if isinstance(model, Pipeline) else getattr(model, attribute) if attribute else None
+    return model
+
+
+def inner_model(model):
+    """Return the fitted classifier inside searches, reject options and frozen estimators.
+
+    Of pipelines it is one without any of these, and without pipelines in it.
+    """
+    check_model(model)
+    return _flat(model)
+
+
+def last_step_of(model):
+    """Return the classifier itself inside a fitted model: the last step where `inner_model` is a pipeline."""
+    inner = inner_model(model)
+    return inner[-1] if isinstance(inner, Pipeline) else inner
+
+
+def step_of(model, kind):
+    """Return the step of a kind in a fitted model.
+
+    Raises
+    ------
+    TypeError
+        If there is none.
+    """
+    inner = inner_model(model)
+    for step in [inner, *(list(inner.named_steps.values()) if isinstance(inner, Pipeline) else [])]:
+        if isinstance(step, kind):
+            return step
+    raise TypeError(f"Expected a {kind.__name__}, or a pipeline that has one, got {type(inner).__name__}.")
+
+
+def for_query(model, *, threshold=None, **parameters):
+    """Return a fitted model with another threshold, and other parameters of the step that takes AnnData.
+
+    What changes is a copy, and the model stays as it is. None leaves a value as it is in the model.
+
+    Raises
+    ------
+    ValueError
+        If the model has no threshold, or no first step that has the parameters.
+    """
+    if threshold is not None:
+        try:
+            model = _changed(model, -1, _has_threshold, {"threshold_": threshold})
+        except LookupError:
+            raise ValueError(
+                f"threshold={threshold} is given, but {type(model).__name__} leaves no cell unassigned: pass a model "
+                "with a reject option, such as RejectOptionClassifier, or no threshold."
+            ) from None
+    values = {name: value for name, value in parameters.items() if value is not None}
+    if values:
+        try:
+            model = _changed(model, 0, lambda step: values.keys() <= _parameters_of(step).keys(), values)
+        except LookupError:
+            given = " and ".join(f"{name}={value!r}" for name, value in values.items())
+            raise ValueError(
+                f"{given} cannot be set in {type(model).__name__}, whose first step has no such parameter: pass a "
+                "model of make_cell_pipeline, which begins with a GeneAligner, or cells as they were in training."
+            ) from None
+    return model
+
+
+def choice_of(estimator):
+    """Return the `layer` and `gene_names` by which an estimator takes AnnData; None of those that do not take it."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[_place(estimator, 0)][1]
+    parameters = _parameters_of(estimator, deep=True)
+    for name, layer in parameters.items():  # in the order of the steps
+        prefix, separator, last = name.rpartition("__")
+        gene_names = f"{prefix}{separator}gene_names"
+        if last == "layer" and gene_names in parameters:
+            return layer, parameters[gene_names]
+    return None
+
+
+def as_taken(estimator, cells):
+    """Return cells as an estimator takes them: the matrix alone where it does not take AnnData."""
+    return matrix_of(cells) if is_anndata(cells) and choice_of(estimator) is None else cells
+
+
+def clone_for_x(estimator):
+    """Clone an estimator, for AnnData that has the matrix in `X` and the names in `var_names`."""
+    copied = clone(estimator)
+    parameters = copied.get_params()
+    found = {}
+    for name in parameters:
+        prefix = name.removesuffix("gene_names")
+        if prefix != name and f"{prefix}layer" in parameters:  # other estimators have layers of another kind
+            found |= {f"{prefix}layer": None, name: "var_names"}
+    return copied.set_params(**found)
+
+
+def _held_in(model):
+    """Return the attribute in which a frozen estimator, search or reject option holds a fitted model, None of others.
+
+    The `estimator_` of an ensemble is a template that is not fitted.
+    """
+    if isinstance(model, FrozenEstimator):
+        return "estimator"
+    if getattr(model, "refit", True) is False and hasattr(model, "cv_results_"):
+        raise ValueError(
+            f"The model is a {type(model).__name__} that was fitted with refit=False, so that it has no fitted model: "
+            "fit it with refit=True."
+        )
+    if hasattr(model, "best_estimator_"):
+        return "best_estimator_"
+    return "estimator_" if is_rejecting(model) and hasattr(model, "estimator_") else None
+
+
+def _place(pipeline, step):
+    """Return the place of the first (0) or last (-1) step of a pipeline that does something."""
+    return [i for i, (_, estimator) in enumerate(pipeline.steps) if estimator not in (None, "passthrough")][step]
+
+
+def _parameters_of(estimator, deep=False):
+    return estimator.get_params(deep=deep) if hasattr(estimator, "get_params") else {}
+
+
+def _flat(model):
+    while (attribute := _held_in(model)) is not None:
+        model = getattr(model, attribute)
+    if not isinstance(model, Pipeline):
+        return model
+    steps = []
+    for name, step in model.steps:
+        step = _flat(step)
+        nested = isinstance(step, Pipeline)
+        steps += [(f"{name}/{inner}", of_inner) for inner, of_inner in step.steps] if nested else [(name, step)]
+    return _with(model, {"steps": steps})
+
+
+def _has_threshold(model):
+    return is_rejecting(model) and hasattr(model, "threshold_")
+
+
+def _changed(model, step, is_meant, values):
+    """Copy a fitted model, with other attributes of the outermost one inside that is meant.
+
+    The way inside leads through the first (0) or last (-1) step of pipelines.
+
+    Raises
+    ------
+    LookupError
+        If none is meant.
+    """
+    if is_meant(model):
+        return _with(model, values)
+    if isinstance(model, Pipeline):
+        place, steps = _place(model, step), list(model.steps)
+        name, inner = steps[place]
+        steps[place] = name, _changed(inner, step, is_meant, values)
+        return _with(model, {"steps": steps})
+    attribute = _held_in(model)
+    if attribute is None:
+        raise LookupError
+    return _with(model, {attribute: _changed(getattr(model, attribute), step, is_meant, values)})
+
+
+def _with(model, attributes):
+    """Copy a model, but not what is in it, with other attributes."""
+    model = copy(model)
+    for name, value in attributes.items():
+        setattr(model, name, value)
+    return model

@@ -1,20 +1,17 @@
 """Names of cells, and those that most cells of a cluster have: annotate and majority_vote."""
 
 import shutil
-from copy import copy
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 
 from sklearn_cells._files import atomic_path
-from sklearn_cells._validation import Interval, validate_params
+from sklearn_cells._models import check_model, default_unassigned_label, for_query, last_step_of, rejecting_model
+from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells.pipeline import row_blocks
-from sklearn_cells.reject import RejectOptionClassifier
 
 __all__ = ["annotate", "majority_vote"]
 
@@ -30,6 +27,7 @@ ANNOTATION = ["predicted_label", "confidence", "majority_label", "majority_share
         "min_share": [Interval(Real, 0, 1, closed="both")],
         "layer": [str, None],
         "gene_names": [str, None],
+        "duplicates": [StrOptions({"sum", "first", "error"}), None],
         "threshold": [Interval(Real, 0, 1, closed="both"), None],
         "return_proba": ["boolean"],
         "verbose": ["verbose"],
@@ -44,6 +42,7 @@ def annotate(
     min_share=0.0,
     layer=None,
     gene_names=None,
+    duplicates=None,
     threshold=None,
     return_proba=False,
     verbose=0,
@@ -67,12 +66,16 @@ def annotate(
         As in :func:`majority_vote`.
 
     layer : str, default=None
-        The layer of AnnData with the counts of these cells, "raw" or "X". None is what the model was
-        trained with. The model is not changed by this and the next two.
+        The layer of AnnData with the counts of these cells, "raw", or "X" for `X`. None is what the
+        model was trained with. The model is not changed by this and the next three.
 
     gene_names : str, default=None
         Where AnnData has the names of the genes: a column of `var`, or "var_names". None is what the
         model was trained with.
+
+    duplicates : {"sum", "first", "error"}, default=None
+        What is done with genes whose names occur more than once, as in :class:`GeneAligner`. None is
+        what the model was trained with.
 
     threshold : float, default=None
         The confidence below which a cell is left unassigned, of a model with a reject option. None
@@ -88,20 +91,25 @@ def annotate(
     -------
     annotation : DataFrame of shape (n_cells, 2) or (n_cells, 4)
         `predicted_label`, categorical, and `confidence`, the probability of the most probable type;
-        with clusters `majority_label` and `majority_share`. One row for each cell, in their order,
-        so that `cells.obs[annotation.columns] = annotation` adds it.
+        with clusters `majority_label`, categorical, and `majority_share`. Categories are all classes
+        of the model in the order of `classes_`, then the label of unassigned cells where it has one,
+        so that they are the same for each query. One row for each cell, in their order, so that
+        `cells.obs[annotation.columns] = annotation` adds it.
 
     probabilities : DataFrame of shape (n_cells, n_classes)
         A column for each class. Only with `return_proba`.
 
     Raises
     ------
+    NotFittedError
+        If the model is not fitted.
+
     TypeError
-        If the model has no `predict_proba`.
+        If the model has no `predict_proba`, or is no model, such as the path of one.
 
     ValueError
-        If the model cannot use the cells, has nothing to set `layer`, `gene_names` or `threshold`
-        of, or `clusters` is no column of `obs` or has missing values.
+        If the model cannot use the cells, has nothing to set `layer`, `gene_names`, `duplicates` or
+        `threshold` of, or `clusters` is not a column of `obs` or has missing values.
 
     See Also
     --------
@@ -124,33 +132,16 @@ def annotate(
     0          type 0         1.0
     1          type 1         1.0
     """
-    if not hasattr(model, "predict_proba"):
-        raise TypeError(
-            f"annotate needs a classifier with predict_proba, which {type(model).__name__} has not: wrap it in "
-            "RejectOptionClassifier, which makes probabilities of decision values."
-        )
-    model = _for_query(model, {"layer": layer, "gene_names": gene_names}, threshold)
+    check_model(model, "predict_proba")
+    model = for_query(model, threshold=threshold, layer=layer, gene_names=gene_names, duplicates=duplicates)
     index = _names_of(cells)
     clusters = None if clusters is None else _clusters_of(cells, clusters, len(index))
-    target = getattr(model, "best_estimator_", model)
-    labels, probabilities = [model.classes_[:0]], [np.empty((0, len(model.classes_)))]
-    # To stderr, so that what a command prints can be kept.
-    with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
-        task = progress.add_task("predict", total=len(index))
-        for _, block in row_blocks(cells) if len(index) else ():
-            probabilities.append(model.predict_proba(block))
-            labels.append(target.assign(probabilities[-1]) if hasattr(target, "assign") else model.predict(block))
-            progress.advance(task, len(probabilities[-1]))
-    probabilities = pd.DataFrame(np.concatenate(probabilities), index=index, columns=list(map(str, model.classes_)))
-    annotation = pd.DataFrame(
-        {"predicted_label": pd.Categorical(np.concatenate(labels)), "confidence": probabilities.max(axis=1)},
-        index=index,
-    )
+    labels, probabilities = _predict(model, cells, len(index), verbose)
+    probabilities = pd.DataFrame(probabilities, index=index, columns=list(map(str, model.classes_)))
+    annotation = pd.DataFrame({"predicted_label": labels, "confidence": probabilities.max(axis=1)}, index=index)
     if clusters is not None:
-        unassigned_label = getattr(target, "unassigned_label_", "Unassigned")
-        vote = majority_vote(
-            annotation["predicted_label"], clusters, min_share=min_share, unassigned_label=unassigned_label
-        )
+        unassigned_label = _unassigned_label(model, min_share)
+        vote = majority_vote(labels, clusters, min_share=min_share, unassigned_label=unassigned_label)
         annotation = annotation.assign(**{name: vote[name].array for name in vote})  # names of cells may repeat
     return (annotation, probabilities) if return_proba else annotation
 
@@ -164,7 +155,7 @@ def annotate(
     },
     prefer_skip_nested_validation=True,
 )
-def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label="Unassigned"):
+def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
     """Give each cell the label that most cells of its cluster have.
 
     Parameters
@@ -179,15 +170,16 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label="Unassign
         The share of its cells that the label of a cluster must have; the cells of other clusters get
         `unassigned_label`.
 
-    unassigned_label : str or int, default="Unassigned"
-        What cells of such clusters get.
+    unassigned_label : str or int, default=None
+        What cells of such clusters get. None is "Unassigned", or -1 where labels are numbers.
 
     Returns
     -------
     vote : DataFrame of shape (n_cells, 2)
         `majority_label`, categorical, and `majority_share`, the share of the cells of the cluster
         that have this label. The index is that of `labels` where it is a Series. Of labels that are
-        as frequent the first in sorted order wins; unassigned cells vote for that.
+        as frequent the first in sorted order wins; unassigned cells vote for that. Categories are
+        those of `labels`, or its sorted values, and with a `min_share` above 0 `unassigned_label`.
 
     Raises
     ------
@@ -210,15 +202,53 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label="Unassign
     """
     index = labels.index if isinstance(labels, pd.Series) else pd.RangeIndex(len(labels))
     if len(labels) != len(clusters):
-        raise ValueError(f"there are {len(labels)} labels, but {len(clusters)} clusters: pass one of each per cell.")
+        raise ValueError(f"There are {len(labels)} labels, but {len(clusters)} clusters: pass one of each per cell.")
     cells = pd.DataFrame({"label": np.asarray(labels), "cluster": np.asarray(clusters)}, index=index)
     for name, missing in cells.isna().sum().items():
         if missing:
             raise ValueError(f"{missing} of {len(cells)} cells have no {name}: leave them out, or name one for them.")
     shares = pd.crosstab(cells["cluster"], cells["label"], normalize="index")
+    categories = pd.Categorical(labels).categories
+    unassigned_label = default_unassigned_label(categories) if unassigned_label is None else unassigned_label
     winners = shares.idxmax(axis=1).astype(object).where(shares.max(axis=1) >= min_share, unassigned_label)
-    vote = {"majority_label": cells["cluster"].map(winners), "majority_share": cells["cluster"].map(shares.max(axis=1))}
-    return pd.DataFrame(vote).astype({"majority_label": "category"})
+    if min_share > 0:
+        categories = categories.append(pd.Index([unassigned_label])).unique()
+    majority = pd.Categorical(cells["cluster"].map(winners), categories=categories)
+    return pd.DataFrame(
+        {"majority_label": majority, "majority_share": cells["cluster"].map(shares.max(axis=1))}, index=index
+    )
+
+
+def _predict(model, cells, n_cells, verbose):
+    """Return the labels of cells, categorical, and their probabilities, predicted block by block."""
+    rejecting = rejecting_model(model)
+    classes = model.classes_ if rejecting is None else np.append(model.classes_, rejecting.unassigned_label_)
+    naming = last_step_of(model) if rejecting is None else rejecting
+    labels, probabilities = [classes[:0]], [np.empty((0, len(model.classes_)))]
+    # To stderr, so that what a command prints can be kept.
+    with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
+        task = progress.add_task("predict", total=n_cells)
+        for _, block in row_blocks(cells) if n_cells else ():
+            probabilities.append(model.predict_proba(block))
+            labels.append(naming.assign(probabilities[-1]) if hasattr(naming, "assign") else model.predict(block))
+            progress.advance(task, len(probabilities[-1]))
+    labels = np.concatenate(labels)
+    categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes
+    return pd.Categorical(labels, categories=categories), np.concatenate(probabilities)
+
+
+def _unassigned_label(model, min_share):
+    """Return the label of clusters whose majority is small."""
+    rejecting = rejecting_model(model)
+    if rejecting is not None:
+        return rejecting.unassigned_label_
+    label = default_unassigned_label(model.classes_)
+    if min_share > 0 and label in model.classes_:
+        raise ValueError(
+            f"Clusters of a small majority would get the label {label!r}, which is a class of the model: pass "
+            "min_share=0, or call majority_vote with another unassigned_label."
+        )
+    return label
 
 
 def _names_of(cells):
@@ -230,44 +260,22 @@ def _names_of(cells):
 def _clusters_of(cells, clusters, n_cells):
     if isinstance(clusters, str):
         obs = getattr(cells, "obs", None)
-        if obs is None or clusters not in obs:
-            found = "no AnnData" if obs is None else list(obs.columns)
-            raise ValueError(f"clusters={clusters!r} is no column of cells.obs, which has {found}: pass one of these.")
+        if obs is None:
+            raise ValueError(
+                f"clusters={clusters!r} is the name of a column of obs, but the cells are {type(cells).__name__}: pass "
+                "AnnData, or the cluster of each cell."
+            )
+        if clusters not in obs:
+            raise ValueError(
+                f"clusters={clusters!r} is not a column of obs, which has {list(obs.columns)}: pass one of these."
+            )
         clusters = obs[clusters]
     missing = int(pd.isna(pd.Series(np.asarray(clusters), dtype=object)).sum())
     if missing:
         raise ValueError(f"{missing} of {len(clusters)} cells have no cluster: leave them out, or name one for them.")
     if len(clusters) != n_cells:
-        raise ValueError(f"there are {n_cells} cells, but {len(clusters)} clusters: pass one per cell.")
+        raise ValueError(f"There are {n_cells} cells, but {len(clusters)} clusters: pass one per cell.")
     return clusters
-
-
-def _for_query(model, parameters, threshold):
-    """Give a model with other parameters of the step that looks at AnnData, and threshold; copy what changes."""
-    parameters = {name: value for name, value in parameters.items() if value is not None}
-    if not parameters and threshold is None:
-        return model
-    model = copy(model)
-    if isinstance(model, FrozenEstimator):
-        model.estimator = _for_query(model.estimator, parameters, threshold)
-        return model
-    if threshold is not None and hasattr(model, "threshold_"):
-        model.threshold_, threshold = threshold, None
-    # The estimator_ of an ensemble is a template that is not fitted.
-    inner = "estimator_" if isinstance(model, RejectOptionClassifier) else "best_estimator_"
-    if hasattr(model, inner):
-        setattr(model, inner, _for_query(getattr(model, inner), parameters, threshold))
-        return model
-    if threshold is not None:
-        raise ValueError(f"threshold={threshold} needs a model with a reject option, not {type(model).__name__}.")
-    if isinstance(model, Pipeline):
-        place = next(i for i, (_, step) in enumerate(model.steps) if step != "passthrough")
-        name, first = model.steps[place]
-        model.steps = [*model.steps[:place], (name, _for_query(first, parameters, None)), *model.steps[place + 1 :]]
-        return model
-    if parameters and "layer" not in model.get_params(deep=False):
-        raise ValueError(f"{parameters} cannot be set of {type(model).__name__}, which knows no AnnData.")
-    return model.set_params(**parameters)
 
 
 def check_not_annotated(cells):

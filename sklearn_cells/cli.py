@@ -301,7 +301,7 @@ def genes(reference, labels, n_genes, redundancy, output, layer, gene_names, for
 @main.command()
 def models():
     """List the models that come with the package, with their cards."""
-    from sklearn_cells._models import installed_models
+    from sklearn_cells._installed import installed_models
     from sklearn_cells.persistence import read_card
 
     for name, path in installed_models().items():
@@ -394,7 +394,7 @@ def _open(path):
 
 def _load(model):
     from sklearn_cells import load_model
-    from sklearn_cells._models import installed_models, model_path
+    from sklearn_cells._installed import installed_models, model_path
 
     if not model_path(model).exists():
         raise click.ClickException(

@@ -12,7 +12,6 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import spearmanr
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest, chi2
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -33,7 +32,6 @@ from sklearn_cells import (
 )
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.inspection import gene_ablation, gene_attributions, gene_correlation, marker_genes
-from sklearn_cells.inspection._models import inner_model
 
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 8, "learning_rate": 0.01, "random_state": 0}
 PIPELINE = {"select__n_features_to_select": 30, **{f"classify__{name}": value for name, value in SMALL.items()}}
@@ -611,18 +609,6 @@ def test_the_model_inside_is_found_wherever_it_stands(cells, types, fitted, wrap
         model.fit(cells, types)
     found = gene_attributions(model, cells, types, n_steps=2)
     pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", [BaggingClassifier, RandomForestClassifier])
-def test_the_template_of_an_ensemble_is_not_the_model(cells, types, kind):
-    model = kind(n_estimators=2, random_state=0).fit(cells.X, types)
-    assert inner_model(model) is model
-
-
-def test_a_search_without_a_fitted_model_is_refused(cells, types):
-    search = GridSearchCV(MultinomialNB(), {"alpha": [1]}, refit=False, cv=2).fit(cells.X, types)
-    with pytest.raises(ValueError, match="no fitted model, for refit=False: fit it with refit=True"):
-        gene_attributions(search, cells.X)
 
 
 # ---- Where the genes and their names are

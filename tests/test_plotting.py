@@ -131,7 +131,7 @@ def test_ranking_says_which_genes_a_class_lacks():
 def test_ranking_needs_a_selector():
     naive = MultinomialNB().fit([[1, 0], [0, 1]], ["B", "T"])
     with pytest.raises(
-        TypeError, match="expected a JSDivergenceSelector, or a pipeline that has one, got MultinomialNB"
+        TypeError, match="Expected a JSDivergenceSelector, or a pipeline that has one, got MultinomialNB"
     ):
         GeneRankingDisplay.from_estimator(naive)
 

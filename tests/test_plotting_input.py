@@ -25,7 +25,7 @@ from sklearn_cells.plotting import (
     ReliabilityDisplay,
     RiskCoverageDisplay,
 )
-from sklearn_cells.plotting._genes import COUNT_EDGES
+from sklearn_cells.plotting._counts import COUNT_EDGES
 from sklearn_cells.plotting._style import CLASS_BAR
 
 
@@ -196,8 +196,7 @@ def test_the_point_of_a_reject_option_is_found_inside_searches_and_pipelines(cel
 
 @pytest.mark.parametrize("display", [RiskCoverageDisplay, ReliabilityDisplay])
 def test_models_without_probabilities_are_refused(cells, types, display):
-    message = f"{display.__name__} needs a classifier with predict_proba, which LinearSVC has not: wrap it in Reject"
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(TypeError, match="a LinearSVC, which has no predict_proba: wrap it in RejectOptionClassifier"):
         display.from_estimator(LinearSVC().fit(cells.X, types), cells.X, types)
 
 

@@ -17,9 +17,9 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_cells._anndata import as_anndata, is_anndata, with_matrix
 from sklearn_cells._cells import check_cells, check_same_order
+from sklearn_cells._models import choice_of, clone_for_x
 from sklearn_cells._validation import HasMethods, Interval, StrOptions, check_labels, validate_params
 from sklearn_cells.inspection._columns import genes_by_divergence
-from sklearn_cells.inspection._models import choice_of, clone_for_x
 
 
 @validate_params(

@@ -30,28 +30,42 @@ class ModelCard(dict):
       classes 2: B (1), T (1)
     """
 
+    def heading(self):
+        """Return what the model is.
+
+        Returns
+        -------
+        heading : list of str
+            Name and description.
+        """
+        return [str(self[key]) for key in ("name", "description") if self.get(key)] or ["Model without a name"]
+
+    def rows(self):
+        """Return all but the heading as text.
+
+        Returns
+        -------
+        rows : dict of str
+            What the card says, by name, in the order in which it is printed.
+        """
+        rows = {key: _number(self[key]) for key in ("cells", "genes") if key in self}
+        if isinstance(self.get("classes"), dict):
+            counts = ", ".join(f"{label} ({_number(count)})" for label, count in self["classes"].items())
+            rows["classes"] = f"{len(self['classes'])}: {counts}"
+        for key in ("scores", "rejection"):
+            found = self.get(key)
+            rows |= {name: _score(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        rows |= {key: str(self[key]) for key in LINES if self.get(key)}
+        if isinstance(self.get("versions"), dict):
+            rows["versions"] = ", ".join(f"{name} {version}" for name, version in self["versions"].items())
+        return rows
+
     def __str__(self):
-        lines, rows = card_lines(self)
+        rows = self.rows()
         width = max(map(len, rows), default=0)
-        text = "\n".join(lines + [f"  {key:<{width}} {value}" for key, value in rows.items()])
+        text = "\n".join(self.heading() + [f"  {key:<{width}} {value}" for key, value in rows.items()])
         # A stranger's card does not speak to the terminal.
         return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-
-
-def card_lines(card):
-    """Give name and description of a model as lines, and what else its card says as text by name."""
-    lines = [str(card[key]) for key in ("name", "description") if card.get(key)] or ["Model without a name"]
-    rows = {key: _number(card[key]) for key in ("cells", "genes") if key in card}
-    if isinstance(card.get("classes"), dict):
-        counts = ", ".join(f"{label} ({_number(count)})" for label, count in card["classes"].items())
-        rows["classes"] = f"{len(card['classes'])}: {counts}"
-    for key in ("scores", "rejection"):
-        found = card.get(key)
-        rows |= {name: _score(value) for name, value in found.items()} if isinstance(found, dict) else {}
-    rows |= {key: str(card[key]) for key in LINES if card.get(key)}
-    if isinstance(card.get("versions"), dict):
-        rows["versions"] = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
-    return lines, rows
 
 
 def _number(value):

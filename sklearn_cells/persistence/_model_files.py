@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells import __version__
 from sklearn_cells._files import atomic_path
-from sklearn_cells._models import model_path
+from sklearn_cells._installed import model_path
 from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileError, write_archive
 from sklearn_cells.persistence._card import ModelCard
 from sklearn_cells.persistence._encoding import Encoder, decode

@@ -1,19 +1,10 @@
 """Pictures of genes, scores and trainings, in scikit-learn's Display manner."""
 
-from sklearn_cells.plotting._genes import (
-    CountDistributionDisplay,
-    ExpressionHeatmapDisplay,
-    GeneAblationDisplay,
-    GeneCorrelationDisplay,
-    GeneRankingDisplay,
-)
-from sklearn_cells.plotting._scores import (
-    CellConfusionDisplay,
-    ClassScoresDisplay,
-    ReliabilityDisplay,
-    RiskCoverageDisplay,
-    TrainingHistoryDisplay,
-)
+from sklearn_cells.plotting._confidence import ReliabilityDisplay, RiskCoverageDisplay
+from sklearn_cells.plotting._confusion import CellConfusionDisplay, ClassScoresDisplay
+from sklearn_cells.plotting._counts import CountDistributionDisplay, ExpressionHeatmapDisplay
+from sklearn_cells.plotting._genes import GeneAblationDisplay, GeneCorrelationDisplay, GeneRankingDisplay
+from sklearn_cells.plotting._history import TrainingHistoryDisplay
 
 __all__ = [
     "CellConfusionDisplay",

@@ -18,6 +18,9 @@ VALUES = "cividis"
 
 SMALL, NORMAL = 8, 10
 
+# Genes whose names are written; more are numbered by rank.
+MAX_NAMES = 60
+
 
 def axes_for(ax, width, height):
     """Give the axes to draw on: those that came, or new ones of a size in inches."""

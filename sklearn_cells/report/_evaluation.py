@@ -9,8 +9,8 @@ from sklearn.model_selection import cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
+from sklearn_cells._models import as_taken, clone_for_x, inner_model
 from sklearn_cells.feature_selection import JSDivergenceSelector
-from sklearn_cells.inspection._models import as_taken, clone_for_x, inner_model
 from sklearn_cells.metrics import macro_f1
 from sklearn_cells.preprocessing import LogNormalizer
 

@@ -9,10 +9,10 @@ from sklearn_cells import __version__
 from sklearn_cells._anndata import is_anndata, with_matrix
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._files import atomic_path
+from sklearn_cells._models import as_taken, choice_of, inner_model
 from sklearn_cells._validation import check_labels, shortened, validate_params
 from sklearn_cells.annotation import annotate
-from sklearn_cells.inspection._models import as_taken, choice_of, inner_model
-from sklearn_cells.persistence._card import card_lines
+from sklearn_cells.persistence import ModelCard
 from sklearn_cells.report import _html as html
 from sklearn_cells.report._sections import (
     Predictions,
@@ -159,9 +159,9 @@ def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbos
     check_same_order(X, y)
     cells, chosen = _cells_of(model, X, layer, gene_names)
     found = _predict(model, cells, y, chosen, verbose)
-    card = getattr(model, "card_", None)
+    card = ModelCard(getattr(model, "card_", {}))
     seeds = check_random_state(random_state).randint(2**31 - 1, size=2)
-    name = card_lines(card)[0][0] if card else type(inner_model(model)).__name__
+    name = card.heading()[0] if card else type(inner_model(model)).__name__
     aligned, genes = genes_section(model, cells)
     sections = {
         "Model card": card_section(card) if card else "",

@@ -14,11 +14,10 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold, check_cv
 
 from sklearn_cells._anndata import is_anndata, matrix_of, rows_of
+from sklearn_cells._models import rejecting_model, step_of
 from sklearn_cells._validation import take_rows
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.inspection import marker_genes
-from sklearn_cells.inspection._models import reject_option_of, step_of
-from sklearn_cells.persistence._card import card_lines
 from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
 from sklearn_cells.preprocessing import GeneAligner
 from sklearn_cells.report import _html as html
@@ -71,8 +70,8 @@ def introduction(found, cells):
 
 def card_section(card):
     """Give the model card as a table."""
-    lines, rows = card_lines(card)
-    body = "".join(map(html.paragraph, lines))
+    rows = card.rows()
+    body = "".join(map(html.paragraph, card.heading()))
     return body + (html.table(pd.DataFrame({"": rows}), text=True) if rows else "")
 
 
@@ -226,7 +225,7 @@ def calibration_section(found):
 
 def unassigned_section(model, found):
     """Tell whose cells are left unassigned, of models that can do so."""
-    reject_option = reject_option_of(model)
+    reject_option = rejecting_model(model)
     if reject_option is None:
         return ""
     threshold = reject_option.threshold_

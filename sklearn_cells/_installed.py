@@ -1,0 +1,20 @@
+"""The models that come with the package."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+SUFFIX = ".cellmodel"
+FOLDER = Path(str(files("sklearn_cells") / "assets"))
+
+
+def installed_models() -> dict[str, Path]:
+    """Return the path of each model that comes with the package, by its name."""
+    return {path.stem: path for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
+
+
+def model_path(model: str | os.PathLike) -> Path:
+    """Return the path of a model: that of the installed one of this name, or else `model` itself."""
+    return Path(model) if Path(model).exists() else installed_models().get(str(model), Path(model))

@@ -1,0 +1,299 @@
+"""Pictures of counts: of one gene by class, and of many genes in cells."""
+
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells._cells import check_same_order
+from sklearn_cells._validation import Interval, check_labels, validate_params
+from sklearn_cells.inspection._columns import cells_and_names, dense_columns, genes_by_divergence, places_of
+from sklearn_cells.plotting._style import (
+    CLASS_BAR,
+    MAX_NAMES,
+    NORMAL,
+    SHARES,
+    SMALL,
+    VALUES,
+    add_legend,
+    axes_for,
+    finish,
+    font_size,
+    name_room,
+    write_names,
+)
+
+# Where the bins of counts begin.
+COUNT_EDGES = np.array([0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
+
+
+class CountDistributionDisplay:
+    """How often a gene has which count in the cells of each class.
+
+    Parameters
+    ----------
+    shares : DataFrame of shape (n_classes, n_bins)
+        The share of the cells of a class in each bin of counts; rows sum to one. The name of a
+        column begins with the lowest count of its bin, such as "3 to 4".
+
+    gene : str or int, default=None
+        The name of the gene, for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    js_divergence : Says how much these distributions differ.
+
+    Examples
+    --------
+    >>> from sklearn_cells.plotting import CountDistributionDisplay
+    >>> display = CountDistributionDisplay.from_data([[0], [3], [0], [0]], ["B", "B", "T", "T"], gene=0)
+    >>> display.shares
+         0    3
+    B  0.5  0.5
+    T  1.0  0.0
+    """
+
+    def __init__(self, shares, *, gene=None):
+        self.shares = shares
+        self.gene = gene
+
+    @classmethod
+    def from_data(cls, X, y, *, gene, ax=None):
+        """Draw the counts of a gene.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts; of AnnData those in `X`.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell.
+
+        gene : str or int
+            The name of the gene, or its number where `X` has no names.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : CountDistributionDisplay
+            The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If `X` holds no counts, or has no such gene.
+        """
+        check_same_order(X, y)
+        X, names = cells_and_names(X)
+        classes, codes = check_labels(y, X.shape[0])
+        counts = _counts_of(X, places_of([gene], names), names)[:, 0]
+        edges = COUNT_EDGES[counts.max() >= COUNT_EDGES]
+        bins = np.searchsorted(edges, counts, side="right") - 1
+        shares = pd.crosstab(classes[codes], bins, normalize="index")
+        shares.columns = [_range_name(edges, i, counts.max()) for i in shares.columns]
+        return cls(shares.rename_axis(None), gene=gene).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw a bar for each class, dark where counts are high; a count has the same shade for all genes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : CountDistributionDisplay
+            The drawn display.
+        """
+        import matplotlib as mpl
+
+        n_classes, n_bins = self.shares.shape
+        height = max(1.4 + 0.24 * n_classes, 1.1 + 0.21 * n_bins)
+        ax = axes_for(ax, 6.5 + name_room(self.shares.index), height)
+        bins = np.searchsorted(COUNT_EDGES, [int(str(name).split()[0]) for name in self.shares], side="right") - 1
+        # The root keeps low counts, the most frequent ones, apart.
+        colours = mpl.colormaps[SHARES](0.05 + 0.95 * np.sqrt(bins / (len(COUNT_EDGES) - 1)))
+        left = np.zeros(n_classes)
+        for name, colour in zip(self.shares, colours, strict=True):
+            share = self.shares[name].to_numpy() * 100
+            ax.barh(np.arange(n_classes), share, left=left, color=colour, label=name, edgecolor="0.3", linewidth=0.4)
+            left += share
+        write_names(ax.yaxis, np.arange(n_classes), self.shares.index, fontsize=font_size(n_classes))
+        ax.set(xlabel="cells of the class (%)", xlim=(0, 100), ylim=(n_classes - 0.5, -0.5))
+        ax.tick_params(axis="y", length=0)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        add_legend(
+            ax,
+            title="count" if self.gene is None else f"count of\n{self.gene}",
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            fontsize=NORMAL - 1,
+        )
+        return finish(self, ax)
+
+
+class ExpressionHeatmapDisplay:
+    """Cells by class against genes by divergence.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_classes * n_rows, n_genes)
+        What is drawn; the rows of a class follow each other, as many for each.
+
+    genes : array-like of shape (n_genes,)
+        The names of the genes.
+
+    classes : array-like of shape (n_classes,)
+        The names of the classes.
+
+    class_sizes : array-like of shape (n_classes,), default=None
+        The number of cells of each class, written beside its name.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    JSDivergenceSelector : Ranks the genes.
+
+    Examples
+    --------
+    >>> from sklearn_cells.datasets import make_cells
+    >>> from sklearn_cells.plotting import ExpressionHeatmapDisplay
+    >>> cells = make_cells(300, 60, n_classes=3, random_state=0)
+    >>> display = ExpressionHeatmapDisplay.from_data(cells, cells.obs["cell_type"], n_genes=30, n_cells=90)
+    >>> display.values.shape
+    (90, 30)
+    """
+
+    def __init__(self, values, *, genes, classes, class_sizes=None):
+        self.values = values
+        self.genes = genes
+        self.classes = classes
+        self.class_sizes = class_sizes
+
+    @classmethod
+    @validate_params(
+        {
+            "X": "no_validation",
+            "y": "no_validation",
+            "genes": ["array-like", None],
+            "n_genes": [Interval(Integral, 1, None, closed="left")],
+            "n_cells": [Interval(Integral, 1, None, closed="left")],
+            "ax": "no_validation",
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def from_data(cls, X, y, *, genes=None, n_genes=100, n_cells=600, ax=None):
+        """Draw log1p of the counts of cells.
+
+        Each class gets the same height, whatever its size: cells are taken evenly from all over the
+        class, and those of small classes come more than once.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts; of AnnData those in `X`.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell.
+
+        genes : array-like, default=None
+            The genes by name, or by number where `X` has no names. None takes the most divergent.
+
+        n_genes : int, default=100
+            How many of the most divergent to take.
+
+        n_cells : int, default=600
+            The rows of the picture, about.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : ExpressionHeatmapDisplay
+            The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If `X` holds no counts, or a gene is not in it.
+        """
+        check_same_order(X, y)
+        X, names = cells_and_names(X)
+        classes, codes = check_labels(y, X.shape[0])
+        places = genes_by_divergence(X, y)[:n_genes] if genes is None else places_of(genes, names)
+        n_rows = max(1, n_cells // len(classes))
+        members = [np.flatnonzero(codes == code) for code in range(len(classes))]
+        rows = np.concatenate([m[np.linspace(0, len(m) - 1, n_rows).round().astype(int)] for m in members])
+        values = np.log1p(_counts_of(X[rows], places, names))
+        sizes = np.bincount(codes)
+        return cls(values, genes=names[places], classes=classes, class_sizes=sizes).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw the heat map, with a bar of the classes at its left.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : ExpressionHeatmapDisplay
+            The drawn display.
+        """
+        n_classes, (n_rows, n_genes) = len(self.classes), self.values.shape
+        height = n_rows / n_classes
+        names = [str(name) for name in self.classes]
+        if self.class_sizes is not None:
+            names = [f"{name} ({size})" for name, size in zip(names, self.class_sizes, strict=True)]
+        ax = axes_for(ax, 8.5 + name_room(names), max(4.5, 1.5 + 0.2 * n_classes))
+        image = ax.imshow(self.values, aspect="auto", cmap=VALUES, interpolation="nearest")
+        ax.hlines(height * np.arange(1, n_classes) - 0.5, -0.5, n_genes - 0.5, color="white", linewidth=0.8)
+        write_names(ax.yaxis, height * (np.arange(n_classes) + 0.5) - 0.5, names, fontsize=font_size(n_classes))
+        ax.tick_params(axis="y", length=0, pad=12)
+        bar = ax.inset_axes([-0.018, 0, 0.014, 1])
+        bar.barh(np.arange(n_classes), 1, height=1, color=[CLASS_BAR[i % len(CLASS_BAR)] for i in range(n_classes)])
+        bar.set(xlim=(0, 1), ylim=(n_classes - 0.5, -0.5))
+        bar.axis("off")
+        if n_genes <= MAX_NAMES:
+            write_names(ax.xaxis, np.arange(n_genes), self.genes, rotation=90, fontsize=SMALL)
+        else:
+            ax.set_xlabel("genes")
+        ax.figure.colorbar(image, ax=ax, label="log(1 + count)", pad=0.02, aspect=30)
+        return finish(self, ax)
+
+
+def _counts_of(X, places, names):
+    """Give some columns of checked cells as a dense array, which must be counts."""
+    counts = dense_columns(X, places)
+    is_whole = (counts == np.rint(counts)).all(axis=0)
+    if not is_whole.all():
+        gene = names[places].tolist()[is_whole.argmin()]
+        raise ValueError(f"expected counts of gene {gene!r}, got values that are not whole numbers: pass raw counts.")
+    return counts
+
+
+def _range_name(edges, i, highest):
+    """Give the name of a bin of counts."""
+    first = edges[i]
+    last = edges[i + 1] - 1 if i + 1 < len(edges) else int(highest)
+    return str(first) if first == last else f"{first} to {last}"

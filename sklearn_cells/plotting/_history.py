@@ -1,0 +1,116 @@
+"""Picture of a training: loss or accuracy by epoch."""
+
+import numpy as np
+
+from sklearn_cells._models import last_step_of
+from sklearn_cells.plotting._style import (
+    BLUE,
+    VERMILION,
+    axes_for,
+    finish,
+)
+
+
+class TrainingHistoryDisplay:
+    """Loss or accuracy of a network over the epochs of its training.
+
+    Parameters
+    ----------
+    history : dict of list
+        As `history_` of :class:`KerasCellClassifier`.
+
+    metric : {"loss", "accuracy"}, default="loss"
+        What is drawn. The loss of the training cells has the L2 terms in it, that of cells set aside
+        has not.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    KerasCellClassifier : Keeps the history.
+
+    Examples
+    --------
+    >>> from sklearn_cells.plotting import TrainingHistoryDisplay
+    >>> display = TrainingHistoryDisplay({"loss": [2.3, 1.1, 0.7]}).plot()
+    >>> display.ax_.get_xlabel()
+    'epoch'
+    """
+
+    def __init__(self, history, *, metric="loss"):
+        self.history = history
+        self.metric = metric
+
+    @classmethod
+    def from_estimator(cls, estimator, *, metric="loss", ax=None):
+        """Draw the training of a fitted model.
+
+        Parameters
+        ----------
+        estimator : KerasCellClassifier, or model that ends with one
+            Fitted: the classifier, or a pipeline, search or reject option around it.
+
+        metric : {"loss", "accuracy"}, default="loss"
+            What is drawn.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : TrainingHistoryDisplay
+            The drawn display.
+
+        Raises
+        ------
+        TypeError
+            If the model has no history.
+        """
+        classifier = last_step_of(estimator)
+        if not hasattr(classifier, "history_"):
+            raise TypeError(
+                f"Expected a KerasCellClassifier, or a pipeline that ends with one, got {type(classifier).__name__}."
+            )
+        return cls(classifier.history_, metric=metric).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw a line for the training cells, and one for the cells set aside.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : TrainingHistoryDisplay
+            The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If the history does not have the metric, such as that of a loaded network.
+        """
+        if not self.history.get(self.metric):
+            raise ValueError(
+                f"metric={self.metric!r} is not in the history, which has {list(self.history)}: pass one of these, and "
+                "a network that was trained here."
+            )
+        ax = axes_for(ax, 5, 3.6)
+        epochs = np.arange(1, len(self.history[self.metric]) + 1)
+        training = "training cells, with L2 terms" if self.metric == "loss" else "training cells"
+        ax.plot(epochs, self.history[self.metric], "o-", color=BLUE, markersize=4, label=training)
+        if f"val_{self.metric}" in self.history:
+            held_out = self.history[f"val_{self.metric}"]
+            ax.plot(epochs, held_out, "s--", color=VERMILION, markersize=4, label="cells set aside")
+        ax.set(xlabel="epoch", ylabel="loss (nats)" if self.metric == "loss" else self.metric)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False)
+        return finish(self, ax)
