@@ -34,8 +34,9 @@ from sklearn_cells import (
     make_cell_pipeline,
     save_model,
 )
+from sklearn_cells._installed import installed_models
 from sklearn_cells.neural_network import build_mlp
-from sklearn_cells.persistence import ModelCard, _archive, _encoding, read_card, training_card
+from sklearn_cells.persistence import ModelCard, _archive, _encoding, _upgrades, read_card, training_card
 from sklearn_cells.persistence._archive import CARD, MANIFEST, MODEL, write_archive
 
 DATA = Path(__file__).parent / "data"
@@ -79,7 +80,7 @@ def model_file(fitted, tmp_path_factory):
 def small_file(tmp_path):
     """A file without a network, of a kilobyte."""
     path = tmp_path / "small.cellmodel"
-    save_model(LogNormalizer("median").fit([[1.0, 4.0], [0.0, 2.0]]), path)
+    save_model(LogNormalizer().fit([[1.0, 4.0], [0.0, 2.0]]), path)
     return path
 
 
@@ -126,7 +127,7 @@ def test_parameters_and_attributes_come_back_as_they_were(fitted, model_file):
     for before, after in zip(fitted, loaded, strict=True):
         assert type(after) is type(before)
         assert list(vars(after)) == list(vars(before))
-        for name in sorted(vars(before).keys() - {"_table", "_compared", "_normalizer", "model_"}):
+        for name in sorted(vars(before).keys() - {"_table", "_compared", "_normalizer", "gene_shares_", "model_"}):
             np.testing.assert_array_equal(getattr(after, name), getattr(before, name), err_msg=name)
             assert type(getattr(after, name)) is type(getattr(before, name)), name
 
@@ -142,6 +143,7 @@ def test_parameters_and_attributes_come_back_as_they_were(fitted, model_file):
         {"redundancy": "cmim"},
     ],
 )
+@pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p of counts")
 def test_selector_ranks_and_explains_as_before(cells, labels, tmp_path, params):
     X = cells.X / 3 if "bins" in params else cells
     selector = JSDivergenceSelector(10, **params).fit(X, labels)
@@ -280,7 +282,42 @@ def test_model_of_the_first_format_loads_and_predicts_as_then():
 
 def test_attributes_of_the_first_format_are_those_of_today(fitted):
     for old, new in zip(load_model(DATA / "model_v1.cellmodel"), fitted, strict=True):
-        assert vars(old).keys() == vars(new).keys(), "an attribute was renamed: read the old name in _unpack_state"
+        assert vars(old).keys() == vars(new).keys(), "an attribute was renamed: add a step to _upgrades"
+
+
+def test_installed_models_load_predict_and_are_saved_as_files_of_today(zheng_sorted, tmp_path):
+    for name, path in installed_models().items():
+        model = load_model(name)
+        accuracy = np.mean(model.predict(zheng_sorted[::20]) == zheng_sorted.obs["cell_type"][::20])
+        assert accuracy > 0.7
+        save_model(model, tmp_path / path.name, card=model.card_)
+        assert contents_of(tmp_path / path.name)[1]["format_version"] == _archive.FORMAT_VERSION
+        again = load_model(tmp_path / path.name)
+        np.testing.assert_array_equal(again.predict_proba(zheng_sorted[:20]), model.predict_proba(zheng_sorted[:20]))
+
+
+def test_shares_of_genes_that_the_first_format_lacks_come_from_its_counts(fitted):
+    found, expected = _upgrades._gene_shares(fitted["select"], fitted["normalize"]), fitted["normalize"].gene_shares_
+    assert found.keys() == expected.keys()
+    for name in ("counts", "sqrt"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+    for name in ("linear", "log1p"):  # as if all cells of a class had the same depth
+        np.testing.assert_allclose(found[name], expected[name], rtol=0.25, atol=0.005)
+
+
+def test_what_an_older_format_held_is_dropped_or_renamed_where_a_step_says_so(forged):
+    def add(parameters):
+        def change(content):
+            steps_of(content)["align"]["parameters"] |= parameters
+
+        return change
+
+    loaded = load_model(forged(add({"min_coverage": 0.2, "warn_coverage": 0.8}), format_version=1))
+    assert not hasattr(loaded["align"], "min_coverage")
+    with pytest.raises(ValueError, match="unexpected keyword argument 'spline'"):
+        load_model(forged(add({"spline": 3}), format_version=1))
+    with pytest.raises(ValueError, match="unexpected keyword argument 'min_coverage'"):
+        load_model(forged(add({"min_coverage": 0.2})))
 
 
 # ---- Damaged files
@@ -374,10 +411,10 @@ def test_missing_file_and_folder_are_told_apart(tmp_path):
 
 def test_newer_format_says_what_to_upgrade(small_file, monkeypatch):
     content, manifest = contents_of(small_file)
-    monkeypatch.setattr(_archive, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(_archive, "FORMAT_VERSION", 3)
     write_archive(small_file, content.items(), {"versions": manifest["versions"] | {"sklearn_cells": "0.4.0"}})
     monkeypatch.undo()
-    expected = r"small\.cellmodel has format 2, written by sklearn_cells 0\.4\.0; this version \(.*\) reads up to 1"
+    expected = r"small\.cellmodel has format 3, written by sklearn_cells 0\.4\.0; this version \(.*\) reads up to 2"
     with pytest.raises(ValueError, match=expected):
         load_model(small_file)
 
@@ -406,12 +443,13 @@ def sign(path):
 
 @pytest.fixture
 def forged(model_file, tmp_path):
-    """Give a function that changes the model of a file, and the checksums with it."""
+    """Return a function that changes the model of a file, and the checksums with it."""
 
-    def forge(change):
+    def forge(change, **more):
         content, manifest = contents_of(model_file)
         change(content)
-        write_archive(tmp_path / "forged.cellmodel", content.items(), {"versions": manifest["versions"]})
+        manifest = {"versions": manifest["versions"], **more}
+        write_archive(tmp_path / "forged.cellmodel", content.items(), manifest)
         return tmp_path / "forged.cellmodel"
 
     return forge
@@ -542,7 +580,7 @@ class Dangerous:
 def archive_of(path, members, **options):
     """Write an archive of any bytes, with the right checksums."""
     checksums = {name: _archive.hashlib.sha256(data).hexdigest() for name, data in members.items()}
-    manifest = {"format_version": 1, "versions": {"sklearn_cells": "0.1.0"}, "members": checksums}
+    manifest = {"format_version": 2, "versions": {"sklearn_cells": "0.1.0"}, "members": checksums}
     with zipfile.ZipFile(path, "w", **options) as archive:
         for name, data in {**members, MANIFEST: _archive._json(manifest)}.items():
             archive.writestr(name, data)

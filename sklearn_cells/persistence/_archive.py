@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn_cells import __version__
 
 FORMAT = "sklearn_cells model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # The comment of the archive, which ends the file: this, and the SHA-256 of all bytes before its digits.
 SIGNATURE = b"sklearn_cells model, SHA-256 "
@@ -119,6 +119,11 @@ class Archive:
 
     def __exit__(self, *exception):
         self._file.close()
+
+    @property
+    def format_version(self) -> int:
+        """The number of the format."""
+        return self.manifest["format_version"]
 
     @property
     def versions(self) -> dict[str, str]:

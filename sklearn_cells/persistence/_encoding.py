@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_cells._validation import validate_parameter_constraints
-from sklearn_cells.persistence._archive import ARRAY_KINDS
+from sklearn_cells.persistence._archive import ARRAY_KINDS, FORMAT_VERSION
+from sklearn_cells.persistence._upgrades import upgrade
 
 # The estimators that a file may hold, and where they are imported from when a file holds them.
 ESTIMATORS = {
@@ -102,8 +103,8 @@ class Encoder:
         return number
 
 
-def decode(content: Any, array: Callable[[int], NDArray]) -> Any:
-    """Turn JSON values into what they were, with `array` giving arrays by number.
+def decode(content: Any, array: Callable[[int], NDArray], version: int = FORMAT_VERSION) -> Any:
+    """Turn JSON values of a format into what they were, with `array` returning arrays by number.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def decode(content: Any, array: Callable[[int], NDArray]) -> Any:
     """
 
     def items(contents):
-        return [decode(item, array) for item in contents]
+        return [decode(item, array, version) for item in contents]
 
     if isinstance(content, list):
         return items(content)
@@ -120,7 +121,7 @@ def decode(content: Any, array: Callable[[int], NDArray]) -> Any:
         return content
     kind, inner = next(iter(content.items()))
     if kind == "estimator":
-        return _decode_estimator(content, array)
+        return _decode_estimator(content, array, version)
     if kind == "float":
         return float(inner)
     if kind == "tuple":
@@ -130,11 +131,11 @@ def decode(content: Any, array: Callable[[int], NDArray]) -> Any:
     if kind == "scalar":
         dtype = np.dtype(inner[0])
         if dtype.kind in ARRAY_KINDS:
-            return dtype.type(decode(inner[1], array))
+            return dtype.type(decode(inner[1], array, version))
     if kind == "array":
         return array(inner)
     if kind == "frame":
-        return pd.DataFrame({name: decode(values, array) for name, values in inner.items()})
+        return pd.DataFrame({name: decode(values, array, version) for name, values in inner.items()})
     if kind == "objects":
         values = np.empty(len(inner), dtype=object)
         values[:] = items(inner)
@@ -142,13 +143,16 @@ def decode(content: Any, array: Callable[[int], NDArray]) -> Any:
     raise ValueError(f"there is a value of an unknown kind, {kind!r}.")
 
 
-def _decode_estimator(content, array):
+def _decode_estimator(content, array, version):
     name = content["estimator"]
     if name not in ESTIMATORS:
         raise ValueError(f"it holds an estimator {name!r}, and only those of {sorted(ESTIMATORS)} are loaded.")
-    estimator = _class(name)(**{key: decode(v, array) for key, v in content["parameters"].items()})
+    parameters, fitted = (
+        {key: decode(v, array, version) for key, v in content[kind].items()} for kind in ("parameters", "fitted")
+    )
+    upgrade(name, parameters, fitted, version)
+    estimator = _class(name)(**parameters)
     _check_parameters(estimator)
-    fitted = {key: decode(v, array) for key, v in content["fitted"].items()}
     if fitted.keys() & estimator.get_params(deep=False).keys():  # these would not have been checked
         raise ValueError(f"some parameters of {name} are among its fitted attributes.")
     if hasattr(estimator, "_unpack_state"):

@@ -149,7 +149,7 @@ def load_model(path: str | os.PathLike) -> Any:
     LogNormalizer()
     """
     with _opened(path) as archive:
-        model = decode(archive.json(MODEL), lambda number: archive.array(_array_name(number)))
+        model = decode(archive.json(MODEL), lambda number: archive.array(_array_name(number)), archive.format_version)
         if not isinstance(model, BaseEstimator):
             raise ValueError("there is no estimator in it.")
         model.card_ = _card_of(archive)

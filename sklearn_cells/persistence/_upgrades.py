@@ -1,0 +1,90 @@
+"""What files of older formats hold in another way: one step for each estimator that changed, from a format to the next.
+
+Whoever takes away or renames a parameter or a fitted attribute of an estimator, or changes what a value means, adds a
+step here, and raises `FORMAT_VERSION` if files of it were published. A parameter that an older file lacks has its
+default. What a step does not name is refused where the estimator does not know it, as in files of today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sklearn_cells.persistence._archive import FORMAT_VERSION
+
+Values = dict[str, Any]
+
+
+def upgrade(name: str, parameters: Values, fitted: Values, version: int) -> None:
+    """Bring what a file of a format holds of an estimator to the format of today, in place."""
+    for older in range(version, FORMAT_VERSION):
+        if (older, name) in UPGRADES:
+            UPGRADES[older, name](parameters, fitted)
+
+
+def _aligner_1(parameters: Values, fitted: Values) -> None:
+    # What a query lacks is no longer decided or kept by the aligner.
+    for name in ("min_coverage", "warn_coverage"):
+        parameters.pop(name, None)
+    for name in ("divergences_", "coverage_", "informative_coverage_"):
+        fitted.pop(name, None)
+
+
+def _target_sum_1(parameters: Values, fitted: Values) -> None:
+    # "median" became None, and None "as_is". The shares of genes are of use for queries that lack some.
+    renamed = {None: "as_is", "median": None}
+    parameters["target_sum"] = renamed.get(parameters["target_sum"], parameters["target_sum"])
+    if "target_sum_" in fitted:
+        fitted["gene_shares_"] = None
+
+
+def _stabilizer_1(parameters: Values, fitted: Values) -> None:
+    _target_sum_1(parameters, fitted)
+    if "scales_" in fitted:
+        fitted["gene_shares_"] = dict.fromkeys(["counts", *fitted["scales_"]])
+
+
+def _pipeline_1(parameters: Values, fitted: Values) -> None:
+    steps = {type(step).__name__: step for _, step in parameters["steps"]}
+    if {"GeneAligner", "JSDivergenceSelector", "VarianceStabilizer"} <= steps.keys():
+        stabilizer = steps["VarianceStabilizer"]
+        if hasattr(stabilizer, "scales_"):
+            steps["GeneAligner"].require_counts = stabilizer._holds_counts
+            stabilizer.gene_shares_ = _gene_shares(steps["JSDivergenceSelector"], stabilizer)
+            stabilizer._normalizer.gene_shares_ = stabilizer.gene_shares_["counts"]
+
+
+def _gene_shares(selector, stabilizer) -> dict[str, np.ndarray]:
+    """Return what each selected gene has of the counts, and about what it has of the squares of each view.
+
+    The count table of the training cells does not say which counts are of the same cell: the depth of cells is taken
+    for that of their class.
+    """
+    table = selector._table
+    genes = np.flatnonzero(selector.get_support())
+    kept = np.isin(table.gene, genes)
+    gene, code, count, n_cells = (v[kept] for v in (table.gene, table.class_code, table.count, table.n_cells))
+    depths = np.bincount(code, count * n_cells, len(table.class_sizes)) / np.maximum(table.class_sizes, 1)
+    share = count / depths[code]
+    target = stabilizer._normalizer.target_sum_
+    values = {
+        "counts": count,
+        "sqrt": (np.sqrt(count + 1) - 1) ** 2,
+        "linear": share**2,
+        "log1p": np.log1p(count if target is None else share * target) ** 2,
+    }
+    gene = np.searchsorted(genes, gene)
+    sums = {name: np.bincount(gene, values[name] * n_cells, len(genes)) for name in ("counts", *stabilizer.scales_)}
+    return {name: of_genes / of_genes.sum() for name, of_genes in sums.items()}
+
+
+# By the format that is left behind, and the estimator.
+UPGRADES: dict[tuple[int, str], Callable[[Values, Values], None]] = {
+    (1, "CellPipeline"): _pipeline_1,
+    (1, "GeneAligner"): _aligner_1,
+    (1, "LogNormalizer"): _target_sum_1,
+    (1, "Pipeline"): _pipeline_1,
+    (1, "VarianceStabilizer"): _stabilizer_1,
+}
