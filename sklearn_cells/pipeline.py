@@ -275,8 +275,8 @@ class CellPipeline(Pipeline):
         """Return the coverage of cells with gene names by a pipeline that knows its genes, else None."""
         aligner = next((step for _, step in self.steps if isinstance(step, GeneAligner)), None)
         names = getattr(X, "gene_names", getattr(X, "columns", None))
-        # The first block of a query speaks for all.
-        if aligner is None or names is None or getattr(X, "first", 0) > 0 or not hasattr(aligner, "feature_names_in_"):
+        is_later_block = isinstance(X, Cells) and X.first > 0  # the first block of a query speaks for all
+        if aligner is None or names is None or is_later_block or not hasattr(aligner, "feature_names_in_"):
             return None
         selector = next((step for _, step in self.steps if isinstance(step, JSDivergenceSelector)), None)
         return gene_coverage(aligner, selector, X)

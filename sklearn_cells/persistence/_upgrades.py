@@ -32,28 +32,42 @@ def _aligner_1(parameters: Values, fitted: Values) -> None:
         fitted.pop(name, None)
 
 
-def _target_sum_1(parameters: Values, fitted: Values) -> None:
-    # "median" became None, and None "as_is". The shares of genes are of use for queries that lack some.
-    renamed = {None: "as_is", "median": None}
-    parameters["target_sum"] = renamed.get(parameters["target_sum"], parameters["target_sum"])
-    if "target_sum_" in fitted:
-        fitted["gene_shares_"] = None
+def _normalizer_1(parameters: Values, fitted: Values) -> None:
+    _rename_target_sum(parameters)
+    if "target_sum_" in fitted:  # genes that a query lacks are zero, as they were
+        fitted |= {"gene_shares_": None, "means_": np.zeros(fitted["n_features_in_"])}
 
 
 def _stabilizer_1(parameters: Values, fitted: Values) -> None:
-    _target_sum_1(parameters, fitted)
+    _rename_target_sum(parameters)
     if "scales_" in fitted:
+        zeros = np.zeros(fitted["n_features_in_"])
         fitted["gene_shares_"] = dict.fromkeys(["counts", *fitted["scales_"]])
+        fitted["means_"] = dict.fromkeys(fitted["scales_"], zeros)
+
+
+def _rename_target_sum(parameters: Values) -> None:
+    renamed = {None: "as_is", "median": None}
+    parameters["target_sum"] = renamed.get(parameters["target_sum"], parameters["target_sum"])
 
 
 def _pipeline_1(parameters: Values, fitted: Values) -> None:
+    # What the normaliser learns today for queries that lack genes, as far as the other steps know it.
     steps = {type(step).__name__: step for _, step in parameters["steps"]}
-    if {"GeneAligner", "JSDivergenceSelector", "VarianceStabilizer"} <= steps.keys():
-        stabilizer = steps["VarianceStabilizer"]
-        if hasattr(stabilizer, "scales_"):
-            steps["GeneAligner"].require_counts = stabilizer._holds_counts
-            stabilizer.gene_shares_ = _gene_shares(steps["JSDivergenceSelector"], stabilizer)
-            stabilizer._normalizer.gene_shares_ = stabilizer.gene_shares_["counts"]
+    stabilizer, selector = steps.get("VarianceStabilizer"), steps.get("JSDivergenceSelector")
+    if not hasattr(stabilizer, "scales_"):
+        return
+    if "GeneAligner" in steps:
+        steps["GeneAligner"].require_counts = stabilizer._holds_counts
+    if hasattr(selector, "_table"):
+        stabilizer.gene_shares_ = _gene_shares(selector, stabilizer)
+        stabilizer._normalizer.gene_shares_ = stabilizer.gene_shares_["counts"]
+    layers = getattr(getattr(steps.get("KerasCellClassifier"), "model_", None), "layers", [])
+    for layer in layers:
+        if layer.name == "input_norm":
+            views = np.split(np.ravel(layer.mean).astype(np.float64), len(stabilizer.scales_))
+            scales = stabilizer.scales_.items()
+            stabilizer.means_ = {name: view / scale for (name, scale), view in zip(scales, views, strict=True)}
 
 
 def _gene_shares(selector, stabilizer) -> dict[str, np.ndarray]:
@@ -84,7 +98,7 @@ def _gene_shares(selector, stabilizer) -> dict[str, np.ndarray]:
 UPGRADES: dict[tuple[int, str], Callable[[Values, Values], None]] = {
     (1, "CellPipeline"): _pipeline_1,
     (1, "GeneAligner"): _aligner_1,
-    (1, "LogNormalizer"): _target_sum_1,
+    (1, "LogNormalizer"): _normalizer_1,
     (1, "Pipeline"): _pipeline_1,
     (1, "VarianceStabilizer"): _stabilizer_1,
 }
