@@ -34,9 +34,10 @@ def matrix_of(cells, layer=None):
             raise ValueError(f"The AnnData object has no X. Pass layer=... to name the counts{_choice(cells)}.")
         return cells.X
     if not _is_raw(cells, layer):
+        found = where_counts_are(cells, layer)
         raise ValueError(
-            f"layer={layer!r} is not in the AnnData object{_choice(cells)}. Pass the one that holds counts. In a chain "
-            "of steps, the first one alone chooses."
+            f"layer={layer!r} is not in the AnnData object{_choice(cells)}.{found} Pass "
+            f"{'that' if found else 'the one that holds counts'}. In a chain of steps, the first one alone chooses."
         )
     X = cells.raw.X
     return X.to_memory() if hasattr(X, "to_memory") else X

@@ -65,6 +65,17 @@ def once_per_call() -> Iterator[None]:
         warn(finding, category)
 
 
+@contextmanager
+def gathered() -> Iterator[Gathered]:
+    """Gather the warnings of a part of a call that may run in another process, for `warn` when it is back."""
+    found: Gathered = {}
+    token = _gathered.set(found)
+    try:
+        yield found
+    finally:
+        _gathered.reset(token)
+
+
 def _level_of_user() -> int:
     """Return the stacklevel, as `warn` needs it, of the first line that is not of a library."""
     frame, level = sys._getframe(1), 1

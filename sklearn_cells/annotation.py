@@ -8,9 +8,11 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
+from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._files import atomic_path
 from sklearn_cells._models import check_model, default_unassigned_label, for_query, last_step_of, rejecting_model
 from sklearn_cells._validation import Interval, StrOptions, validate_params
+from sklearn_cells._warnings import once_per_call
 from sklearn_cells.pipeline import row_blocks
 
 __all__ = ["annotate", "majority_vote"]
@@ -105,11 +107,17 @@ def annotate(
         If the model is not fitted.
 
     TypeError
-        If the model has no `predict_proba`, or is no model, such as the path of one.
+        If the model has no `predict_proba`, or if model or cells are something else, such as a path.
 
     ValueError
         If the model cannot use the cells, has nothing to set `layer`, `gene_names`, `duplicates` or
         `threshold` of, or `clusters` is not a column of `obs` or has missing values.
+
+    Warns
+    -----
+    UserWarning
+        If genes that tell the classes apart were not measured, see
+        :meth:`CellPipeline.gene_coverage`. This and others come once, whatever the number of blocks.
 
     See Also
     --------
@@ -133,6 +141,7 @@ def annotate(
     1          type 1         1.0
     """
     check_model(model, "predict_proba")
+    refuse_other_objects(cells)
     model = for_query(model, threshold=threshold, layer=layer, gene_names=gene_names, duplicates=duplicates)
     index = _names_of(cells)
     clusters = None if clusters is None else _clusters_of(cells, clusters, len(index))
@@ -226,7 +235,7 @@ def _predict(model, cells, n_cells, verbose):
     naming = last_step_of(model) if rejecting is None else rejecting
     labels, probabilities = [classes[:0]], [np.empty((0, len(model.classes_)))]
     # To stderr, so that what a command prints can be kept.
-    with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
+    with once_per_call(), Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=n_cells)
         for _, block in row_blocks(cells) if n_cells else ():
             probabilities.append(model.predict_proba(block))

@@ -126,6 +126,19 @@ def test_a_label_for_small_majorities_that_is_a_class_is_refused(cells):
         annotate(model, cells.X, clusters=np.zeros(240), min_share=0.5)
 
 
+def test_what_is_no_cells_is_refused_with_what_to_pass(model):
+    class MuData:
+        mod, shape = {"prot": None, "rna": None}, (3, 2)
+
+    for cells, message in {
+        "cells.h5ad": r"read_cells\('cells\.h5ad'\)",
+        None: "NoneType",
+        MuData(): r"mdata\['rna'\]",
+    }.items():
+        with pytest.raises(TypeError, match=f"Expected cells as AnnData, .*{message}"):
+            annotate(model, cells)
+
+
 @pytest.mark.parametrize("model", ["sorted_blood", MultinomialNB(), None])
 def test_what_is_no_fitted_model_is_refused_first(model):
     with pytest.raises((TypeError, NotFittedError), match="The model is "):
@@ -146,11 +159,38 @@ def test_layer_and_names_of_a_query_are_not_those_of_the_model(cells, model):
             annotate(chosen, other)
 
 
-def test_low_coverage_is_said_once_and_not_for_each_block(cells, model, monkeypatch):
+def test_the_layer_that_works_is_named_where_that_of_the_model_is_missing(cells):
+    trained = cells.copy()
+    trained.layers["counts"] = trained.X
+    model = make_cell_pipeline(layer="counts", select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    model.fit(trained, cells.obs["cell_type"])
+    with pytest.raises(
+        ValueError, match=r"layer='counts' is not in .*, which has \['X'\]\. layer='X' holds counts\. Pass"
+    ):
+        annotate(model, cells)
+    assert annotate(model, cells, layer="X").equals(annotate(model, trained))
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_genes_that_a_query_has_twice_are_taken_as_the_call_says(cells, model):
+    query = ad.concat([cells, cells[:, :1]], axis=1)
+    for duplicates, count in {"sum": 2, "first": 1}.items():
+        expected = cells.to_df()
+        expected["gene 0"] *= count
+        with pytest.warns(UserWarning, match="1 of 60 gene names occur more than once") as caught:
+            found = annotate(model, query, duplicates=duplicates, return_proba=True)[1]
+        assert len(caught) == 1
+        np.testing.assert_allclose(found, model.predict_proba(expected), rtol=1e-5)
+    with pytest.raises(ValueError, match="'gene 0' occurs more than once"):
+        annotate(model, query, duplicates="error")
+
+
+def test_missing_genes_are_told_once_and_not_for_each_block(cells, model, monkeypatch):
     monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
-    with pytest.warns(UserWarning, match="training genes") as caught:
+    with pytest.warns(UserWarning, match="The cells lack") as caught:
         annotate(model, cells[:, 10:])
     assert len(caught) == 1
+    assert caught[0].filename == __file__
 
 
 def test_majority_counts_the_cells_of_a_cluster():

@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from sklearn_cells import RejectOptionClassifier, make_cell_pipeline
+from sklearn_cells import JSDivergenceSelector, LogNormalizer, RejectOptionClassifier, make_cell_pipeline
 from sklearn_cells.datasets import make_cells
 
 TYPES = np.array(["B", "NK", "T"])
@@ -148,6 +148,20 @@ def test_an_error_out_of_reach_warns_and_takes_the_least():
     curve = classifier.risk_coverage_
     chosen = curve[curve["threshold"] == classifier.threshold_].iloc[0]
     assert chosen["risk"] == curve["risk"].min() > 0
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_what_each_fold_warns_of_comes_once(cells, n_jobs):
+    X, y = cells.X.toarray(), cells.obs["cell_type"].to_numpy(dtype=str)
+    X[:3] = 0
+    steps = JSDivergenceSelector(100), LogNormalizer(), LogisticRegression()
+    classifier = RejectOptionClassifier(make_pipeline(*steps), target_error=0.2, cv=3, random_state=0, n_jobs=n_jobs)
+    message = "n_features_to_select=100, but X has only 60 genes"
+    with pytest.warns(UserWarning, match=message) as seen, joblib.parallel_config(backend="threading"):
+        classifier.fit(X, y)
+    assert len(seen) == 2
+    assert str(seen[1].message).startswith("3 of 240 cells have no counts")
+    assert {warning.filename for warning in seen} == {__file__}
 
 
 def test_more_than_one_target_is_refused(data):
@@ -429,8 +443,14 @@ def test_a_fitted_estimator_takes_calibration_cells(data):
 
 def test_one_value_for_each_pair_of_classes_is_refused(data):
     X, y = np.vstack([data[0], data[0][:50] + 9]), np.concatenate([data[1], ["X"] * 50])
-    with pytest.raises(ValueError, match="gives 6 values for 4 classes: let it give one for each class"):
+    with pytest.raises(ValueError, match="returns 6 values for 4 classes: let it return one for each class"):
         RejectOptionClassifier(SVC(decision_function_shape="ovo")).fit(X, y)
+
+
+@pytest.mark.parametrize(("X", "message"), [("cells.h5ad", r"read_cells\('cells\.h5ad'\)"), (None, "got NoneType")])
+def test_what_is_no_cells_is_refused_with_what_to_pass(X, message):
+    with pytest.raises(TypeError, match=message):
+        RejectOptionClassifier(LogisticRegression()).fit(X, ["B", "T"])
 
 
 def test_an_estimator_without_probabilities_or_decisions_is_refused(data):

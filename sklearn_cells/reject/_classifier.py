@@ -1,6 +1,5 @@
 """RejectOptionClassifier: cells that a classifier is not sure of become "Unassigned"."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,30 +9,25 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._anndata import is_anndata, rows_of
-from sklearn_cells._cells import check_same_order
+from sklearn_cells._cells import Cells, check_same_order
+from sklearn_cells._checks import refuse_other_objects
+from sklearn_cells._models import default_unassigned_label
 from sklearn_cells._validation import (
     HasMethods,
     Interval,
     StrOptions,
     TemperatureScaling,
+    all_or_nothing,
     check_labels,
-    check_method_params,
     fit_context,
-    take_rows,
 )
+from sklearn_cells._warnings import once_per_call, warn
 from sklearn_cells.metrics import expected_calibration_error, macro_f1, risk_coverage_curve
-
-__all__ = ["RejectOptionClassifier"]
-
-# Added to probabilities before the log, as scikit-learn does.
-SMALLEST_PROBABILITY = 1e-12
+from sklearn_cells.reject._held_out import fitted, held_out_logits, logits_of, splits_of
 
 
 class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
@@ -70,7 +64,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         five times.
 
     unassigned_label : str or int, default=None
-        What `predict` gives for cells below the threshold. None is "Unassigned" where classes are
+        The label of cells below the threshold in `predict`. None is "Unassigned" where classes are
         strings and -1 where they are numbers.
 
     n_jobs : int, default=None
@@ -95,7 +89,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         where `calibration` is None or no held-out cell was wrong.
 
     unassigned_label_ : str or int
-        What `predict` gives for cells below the threshold.
+        The label of cells below the threshold in `predict`.
 
     risk_coverage_ : DataFrame of shape (n_thresholds, 3)
         `threshold`, `coverage` and `risk` on the held-out cells, see
@@ -231,34 +225,31 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         UserWarning
             If no threshold reaches the target error; the one of least error is used.
         """
-        for name in ("estimator_", "risk_coverage_", "held_out_scores_", "calibration_error_"):
-            vars(self).pop(name, None)  # a fit that fails leaves nothing fitted
-        self._check_one_target()
-        (X,) = indexable(X)
-        check_same_order(X, y)
-        classes, codes = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
-        unassigned_label = _checked_label(self.unassigned_label, classes)
-        fit_params, split_params = self._routed(fit_params)
+        refuse_other_objects(X)
+        with all_or_nothing(self), once_per_call():
+            self._check_one_target()
+            check_same_order(X, y)
+            X = X if isinstance(X, Cells) else indexable(X)[0]
+            classes, codes = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
+            unassigned_label = _checked_label(self.unassigned_label, classes)
+            fit_params, split_params = self._routed(fit_params)
+            holds_out = self.threshold is None or self.calibration is not None
+            splits = splits_of(self.cv, X, codes, split_params, self.random_state) if holds_out else []
 
-        holds_out = self.threshold is None or self.calibration is not None
-        splits = self._splits(X, codes, split_params) if holds_out else []
-        told = {"estimator": self, "X": X, "y": y}
-        context = self._init_callback_context(max_subtasks=1 + len(splits)).call_on_fit_task_begin(**told)
-        task = context.subcontext(task_name="all cells")
-        estimator = _fitted(task, self, clone(self.estimator), X, classes[codes], fit_params)
-        if not np.array_equal(estimator.classes_, classes):
-            raise ValueError(
-                f"the fitted estimator has the classes {list(estimator.classes_)}, but y has {classes.tolist()}: pass "
-                "cells of the same classes."
-            )
-
-        self.temperature_, self.threshold_ = 1.0, self.threshold
-        if holds_out:
-            self._learn_from(self._held_out_logits(X, classes, codes, fit_params, splits, context))
-        self.classes_ = classes
-        self.unassigned_label_ = unassigned_label
-        self.estimator_ = estimator
-        context.call_on_fit_task_end(**told)
+            told = {"estimator": self, "X": X, "y": y}
+            context = self._init_callback_context(max_subtasks=1 + len(splits)).call_on_fit_task_begin(**told)
+            task = context.subcontext(task_name="all cells")
+            estimator = fitted(task, self, clone(self.estimator), X, classes[codes], fit_params)
+            if not np.array_equal(estimator.classes_, classes):
+                raise ValueError(
+                    f"The fitted estimator has the classes {list(estimator.classes_)}, but y has {classes.tolist()}: "
+                    "pass cells of the same classes."
+                )
+            self.temperature_, self.threshold_ = 1.0, self.threshold
+            if holds_out:
+                self._learn_from(held_out_logits(context, self, X, classes, codes, fit_params, splits))
+            self.classes_, self.unassigned_label_, self.estimator_ = classes, unassigned_label, estimator
+            context.call_on_fit_task_end(**told)
         return self
 
     def _check_one_target(self):
@@ -272,21 +263,12 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             raise ValueError(f"{found} are given, but one of them makes the threshold: set the others to None.")
 
     def _routed(self, fit_params):
-        """Give what goes to `fit` of the estimator and what goes to `split`."""
+        """Return what goes to `fit` of the estimator and what goes to `split`."""
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **fit_params)
             return routed.estimator.fit, routed.splitter.split
         split_params = {"groups": fit_params.pop("groups")} if "groups" in fit_params else {}
         return fit_params, split_params
-
-    def _held_out_logits(self, X, classes, codes, fit_params, splits, context):
-        """Give the logits of the held-out cells of each fold, of models that did not see them, and their codes."""
-        tasks = [context.subcontext(task_name="fold") for _ in splits]
-        logits = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fold_logits)(task, self, clone(self.estimator), X, classes, codes, train, test, fit_params)
-            for task, (train, test) in zip(tasks, splits, strict=True)
-        )
-        return [(fold, codes[test]) for fold, (_, test) in zip(logits, splits, strict=True)]
 
     def _learn_from(self, folds):
         """Learn temperature and threshold from held-out cells, and keep what they say."""
@@ -311,27 +293,6 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             "after": expected_calibration_error(codes, after, labels=labels),
         }
 
-    def _splits(self, X, codes, split_params):
-        cv = self.cv
-        if cv is None or isinstance(cv, Integral):
-            n_folds = 5 if cv is None else cv
-            largest = np.bincount(codes).max()
-            if largest < n_folds:
-                raise ValueError(
-                    f"cv={n_folds} needs a class of {n_folds} cells, but the largest has {largest}: lower cv."
-                )
-            cv = StratifiedKFold(n_folds, shuffle=True, random_state=self.random_state)
-        with warnings.catch_warnings():
-            # Not every fold needs cells of each class here.
-            warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
-            splits = list(check_cv(cv, codes, classifier=True).split(X, codes, **split_params))
-        # The final model knows the classes that a fold by chance does not.
-        splits = [(train, test[np.isin(codes[test], codes[train])]) for train, test in splits]
-        splits = [(train, test) for train, test in splits if len(test)]
-        if not splits:
-            raise ValueError(f"cv={self.cv} holds no cell out whose class has cells to train on: pass another cv.")
-        return splits
-
     def _chosen_threshold(self, coverage, risk, thresholds):
         if self.target_coverage is not None:
             return thresholds[np.flatnonzero(coverage >= self.target_coverage)[-1]]
@@ -340,12 +301,10 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         if len(reached):
             return thresholds[reached[0]]
         best = risk.argmin()  # the first of equal ones has the greatest coverage
-        warnings.warn(
+        warn(
             f"No threshold reaches an error of {target:g} among the assigned of the held-out cells: the least is "
             f"{risk[best]:.3g}, where {coverage[best]:.1%} of them are assigned, at the threshold "
-            f"{thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better classifier.",
-            UserWarning,
-            stacklevel=5,
+            f"{thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better classifier."
         )
         return thresholds[best]
 
@@ -364,7 +323,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             sums to one.
         """
         check_is_fitted(self)
-        return softmax(_logits(self.estimator_, X, self.classes_) / self.temperature_, axis=1)
+        return softmax(logits_of(self.estimator_, X, self.classes_) / self.temperature_, axis=1)
 
     def predict(self, X):
         """Predict the class of each cell, or that it is unassigned.
@@ -383,17 +342,17 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         return self.assign(self.predict_proba(X))
 
     def assign(self, probabilities):
-        """Give the labels of cells whose probabilities are known.
+        """Label cells whose probabilities are known.
 
         Parameters
         ----------
         probabilities : array-like of shape (n_cells, n_classes)
-            As `predict_proba` gives them.
+            As `predict_proba` returns them.
 
         Returns
         -------
         labels : ndarray of shape (n_cells,)
-            As `predict` gives them.
+            As `predict` returns them.
         """
         check_is_fitted(self)
         probabilities = np.asarray(probabilities)
@@ -412,7 +371,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         return self.estimator_.feature_names_in_
 
     def get_metadata_routing(self):
-        """Say which parameters of `fit` go where, when metadata routing is enabled.
+        """Return which parameters of `fit` go where, when metadata routing is enabled.
 
         Returns
         -------
@@ -426,7 +385,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         )
 
     def _pack_parameters(self, parameters):
-        """Give the parameters for a model file: a splitter has no part in prediction."""
+        """Return the parameters for a model file: a splitter has no part in prediction."""
         return parameters | {"cv": self.cv if isinstance(self.cv, Integral) else None}
 
     def __sklearn_is_fitted__(self):
@@ -439,14 +398,13 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
 
 def _checked_label(label, classes):
-    """Give the label of unassigned cells, which must go into one array with the classes."""
+    """Return the label of unassigned cells, which must go into one array with the classes."""
     if classes.dtype.kind == "b":
         raise ValueError(
-            "classes are booleans, which have no value left for unassigned cells: pass strings or integers."
+            "The classes are booleans, which have no value left for unassigned cells: pass strings or integers."
         )
+    label = default_unassigned_label(classes) if label is None else label
     are_strings = isinstance(classes[0], str)
-    if label is None:
-        label = "Unassigned" if are_strings else -1
     if isinstance(label, str) != are_strings:
         raise ValueError(
             f"unassigned_label={label!r} cannot stand beside the classes {classes[:3].tolist()} in one array: pass "
@@ -457,45 +415,3 @@ def _checked_label(label, classes):
             f"unassigned_label={label!r} is one of the classes in y: leave its cells out, or pass another label."
         )
     return label
-
-
-def _fitted(task, caller, estimator, X, y, fit_params):
-    """Fit an estimator, as a task that the callbacks of its caller see."""
-    with task.propagate_callback_context(estimator):
-        task.call_on_fit_task_begin(estimator=caller, X=X, y=y)
-        estimator.fit(X, y, **fit_params)
-    task.call_on_fit_task_end(estimator=caller, X=X, y=y)
-    return estimator
-
-
-def _fold_logits(task, caller, estimator, X, classes, codes, train, test, fit_params):
-    """Fit on the training cells of a fold, and give the logits of the others."""
-    fit_params = check_method_params(X, fit_params, train)
-    _fitted(task, caller, estimator, _rows(X, train), classes[codes[train]], fit_params)
-    return _logits(estimator, _rows(X, test), classes)
-
-
-def _rows(X, rows):
-    return rows_of(X, rows) if is_anndata(X) else take_rows(X, rows)
-
-
-def _logits(estimator, X, classes):
-    """Give a value for each class, whose softmax are the probabilities; the greatest of a cell is 0."""
-    if hasattr(estimator, "predict_proba"):
-        logits = np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64) + SMALLEST_PROBABILITY)
-    else:
-        logits = np.asarray(estimator.decision_function(X), dtype=np.float64)
-        if logits.ndim == 1:
-            logits = np.column_stack([np.zeros_like(logits), logits])
-    if logits.shape[1] != len(estimator.classes_):
-        raise ValueError(
-            f"the estimator gives {logits.shape[1]} values for {len(estimator.classes_)} classes: let it give one for "
-            "each class, such as SVC(decision_function_shape='ovr')."
-        )
-    logits -= logits.max(axis=1, keepdims=True)
-    if len(estimator.classes_) == len(classes):
-        return logits
-    # A class that the training cells of a fold lack.
-    completed = np.full((len(logits), len(classes)), np.log(SMALLEST_PROBABILITY))
-    completed[:, np.searchsorted(classes, estimator.classes_)] = logits
-    return completed

@@ -1,0 +1,95 @@
+"""What a classifier says of cells that it did not see: folds, fits, and the logits of the others."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.utils.parallel import Parallel, delayed
+
+from sklearn_cells._anndata import is_anndata, rows_of
+from sklearn_cells._cells import Cells
+from sklearn_cells._validation import check_method_params, take_rows
+from sklearn_cells._warnings import gathered, warn
+
+# Added to probabilities before the log, as scikit-learn does.
+SMALLEST_PROBABILITY = 1e-12
+
+
+def splits_of(cv, X, codes, split_params, random_state):
+    """Return the training and the held-out cells of each fold, without those whose class is not in training."""
+    if cv is None or isinstance(cv, Integral):
+        n_folds = 5 if cv is None else cv
+        largest = np.bincount(codes).max()
+        if largest < n_folds:
+            raise ValueError(f"cv={n_folds} needs a class of {n_folds} cells, but the largest has {largest}: lower cv.")
+        cv = StratifiedKFold(n_folds, shuffle=True, random_state=random_state)
+    with warnings.catch_warnings():
+        # Not every fold needs cells of each class here.
+        warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
+        cells = codes if isinstance(X, Cells) else X
+        splits = list(check_cv(cv, codes, classifier=True).split(cells, codes, **split_params))
+    # The final model knows the classes that a fold by chance does not.
+    splits = [(train, test[np.isin(codes[test], codes[train])]) for train, test in splits]
+    splits = [(train, test) for train, test in splits if len(test)]
+    if not splits:
+        raise ValueError(f"cv={cv} holds no cell out whose class has cells to train on: pass another cv.")
+    return splits
+
+
+def held_out_logits(context, caller, X, classes, codes, fit_params, splits):
+    """Return the logits of the held-out cells of each fold, of models that did not see them, and their codes."""
+    tasks = [context.subcontext(task_name="fold") for _ in splits]
+    results = Parallel(n_jobs=caller.n_jobs)(
+        delayed(_fold_logits)(task, caller, clone(caller.estimator), X, classes, codes, train, test, fit_params)
+        for task, (train, test) in zip(tasks, splits, strict=True)
+    )
+    for _, findings in results:
+        for (category, _), finding in findings.items():
+            if isinstance(finding, str):  # others add up, and the fit on all cells counted them
+                warn(finding, category)
+    return [(logits, codes[test]) for (logits, _), (_, test) in zip(results, splits, strict=True)]
+
+
+def fitted(task, caller, estimator, X, y, fit_params):
+    """Fit an estimator, as a task that the callbacks of its caller see."""
+    with task.propagate_callback_context(estimator):
+        task.call_on_fit_task_begin(estimator=caller, X=X, y=y)
+        estimator.fit(X, y, **fit_params)
+    task.call_on_fit_task_end(estimator=caller, X=X, y=y)
+    return estimator
+
+
+def _fold_logits(task, caller, estimator, X, classes, codes, train, test, fit_params):
+    """Fit on the training cells of a fold, and return the logits of the others, and what was to warn of."""
+    fit_params = check_method_params(X, fit_params, train)
+    with gathered() as findings:
+        fitted(task, caller, estimator, _rows(X, train), classes[codes[train]], fit_params)
+        return logits_of(estimator, _rows(X, test), classes), findings
+
+
+def _rows(X, rows):
+    return rows_of(X, rows) if is_anndata(X) else X.take(rows) if isinstance(X, Cells) else take_rows(X, rows)
+
+
+def logits_of(estimator, X, classes):
+    """Return a value for each class, whose softmax are the probabilities; the greatest of a cell is 0."""
+    if hasattr(estimator, "predict_proba"):
+        logits = np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64) + SMALLEST_PROBABILITY)
+    else:
+        logits = np.asarray(estimator.decision_function(X), dtype=np.float64)
+        if logits.ndim == 1:
+            logits = np.column_stack([np.zeros_like(logits), logits])
+    if logits.shape[1] != len(estimator.classes_):
+        raise ValueError(
+            f"The estimator returns {logits.shape[1]} values for {len(estimator.classes_)} classes: let it return one "
+            "for each class, such as SVC(decision_function_shape='ovr')."
+        )
+    logits -= logits.max(axis=1, keepdims=True)
+    if len(estimator.classes_) == len(classes):
+        return logits
+    # A class that the training cells of a fold lack.
+    completed = np.full((len(logits), len(classes)), np.log(SMALLEST_PROBABILITY))
+    completed[:, np.searchsorted(classes, estimator.classes_)] = logits
+    return completed
