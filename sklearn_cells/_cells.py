@@ -388,7 +388,7 @@ def _unique(names, estimator):
     return unique, columns
 
 
-def check_same_order(X, y):
+def check_same_order(X, y, X_name="X", y_name="y"):
     """Warn of labels of the same cells in another order, as those of another table are by accident."""
     cells, labels = getattr(X, "obs_names", getattr(X, "index", None)), getattr(y, "index", None)
     if isinstance(X, Cells):
@@ -398,9 +398,10 @@ def check_same_order(X, y):
     if len(cells) == len(labels) and not cells.equals(labels) and labels.isin(cells).all():
         place = int(np.argmax(cells != labels))
         warn(
-            f"X and y hold the same cells in another order: the first that differs is {cells[place]!r} in X and "
-            f"{labels[place]!r} in y. Labels are taken by place, as everywhere in scikit-learn. Pass "
-            "y.loc[adata.obs_names] to bring them into the order of X, or y.to_numpy() where the order is meant."
+            f"{X_name} and {y_name} hold the same cells in another order: the first that differs is {cells[place]!r} "
+            f"in {X_name} and {labels[place]!r} in {y_name}. Labels are taken by place, as everywhere in scikit-learn. "
+            f"Pass {y_name}.loc[...] with the names of {X_name} to bring them into its order, or {y_name}.to_numpy() "
+            "where the order is meant."
         )
 
 

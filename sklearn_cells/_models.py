@@ -6,6 +6,7 @@ that takes AnnData the parameters `layer` and `gene_names`. So classes of other 
 
 import os
 from copy import copy
+from types import SimpleNamespace
 
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -14,6 +15,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import is_anndata, matrix_of
+
+# The parameters by which a step chooses from AnnData; the first two alone say that it does.
+CHOICE = ("layer", "gene_names", "duplicates")
 
 
 def check_model(model, method=None):
@@ -140,15 +144,18 @@ def for_query(model, *, threshold=None, **parameters):
 
 
 def choice_of(estimator):
-    """Return the `layer` and `gene_names` by which an estimator takes AnnData; None of those that do not take it."""
+    """Return how an estimator chooses from AnnData, for `check_cells`: `layer`, `gene_names` and maybe `duplicates`.
+
+    None of an estimator that does not take AnnData.
+    """
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[_place(estimator, 0)][1]
     parameters = _parameters_of(estimator, deep=True)
-    for name, layer in parameters.items():  # in the order of the steps
-        prefix, separator, last = name.rpartition("__")
-        gene_names = f"{prefix}{separator}gene_names"
-        if last == "layer" and gene_names in parameters:
-            return layer, parameters[gene_names]
+    for name in parameters:  # in the order of the steps
+        prefix = name.removesuffix("layer")
+        if prefix != name and f"{prefix}gene_names" in parameters:  # other estimators have layers of another kind
+            names = [name for name in CHOICE if f"{prefix}{name}" in parameters]
+            return SimpleNamespace(**{name: parameters[f"{prefix}{name}"] for name in names})
     return None
 
 
@@ -164,7 +171,7 @@ def clone_for_x(estimator):
     found = {}
     for name in parameters:
         prefix = name.removesuffix("gene_names")
-        if prefix != name and f"{prefix}layer" in parameters:  # other estimators have layers of another kind
+        if prefix != name and f"{prefix}layer" in parameters:
             found |= {f"{prefix}layer": None, name: "var_names"}
     return copied.set_params(**found)
 

@@ -67,13 +67,20 @@ def once_per_call() -> Iterator[None]:
 
 @contextmanager
 def gathered() -> Iterator[Gathered]:
-    """Gather the warnings of a part of a call that may run in another process, for `warn` when it is back."""
+    """Gather the warnings of a part of a call, which may run in another thread or process, for `warn_of_texts`."""
     found: Gathered = {}
     token = _gathered.set(found)
     try:
         yield found
     finally:
         _gathered.reset(token)
+
+
+def warn_of_texts(found: Gathered) -> None:
+    """Warn of the texts that were gathered in a part of a call; findings would count the cells of each fold again."""
+    for (category, _), finding in found.items():
+        if isinstance(finding, str):
+            warn(finding, category)
 
 
 def _level_of_user() -> int:

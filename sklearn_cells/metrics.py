@@ -109,7 +109,7 @@ def confidence_and_right(y_true, y_proba, labels=None):
     # Columns that are numbered alone have no names.
     if labels is None and not isinstance(columns := getattr(y_proba, "columns", pd.RangeIndex(0)), pd.RangeIndex):
         labels = columns
-    _check_same_cells(y_true, y_proba, "y_proba")
+    check_same_order(y_true, y_proba, "y_true", "y_proba")
     y_true = _checked_labels(y_true, "y_true")
     y_proba = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
     check_consistent_length(y_true, y_proba)
@@ -166,8 +166,12 @@ def risk_coverage_curve(y_true, y_pred, confidence):
     ------
     ValueError
         If the number of cells differs, there are none, a label is missing, a confidence is not
-        finite, labels are strings in one and numbers in the other, or Series have the same cells in
-        another order.
+        finite, or labels are strings in one and numbers in the other.
+
+    Warns
+    -----
+    UserWarning
+        If Series have the same cells in another order.
 
     See Also
     --------
@@ -192,7 +196,7 @@ def risk_coverage_curve(y_true, y_pred, confidence):
     >>> thresholds
     array([0.6, 0.8, 0.9])
     """
-    _check_same_cells(y_true, confidence, "confidence")
+    check_same_order(y_true, confidence, "y_true", "confidence")
     y_true, y_pred = checked_pair(y_true, y_pred)
     confidence = check_array(confidence, ensure_2d=False, dtype=FLOAT_DTYPES, input_name="confidence")
     confidence = column_or_1d(confidence)
@@ -226,21 +230,11 @@ def checked_pair(y_true, y_pred):
     y_pred : ndarray of shape (n_cells,)
         As it came.
     """
-    _check_same_cells(y_true, y_pred, "y_pred")
+    check_same_order(y_true, y_pred, "y_true", "y_pred")
     y_true, y_pred = _checked_labels(y_true, "y_true"), _checked_labels(y_pred, "y_pred")
     check_consistent_length(y_true, y_pred)
     unique_labels(y_true, y_pred)  # refuses strings beside numbers
     return y_true, y_pred
-
-
-def _check_same_cells(y_true, other, name):
-    try:
-        check_same_order(other, y_true)
-    except ValueError:
-        raise ValueError(
-            f"y_true and {name} hold the same cells in another order. They go by their place: pass "
-            f"{name}.loc[y_true.index]."
-        ) from None
 
 
 def _checked_labels(labels, name):

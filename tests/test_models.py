@@ -106,7 +106,7 @@ def test_a_query_has_its_own_layer_and_names_in_a_copy(cells, rejecting):
     found = for_query(rejecting, layer="counts", gene_names="symbol").predict_proba(query)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(rejecting.predict_proba(cells), expected)
-    assert choice_of(inner_model(rejecting)) == (None, "var_names")
+    assert vars(choice_of(inner_model(rejecting))) == {"layer": None, "gene_names": "var_names", "duplicates": "sum"}
 
 
 def test_the_model_inside_has_neither_wrappers_nor_pipelines(cells, rejecting):

@@ -148,9 +148,9 @@ def test_count_distribution_by_hand():
 
 @pytest.mark.parametrize("container", [np.asarray, pd.DataFrame])
 def test_counts_of_a_gene_that_is_missing_or_no_counts_are_refused(container):
-    with pytest.raises(ValueError, match="expected genes of X, got "):
+    with pytest.raises(ValueError, match="Expected genes of X, got "):
         CountDistributionDisplay.from_data(container([[1.0], [2.0]]), ["B", "T"], gene=7)
-    with pytest.raises(ValueError, match="expected counts of gene 0, got values that are not whole numbers"):
+    with pytest.raises(ValueError, match="Expected counts of gene 0, got values that are not whole numbers"):
         CountDistributionDisplay.from_data(container([[1.5], [2.0]]), ["B", "T"], gene=0)
 
 
@@ -348,7 +348,7 @@ def test_history_has_a_point_for_each_epoch(cells, types, metric):
 
 
 def test_models_without_a_history_are_refused(fitted):
-    with pytest.raises(TypeError, match="expected a KerasCellClassifier, or a pipeline that ends with one, got Multi"):
+    with pytest.raises(TypeError, match="Expected a KerasCellClassifier, or a pipeline that ends with one, got Multi"):
         TrainingHistoryDisplay.from_estimator(fitted)
     with pytest.raises(ValueError, match="metric='loss' is not in the history"):
         TrainingHistoryDisplay({}).plot()

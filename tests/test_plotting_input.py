@@ -65,32 +65,32 @@ def names_of(axis):
 
 
 @pytest.mark.parametrize("display", SCORES)
-def test_labels_of_cells_in_another_order_are_refused(cells, types, fitted, display):
-    with pytest.raises(ValueError, match="X and y hold the same cells in another order"):
+def test_labels_of_cells_in_another_order_are_told_once(cells, types, fitted, display):
+    with pytest.warns(UserWarning, match="X and y hold the same cells in another order") as caught:
         display.from_estimator(fitted, cells, types[::-1])
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize(
     ("display", "options"),
     [(CountDistributionDisplay, {"gene": "gene 0"}), (ExpressionHeatmapDisplay, {"genes": ["gene 0"]})],
 )
-def test_labels_in_another_order_are_refused_beside_counts(cells, types, display, options):
-    with pytest.raises(ValueError, match="X and y hold the same cells in another order"):
+def test_labels_in_another_order_are_told_beside_counts(cells, types, display, options):
+    with pytest.warns(UserWarning, match="X and y hold the same cells in another order"):
         display.from_data(cells, types[::-1], **options)
 
 
 @pytest.mark.parametrize("display", SCORES[:3])
-def test_predictions_of_cells_in_another_order_are_refused(types, display):
-    message = "y_true and y_pred hold the same cells in another order.*y_pred.loc"
-    with pytest.raises(ValueError, match=message):
+def test_predictions_of_cells_in_another_order_are_told(types, display):
+    with pytest.warns(UserWarning, match=r"y_true and y_pred hold the same cells in another order.*y_pred\.loc"):
         draw_predictions(display, types, types[::-1])
 
 
-def test_confidences_of_cells_in_another_order_are_refused(types):
+def test_confidences_of_cells_in_another_order_are_told(types):
     confidence = pd.Series(0.5, index=types.index[::-1])
-    with pytest.raises(ValueError, match="y_true and confidence hold the same cells in another order"):
+    with pytest.warns(UserWarning, match="y_true and confidence hold the same cells in another order"):
         risk_coverage_curve(types, types, confidence)
-    with pytest.raises(ValueError, match="y_true and y_proba hold the same cells in another order"):
+    with pytest.warns(UserWarning, match="y_true and y_proba hold the same cells in another order"):
         ReliabilityDisplay.from_predictions(types, pd.get_dummies(types)[::-1].astype(float))
 
 
@@ -217,9 +217,10 @@ def test_a_single_name_is_no_list_of_genes(cells, types):
         ExpressionHeatmapDisplay.from_data(cells, types, genes="gene 0")
 
 
+@pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p of counts")
 def test_logs_are_not_taken_of_logs():
     X = pd.DataFrame({"CD74": [0, 1, 2], "LYZ": np.log1p([0, 1, 2])})
-    with pytest.raises(ValueError, match="expected counts of gene 'LYZ', got values that are not whole numbers"):
+    with pytest.raises(ValueError, match="Expected counts of gene 'LYZ', got values that are not whole numbers"):
         ExpressionHeatmapDisplay.from_data(X, list("BTT"))
 
 

@@ -15,11 +15,13 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklearn_cells._anndata import as_anndata, is_anndata, with_matrix
+from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import check_cells, check_same_order
+from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import choice_of, clone_for_x
 from sklearn_cells._validation import HasMethods, Interval, StrOptions, check_labels, validate_params
-from sklearn_cells.inspection._columns import genes_by_divergence
+from sklearn_cells._warnings import gathered, once_per_call, warn_of_texts
+from sklearn_cells.feature_selection import js_divergence
 
 
 @validate_params(
@@ -122,7 +124,7 @@ def gene_ablation(
     Raises
     ------
     ValueError
-        If the cells are no counts, or `y` does not hold one label of at least two classes for each.
+        If a value is below zero, or `y` does not hold one label of at least two classes for each.
 
     See Also
     --------
@@ -147,37 +149,43 @@ def gene_ablation(
     >>> ablation.groupby("block")["drop"].mean().round(2).tolist()
     [0.67, 0.0]
     """
+    refuse_other_objects(X)
     check_same_order(X, y)
-    if is_anndata(X):
-        choice = choice_of(estimator)
-        X = with_matrix(X, *(choice or (None, "var_names")))
-        estimator = clone_for_x(estimator)
-    names = None if is_anndata(X) and choice is None else _names_of(X)
-    X = check_cells(X, values="nonnegative").take()
-    X = X.tocsr() if sp.issparse(X) else X
-    classes, codes = check_labels(y, X.shape[0])
+    choice = choice_of(estimator) if is_anndata(X) else None
+    cells = check_cells(X, values="nonnegative", choice=choice)
+    make = None if is_anndata(X) and choice is None else _maker_of(X)
+    estimator = clone_for_x(estimator) if is_anndata(X) else estimator
+    counts = cells.take()
+    counts = counts.tocsr() if sp.issparse(counts) else counts
+    gene_names = X.columns if isinstance(X, pd.DataFrame) else cells.gene_names
+    classes, codes = check_labels(y, cells.shape[0])
     y = classes[codes]
-    n_genes = X.shape[1] if n_genes is None else min(n_genes, X.shape[1])
+    n_genes = cells.shape[1] if n_genes is None else min(n_genes, cells.shape[1])
     starts = range(0, n_genes, block_size)
-    folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y, groups))
+    folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(counts, y, groups))
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=(len(folds), len(starts)))
     score = delayed(partial(_scores, estimator, check_scoring(estimator, scoring), method=method, retrain=retrain))
 
+    def part(rows, genes):
+        names = None if make is None else (make, cells.obs.iloc[rows], gene_names[genes])
+        return _Part(counts[rows][:, genes], y[rows], names)
+
     def jobs():
-        for rows_of_fold, fold_seeds in zip(folds, seeds, strict=True):
-            train = rows_of_fold[0]
-            genes, ranks = _most_divergent(X[train], y[train], n_genes)
-            parts = [_Cells(X[rows][:, genes], y[rows], names, rows, genes) for rows in rows_of_fold]
+        for (train, test), fold_seeds in zip(folds, seeds, strict=True):
+            genes, ranks = _most_divergent(counts[train], y[train], n_genes)
+            parts = part(train, genes), part(test, genes)
             blocks = [(ranks // block_size == i, seed) for i, seed in enumerate(fold_seeds)]
             for some in [[None], *([block] for block in blocks)] if retrain else [[None, *blocks]]:
                 yield score(*parts, some)
 
     n_fits = len(folds) * (len(starts) + 1 if retrain else 1)
     scores = []
-    with Progress(disable=verbose == 0) as progress:
+    with once_per_call(), Progress(disable=verbose == 0) as progress:
         task = progress.add_task("gene_ablation", total=n_fits)
-        for n_done, part in enumerate(Parallel(n_jobs=n_jobs, return_as="generator")(jobs()), start=1):
-            scores += part
+        results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs())
+        for n_done, (of_blocks, found) in enumerate(results, start=1):
+            scores += of_blocks
+            warn_of_texts(found)
             progress.advance(task)
             if callback is not None:
                 callback(n_done, n_fits)
@@ -196,34 +204,34 @@ def gene_ablation(
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _Part:
     """The training cells of a fold, or those held out, with the genes that the estimator gets."""
 
     counts: Any
     labels: np.ndarray
     names: tuple | None
-    rows: np.ndarray
-    genes: np.ndarray
 
     def without(self, block, method):
-        """Give the cells as they came, but with a block of genes taken away; None is no block."""
+        """Return the cells in the container that came, but with a block of genes taken away; None is no block."""
         counts = self.counts if block is None else _without(self.counts, *block, method)
         if self.names is None:
             return counts
-        make, cell_names, gene_names = self.names
-        return make(counts, cell_names[self.rows], gene_names[self.genes])
+        make, obs, gene_names = self.names
+        return make(counts, obs, gene_names)
 
 
-def _names_of(X):
-    """Give a function that makes what `X` is of a matrix and names, and the names; None for cells without names."""
-    if is_anndata(X):
-        return as_anndata, pd.DataFrame(index=X.obs_names), X.var_names
-    return (pd.DataFrame, X.index, X.columns) if isinstance(X, pd.DataFrame) else None
+def _maker_of(X):
+    """Return a function that makes what `X` is of a matrix and names; None for cells without names."""
+    return as_anndata if is_anndata(X) else _frame if isinstance(X, pd.DataFrame) else None
+
+
+def _frame(counts, obs, gene_names):
+    return pd.DataFrame(counts, obs.index, gene_names)
 
 
 def _most_divergent(X, y, n_genes):
-    """Give the most divergent genes in the order of `X`, and the rank of each from 0."""
-    order = genes_by_divergence(X, y)
+    """Return the most divergent genes in the order of `X`, and the rank of each from 0."""
+    order = np.argsort(-js_divergence(X, y), kind="stable")
     ranks = np.empty_like(order)
     ranks[order] = np.arange(len(order))
     genes = np.flatnonzero(ranks < n_genes)
@@ -231,17 +239,18 @@ def _most_divergent(X, y, n_genes):
 
 
 def _scores(estimator, scorer, train, test, blocks, *, method, retrain):
-    """Give the score of a fold without each of some blocks."""
+    """Return the score of a fold without each of some blocks, and what was to warn of."""
     scores, fitted = [], None
-    for block in blocks:
-        if retrain or fitted is None:
-            fitted = clone(estimator).fit(train.without(block if retrain else None, method), train.labels)
-        scores.append(scorer(fitted, test.without(block, method), test.labels))
-    return scores
+    with gathered() as found:
+        for block in blocks:
+            if retrain or fitted is None:
+                fitted = clone(estimator).fit(train.without(block if retrain else None, method), train.labels)
+            scores.append(scorer(fitted, test.without(block, method), test.labels))
+    return scores, found
 
 
 def _without(X, in_block, seed, method):
-    """Give counts whose genes of a block are zero, or those of other cells."""
+    """Return counts whose genes of a block are zero, or those of other cells."""
     rest = _zeroed(X, in_block)
     if method == "zero":
         return rest
@@ -250,7 +259,7 @@ def _without(X, in_block, seed, method):
 
 
 def _zeroed(X, genes):
-    """Give a copy with zeros for some genes."""
+    """Return a copy with zeros for some genes."""
     if not sp.issparse(X):
         return np.where(genes, 0, X).astype(X.dtype, copy=False)
     kept = X.copy()

@@ -1,7 +1,6 @@
 """gene_attributions: what each gene adds to the network's evidence for each class."""
 
 import re
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -9,8 +8,10 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from sklearn_cells._cells import check_same_order
+from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import inner_model
 from sklearn_cells._validation import Interval, StrOptions, check_labels, validate_params
+from sklearn_cells._warnings import gathered, once_per_call, warn
 from sklearn_cells.pipeline import row_blocks
 from sklearn_cells.preprocessing import VarianceStabilizer
 
@@ -28,7 +29,7 @@ from sklearn_cells.preprocessing import VarianceStabilizer
     prefer_skip_nested_validation=True,
 )
 def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseline="mean", n_steps=32, batch_size=256):
-    """Say what each gene adds, in the mean cell of a class, to the network's evidence for this class.
+    """Attribute the network's evidence for each class, in the mean cell of the class, to the genes.
 
     The evidence is the logit of the class less the mean of the logits of all classes. The genes with
     the greatest values are those by which this network knows the class, by showing more of them or
@@ -120,36 +121,36 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     1  gene 1  gene 3  gene 4
     2  gene 0  gene 2  gene 5
     """
-    from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
-    from sklearn_cells.neural_network._attributions import sum_of_cells, sums_by_class
+    from sklearn_cells.inspection._gradients import sum_of_cells, sums_by_class  # imports TensorFlow
 
+    refuse_other_objects(X)
     check_same_order(X, y)
-    steps, classifier = _parts_of(model, KerasCellClassifier)
-    codes, n_seen = None, 0
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    steps, classifier = _parts_of(model)
+    codes = None
     if y is not None:
-        n_cells = X.shape[0] if hasattr(X, "shape") else len(X)
         remedy = "leave these cells out, or pass y=None"
-        _, codes = check_labels(y, n_cells, classes=classifier.classes_, remedy=remedy)
+        _, codes = check_labels(y, X.shape[0], classes=classifier.classes_, remedy=remedy)
     start = np.zeros(classifier.n_features_in_)
     if baseline == "mean":
-        totals = [sum_of_cells(classifier, _transformed(steps, block)) for _, block in row_blocks(X)]
-        start = sum(total for total, _ in totals) / sum(n_cells for _, n_cells in totals)
+        with gathered():  # the next pass warns of the same
+            totals = [sum_of_cells(classifier, _transformed(steps, block)) for _, block in row_blocks(X)]
+        total, n_measured = (np.sum(parts, axis=0) for parts in zip(*totals, strict=True))
+        np.divide(total, n_measured, out=start, where=n_measured > 0)
     n_points = n_steps if method == "integrated_gradients" else None
     sums = np.zeros((len(classifier.classes_), classifier.n_features_in_))
     counts = np.zeros((len(classifier.classes_), 1))
-    for _, block in row_blocks(X):
-        block = _transformed(steps, block)
-        of_block = None if codes is None else codes[n_seen : n_seen + block.shape[0]]
-        block_sums, block_counts = sums_by_class(classifier, block, of_block, start, n_points, batch_size)
-        sums += block_sums
-        counts += block_counts[:, np.newaxis]
-        n_seen += block.shape[0]
+    with once_per_call():
+        for rows, block in row_blocks(X):
+            of_block = None if codes is None else codes[rows]
+            taken = _transformed(steps, block)
+            block_sums, block_counts = sums_by_class(classifier, taken, of_block, start, n_points, batch_size)
+            sums += block_sums
+            counts += block_counts[:, np.newaxis]
     if baseline == "mean" and np.sum(counts > 0) == 1:
-        warnings.warn(
-            "all cells are of one class, and baseline='mean' compares them with their own mean, which says nothing of "
-            "the class: pass cells of other classes too, or baseline='zero'.",
-            UserWarning,
-            stacklevel=3,  # past what checks the parameters
+        warn(
+            "All cells are of one class, and baseline='mean' compares them with their own mean, so that nothing is "
+            "left to attribute. Pass cells of other classes too, or baseline='zero'."
         )
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     genes, n_views = _genes_of(steps, classifier)
@@ -157,29 +158,29 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     return pd.DataFrame(by_gene.T, index=genes, columns=classifier.classes_)
 
 
-def _parts_of(model, kind):
-    """Give the steps before the classifier of a fitted model, a pipeline or None, and the classifier."""
+def _parts_of(model):
+    """Return the steps before the classifier of a fitted model, a pipeline or None, and the classifier."""
+    from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
+
     inner = inner_model(model)
     steps, classifier = None, inner
     if isinstance(inner, Pipeline):
         steps, classifier = inner[:-1] if len(inner) > 1 else None, inner[-1]
-    if not isinstance(classifier, kind):
+    if not isinstance(classifier, KerasCellClassifier):
         raise TypeError(
-            f"expected a KerasCellClassifier, or a pipeline that ends with one, got {type(classifier).__name__}: of "
+            f"Expected a KerasCellClassifier, or a pipeline that ends with one, got {type(classifier).__name__}: of "
             "other classifiers, sklearn.inspection.permutation_importance says how much each gene matters."
         )
     return steps, classifier
 
 
 def _transformed(steps, block):
-    """Give cells as the classifier takes them."""
-    if not hasattr(block, "shape"):
-        block = np.asarray(block)
+    """Return cells as the classifier takes them."""
     return block if steps is None else steps.transform(block)
 
 
 def _genes_of(steps, classifier):
-    """Give the gene of each column of one view, and the number of views."""
+    """Return the gene of each column of one view, and the number of views."""
     if steps is None:
         return getattr(classifier, "feature_names_in_", range(classifier.n_features_in_)), 1
     names, n_views = steps.get_feature_names_out(), 1

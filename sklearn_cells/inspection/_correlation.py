@@ -10,8 +10,9 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from sklearn_cells._cells import check_same_order
+from sklearn_cells._gene_names import cells_and_names, places_of
 from sklearn_cells._validation import Interval, StrOptions, validate_params
-from sklearn_cells.inspection._columns import cells_and_names, genes_by_divergence, places_of
+from sklearn_cells.feature_selection import js_divergence
 
 
 @validate_params(
@@ -98,9 +99,9 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
     0 -0.91  0.45  1.00
     """
     check_same_order(X, y)
-    X, names = cells_and_names(X, layer, gene_names)
-    chosen = _most_divergent(X, y, n_genes) if genes is None else places_of(genes, names, gene_names or "var_names")
-    columns = sp.csc_array(X[:, chosen], dtype=np.float64)
+    cells, names = cells_and_names(X, layer, gene_names)
+    chosen = _most_divergent(cells, y, n_genes) if genes is None else places_of(genes, names, gene_names or "var_names")
+    columns = sp.csc_array(cells.take(genes=chosen), dtype=np.float64)
     if method == "spearman":
         _rank_columns(columns)
     correlation = _pearson(columns)
@@ -109,10 +110,10 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
     return pd.DataFrame(correlation[np.ix_(order, order)], index=labels, columns=labels)
 
 
-def _most_divergent(X, y, n_genes):
+def _most_divergent(cells, y, n_genes):
     if y is None:
-        raise ValueError("neither y nor genes are given: pass the class of each cell, or the genes to correlate.")
-    return genes_by_divergence(X, y)[:n_genes]
+        raise ValueError("Neither y nor genes are given: pass the class of each cell, or the genes to correlate.")
+    return np.argsort(-js_divergence(cells, y), kind="stable")[:n_genes]
 
 
 def _rank_columns(X):
@@ -125,7 +126,7 @@ def _rank_columns(X):
 
 
 def _pearson(X):
-    """Give the correlations of CSC columns; 0 with those that do not vary."""
+    """Return the correlations of CSC columns; 0 with those that do not vary."""
     means = X.mean(axis=0)
     covariance = (X.T @ X).toarray() / X.shape[0] - np.outer(means, means)
     scale = np.sqrt(np.diag(covariance).clip(0))

@@ -7,8 +7,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from sklearn_cells._cells import check_same_order
+from sklearn_cells._gene_names import cells_and_names, places_of
 from sklearn_cells._validation import Interval, check_labels, validate_params
-from sklearn_cells.inspection._columns import cells_and_names, places_of
 
 
 @validate_params(
@@ -23,7 +23,7 @@ from sklearn_cells.inspection._columns import cells_and_names, places_of
     prefer_skip_nested_validation=True,
 )
 def marker_genes(evidence, X, y, *, n_genes=10, layer=None, gene_names=None):
-    """Give the genes of most evidence for each class, among those that it shows more than the others.
+    """Find the genes of most evidence for each class, among those that it shows more than the others.
 
     A gene that a class lacks is evidence for it too, but marks other classes.
 
@@ -81,17 +81,14 @@ def marker_genes(evidence, X, y, *, n_genes=10, layer=None, gene_names=None):
     1  CD79A  CD3E
     """
     check_same_order(X, y)
-    X, names = cells_and_names(X, layer, gene_names)
+    cells, names = cells_and_names(X, layer, gene_names)
     places = places_of(evidence.index, names, gene_names or "var_names")
     classes, codes = check_labels(
-        y, X.shape[0], classes=np.sort(evidence.columns.to_numpy()), remedy="leave these cells out"
+        y, cells.shape[0], classes=np.sort(evidence.columns.to_numpy()), remedy="leave these cells out"
     )
     codes = evidence.columns.get_indexer(classes)[codes]
-    n_classes = len(evidence.columns)
-    sizes = np.bincount(codes, minlength=n_classes)
-    of_class = sp.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_classes, len(codes)))
-    means = of_class @ X / np.maximum(sizes, 1)[:, np.newaxis]
-    means = (means.toarray() if sp.issparse(means) else means)[:, places]
+    sizes = np.bincount(codes, minlength=len(evidence.columns))
+    means = _sums_by_class(cells, codes, len(sizes), places) / np.maximum(sizes, 1)[:, np.newaxis]
     others = (means.sum(axis=0) - means) / max(np.sum(sizes > 0) - 1, 1)
     speaks = evidence.where(means.T > others.T)
     markers = pd.DataFrame(index=pd.RangeIndex(1, n_genes + 1), columns=evidence.columns, dtype=object)
@@ -100,3 +97,14 @@ def marker_genes(evidence, X, y, *, n_genes=10, layer=None, gene_names=None):
         best = best.index[best > 0]
         markers[label] = [*best, *[None] * (n_genes - len(best))]
     return markers
+
+
+def _sums_by_class(cells, codes, n_classes, places):
+    """Return the sum of some genes over the cells of each class, read block by block."""
+    sums = np.zeros((n_classes, len(places)))
+    for rows, block in cells.blocks():
+        n_cells = block.shape[0]
+        of_class = sp.csr_array((np.ones(n_cells), (codes[rows], np.arange(n_cells))), shape=(n_classes, n_cells))
+        of_block = (of_class @ block)[:, places]
+        sums += of_block.toarray() if sp.issparse(of_block) else of_block
+    return sums

@@ -5,6 +5,7 @@ import pandas as pd
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._models import check_model, rejecting_model
+from sklearn_cells._warnings import once_per_call
 from sklearn_cells.metrics import confidence_and_right, expected_calibration_error, risk_coverage_curve
 from sklearn_cells.plotting._style import (
     BLUE,
@@ -286,8 +287,9 @@ class ReliabilityDisplay:
         ValueError
             As for :func:`expected_calibration_error`.
         """
-        error = expected_calibration_error(y_true, y_proba, labels=labels, n_bins=n_bins)
-        confidence, right = confidence_and_right(y_true, y_proba, labels)
+        with once_per_call():
+            error = expected_calibration_error(y_true, y_proba, labels=labels, n_bins=n_bins)
+            confidence, right = confidence_and_right(y_true, y_proba, labels)
         cells = pd.DataFrame({"confidence": confidence, "accuracy": right})
         groups = cells.groupby(np.minimum((confidence * n_bins).astype(int), n_bins - 1) / n_bins)
         bins = groups.mean().assign(share=groups.size() / len(cells))

@@ -4,10 +4,12 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 from sklearn_cells._cells import check_same_order
+from sklearn_cells._gene_names import cells_and_names, places_of
 from sklearn_cells._validation import Interval, check_labels, validate_params
-from sklearn_cells.inspection._columns import cells_and_names, dense_columns, genes_by_divergence, places_of
+from sklearn_cells.feature_selection import js_divergence
 from sklearn_cells.plotting._style import (
     CLASS_BAR,
     MAX_NAMES,
@@ -94,9 +96,9 @@ class CountDistributionDisplay:
             If `X` holds no counts, or has no such gene.
         """
         check_same_order(X, y)
-        X, names = cells_and_names(X)
-        classes, codes = check_labels(y, X.shape[0])
-        counts = _counts_of(X, places_of([gene], names), names)[:, 0]
+        cells, names = cells_and_names(X)
+        classes, codes = check_labels(y, cells.shape[0])
+        counts = _counts_of(cells, None, places_of([gene], names), names)[:, 0]
         edges = COUNT_EDGES[counts.max() >= COUNT_EDGES]
         bins = np.searchsorted(edges, counts, side="right") - 1
         shares = pd.crosstab(classes[codes], bins, normalize="index")
@@ -237,13 +239,16 @@ class ExpressionHeatmapDisplay:
             If `X` holds no counts, or a gene is not in it.
         """
         check_same_order(X, y)
-        X, names = cells_and_names(X)
-        classes, codes = check_labels(y, X.shape[0])
-        places = genes_by_divergence(X, y)[:n_genes] if genes is None else places_of(genes, names)
+        cells, names = cells_and_names(X)
+        classes, codes = check_labels(y, cells.shape[0])
+        if genes is None:
+            places = np.argsort(-js_divergence(cells, y), kind="stable")[:n_genes]
+        else:
+            places = places_of(genes, names)
         n_rows = max(1, n_cells // len(classes))
         members = [np.flatnonzero(codes == code) for code in range(len(classes))]
         rows = np.concatenate([m[np.linspace(0, len(m) - 1, n_rows).round().astype(int)] for m in members])
-        values = np.log1p(_counts_of(X[rows], places, names))
+        values = np.log1p(_counts_of(cells, rows, places, names))
         sizes = np.bincount(codes)
         return cls(values, genes=names[places], classes=classes, class_sizes=sizes).plot(ax=ax)
 
@@ -282,18 +287,19 @@ class ExpressionHeatmapDisplay:
         return finish(self, ax)
 
 
-def _counts_of(X, places, names):
-    """Give some columns of checked cells as a dense array, which must be counts."""
-    counts = dense_columns(X, places)
+def _counts_of(cells, rows, places, names):
+    """Return some rows and genes of cells as a dense array, which must be counts."""
+    counts = cells.take(rows, places)
+    counts = counts.toarray() if sp.issparse(counts) else counts
     is_whole = (counts == np.rint(counts)).all(axis=0)
     if not is_whole.all():
         gene = names[places].tolist()[is_whole.argmin()]
-        raise ValueError(f"expected counts of gene {gene!r}, got values that are not whole numbers: pass raw counts.")
+        raise ValueError(f"Expected counts of gene {gene!r}, got values that are not whole numbers: pass raw counts.")
     return counts
 
 
 def _range_name(edges, i, highest):
-    """Give the name of a bin of counts."""
+    """Return the name of a bin of counts."""
     first = edges[i]
     last = edges[i + 1] - 1 if i + 1 < len(edges) else int(highest)
     return str(first) if first == last else f"{first} to {last}"

@@ -11,7 +11,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn_cells._anndata import is_anndata, rows_of
 from sklearn_cells._cells import Cells
 from sklearn_cells._validation import check_method_params, take_rows
-from sklearn_cells._warnings import gathered, warn
+from sklearn_cells._warnings import gathered, warn_of_texts
 
 # Added to probabilities before the log, as scikit-learn does.
 SMALLEST_PROBABILITY = 1e-12
@@ -45,10 +45,8 @@ def held_out_logits(context, caller, X, classes, codes, fit_params, splits):
         delayed(_fold_logits)(task, caller, clone(caller.estimator), X, classes, codes, train, test, fit_params)
         for task, (train, test) in zip(tasks, splits, strict=True)
     )
-    for _, findings in results:
-        for (category, _), finding in findings.items():
-            if isinstance(finding, str):  # others add up, and the fit on all cells counted them
-                warn(finding, category)
+    for _, found in results:
+        warn_of_texts(found)
     return [(logits, codes[test]) for (logits, _), (_, test) in zip(results, splits, strict=True)]
 
 
@@ -64,9 +62,9 @@ def fitted(task, caller, estimator, X, y, fit_params):
 def _fold_logits(task, caller, estimator, X, classes, codes, train, test, fit_params):
     """Fit on the training cells of a fold, and return the logits of the others, and what was to warn of."""
     fit_params = check_method_params(X, fit_params, train)
-    with gathered() as findings:
+    with gathered() as found:
         fitted(task, caller, estimator, _rows(X, train), classes[codes[train]], fit_params)
-        return logits_of(estimator, _rows(X, test), classes), findings
+        return logits_of(estimator, _rows(X, test), classes), found
 
 
 def _rows(X, rows):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import scipy.sparse as sp
 import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from sklearn_cells.neural_network._batches import dense_rows
-from sklearn_cells.neural_network._classifier import KerasCellClassifier
+from sklearn_cells._blocks import DENSE_VALUES, row_slices
+from sklearn_cells._cells import Cells, check_cells
+from sklearn_cells.neural_network import KerasCellClassifier
 
 
 def sums_by_class(
@@ -20,7 +22,7 @@ def sums_by_class(
     n_steps: int | None,
     batch_size: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum the attributions of cells to the class of each.
+    """Sum the attributions of cells to the class of each; those of a gene that was not measured are 0.
 
     Parameters
     ----------
@@ -52,11 +54,12 @@ def sums_by_class(
     """
     if codes is None:
         codes = classifier.predict_proba(X).argmax(axis=1)
-    X = classifier._check_cells(X, reset=False)
+    cells = _cells_of(classifier, X)
     n_classes = len(classifier.classes_)
-    sums = np.zeros((n_classes, X.shape[1]))
-    for rows in gen_batches(X.shape[0], batch_size):
-        batch = dense_rows(X, rows, (X.shape[1],))
+    sums = np.zeros((n_classes, cells.shape[1]))
+    for rows in gen_batches(cells.shape[0], batch_size):
+        batch = _dense(cells, rows)
+        batch = np.where(np.isnan(batch), baseline.astype(np.float32), batch)
         outputs = classifier._output_order[codes[rows]]
         of_cells = attributions(classifier.model_, batch, outputs, baseline, n_steps)
         for code in np.unique(codes[rows]):
@@ -64,8 +67,8 @@ def sums_by_class(
     return sums, np.bincount(codes, minlength=n_classes)
 
 
-def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64], int]:
-    """Give the sum of cells as a fitted classifier takes them, and their number.
+def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum cells as a fitted classifier takes them.
 
     Parameters
     ----------
@@ -80,17 +83,31 @@ def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64
     total : ndarray of shape (n_inputs,)
         The sum of each input.
 
-    n_cells : int
-        The number of cells.
+    n_cells : ndarray of shape (n_inputs,)
+        The number of cells where it was measured.
     """
-    X = classifier._check_cells(X, reset=False)
-    return sum(np.ravel(block.sum(axis=0, dtype=np.float64)) for _, block in X.blocks()), X.shape[0]
+    cells = _cells_of(classifier, X)
+    total, n_cells = np.zeros(cells.shape[1]), np.zeros(cells.shape[1], dtype=np.int64)
+    for rows in row_slices(*cells.shape, DENSE_VALUES):
+        block = _dense(cells, rows)
+        total += np.nansum(block, axis=0, dtype=np.float64)
+        n_cells += np.count_nonzero(~np.isnan(block), axis=0)
+    return total, n_cells
+
+
+def _cells_of(classifier, X) -> Cells:
+    return check_cells(X, estimator=classifier, reset=False, dtype=np.float32, allow_nan=True)
+
+
+def _dense(cells: Cells, rows) -> NDArray[np.float32]:
+    block = cells.take(rows)
+    return block.toarray() if sp.issparse(block) else block
 
 
 def attributions(
     model: keras.Model, cells: NDArray, outputs: NDArray, baseline: NDArray, n_steps: int | None
 ) -> NDArray[np.float32]:
-    """Give what each input of dense cells adds to one logit of each, less the mean of all logits.
+    """Return what each input of dense cells adds to one logit of each, less the mean of all logits.
 
     Parameters
     ----------
@@ -129,13 +146,13 @@ def attributions(
 
 
 def _centred_logits(model: keras.Model, cells: tf.Tensor) -> tf.Tensor:
-    """Give the logits of cells, less their mean: all that probabilities tell of logits."""
+    """Return the logits of cells, less their mean: all that probabilities tell of logits."""
     logits = _logits(model, cells)
     return logits - tf.reduce_mean(logits, axis=1, keepdims=True)
 
 
 def _logits(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
-    """Give what the last softmax of a layer or model takes; of a model that hides it, the log of probabilities.
+    """Return what the last softmax of a layer or model takes; of a model that hides it, the log of probabilities.
 
     The latter has no gradient where a probability is too small for float32.
     """
@@ -157,7 +174,7 @@ def _logits(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
 
 
 def _last_layer(model: keras.Layer) -> keras.Layer | None:
-    """Give the layer that makes the output of a functional model, None of other models and layers."""
+    """Return the layer that makes the output of a functional model, None of other models and layers."""
     if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
         return None
     last = model.layers[-1]
