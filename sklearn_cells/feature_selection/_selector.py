@@ -5,12 +5,10 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,13 +24,11 @@ from sklearn_cells._validation import (
 from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection._chance import (
     g_test,
-    miller_madow_bias,
-    null_contributions,
-    permutation_test,
-    permuted_divergences,
 )
+from sklearn_cells.feature_selection._correction import scored
 from sklearn_cells.feature_selection._count_table import add_tables, checked_table
-from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence, is_higher
+from sklearn_cells.feature_selection._divergence import class_contributions, class_weights
+from sklearn_cells.feature_selection._gene_table import gene_table
 from sklearn_cells.feature_selection._redundancy import CRITERIA, chosen_genes
 from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, columns_of, n_reads, tabulate
 
@@ -321,7 +317,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         if goes_on:
             table = add_tables([self._table, table])
         compared = binned(table, self.bins)
-        divergences, pvalues = self._score(compared)
+        divergences, pvalues = scored(self, compared)
         passing = np.ones(X.shape[1], dtype=bool)
         if self.max_fdr is not None:
             adjusted = false_discovery_control(pvalues)
@@ -351,22 +347,6 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         self.divergences_ = divergences
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
-
-    def _score(self, table):
-        """Give the divergences, corrected for chance, and the p-values where they are needed at once."""
-        if self.bias_correction is not None or self.max_fdr is not None:
-            _check_whole(table, self)
-        divergences, pvalues = divergence(table, self.weights), None
-        if self.bias_correction == "miller-madow":
-            divergences = divergences - miller_madow_bias(table, class_weights(table.class_sizes, self.weights))
-        elif self.bias_correction == "permutation":
-            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-            permuted = permuted_divergences(table, self.weights, self.n_permutations, seed)
-            pvalues = permutation_test(divergences, permuted)
-            divergences = divergences - permuted.mean(axis=1)
-        if pvalues is None and self.max_fdr is not None:
-            pvalues = g_test(table)
-        return divergences, pvalues
 
     @contextmanager
     def _block_task(self, context):
@@ -468,31 +448,8 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             the selected gene that says most of it.
         """
         check_is_fitted(self, "divergences_")
-        order = np.argsort(self.ranking_)
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = np.array([f"x{i}" for i in range(self.n_features_in_)], dtype=object)
-        # Chance adds most to the smallest classes, which would mark all genes that say little.
-        corrected = self.contributions_ - null_contributions(self._compared, self._class_weights)
-        marked = corrected.argmax(axis=1)
-        says = self.pvalues_ < 0.05
-        direction = np.where(is_higher(self._table, marked), "up", "down").astype(object)
-        columns = {
-            "gene": names[order],
-            "divergence": self.divergences_[order],
-            "pvalue": self.pvalues_[order],
-            "rank": np.arange(1, len(order) + 1),
-            "selected": np.arange(len(order)) < self.n_features_,
-            "marks": np.where(says, self.classes_[marked].astype(object), None)[order],
-            "direction": np.where(says, direction, None)[order],
-        }
-        if self._closest is not None:
-            stands_for = np.full(self.n_features_in_, None, dtype=object)
-            candidates, closest = self._closest
-            stands_for[candidates] = names[closest]
-            stands_for[self.get_support()] = None
-            columns["represented_by"] = stands_for[order]
-        return pd.DataFrame(columns)
+        check_is_fitted(self, "divergences_")
+        return gene_table(self)
 
     def _pack_state(self, state):
         """Give what is saved of the fitted attributes: the arrays that tables are made of."""
@@ -519,14 +476,6 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         tags.input_tags.positive_only = True
         tags.target_tags.required = True
         return tags
-
-
-def _check_whole(table, selector):
-    if (table.n_cells != np.rint(table.n_cells)).any() or (table.class_sizes != np.rint(table.class_sizes)).any():
-        raise ValueError(
-            f"bias_correction={selector.bias_correction!r} and max_fdr={selector.max_fdr} need numbers of cells, but "
-            "sample_weight has fractions: pass how many cells each one stands for, or leave out one or the other."
-        )
 
 
 def _warn_if_none(passing, adjusted, selector):

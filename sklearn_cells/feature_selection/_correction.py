@@ -1,0 +1,37 @@
+"""The divergences and p-values of a selector, by its parameters."""
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from sklearn_cells.feature_selection._chance import (
+    g_test,
+    miller_madow_bias,
+    permutation_test,
+    permuted_divergences,
+)
+from sklearn_cells.feature_selection._divergence import class_weights, divergence
+
+
+def scored(selector, table):
+    """Give the divergences, corrected for chance, and the p-values where they are needed at once."""
+    if selector.bias_correction is not None or selector.max_fdr is not None:
+        _check_whole(table, selector)
+    divergences, pvalues = divergence(table, selector.weights), None
+    if selector.bias_correction == "miller-madow":
+        divergences = divergences - miller_madow_bias(table, class_weights(table.class_sizes, selector.weights))
+    elif selector.bias_correction == "permutation":
+        seed = int(check_random_state(selector.random_state).randint(np.iinfo(np.int32).max))
+        permuted = permuted_divergences(table, selector.weights, selector.n_permutations, seed)
+        pvalues = permutation_test(divergences, permuted)
+        divergences = divergences - permuted.mean(axis=1)
+    if pvalues is None and selector.max_fdr is not None:
+        pvalues = g_test(table)
+    return divergences, pvalues
+
+
+def _check_whole(table, selector):
+    if (table.n_cells != np.rint(table.n_cells)).any() or (table.class_sizes != np.rint(table.class_sizes)).any():
+        raise ValueError(
+            f"bias_correction={selector.bias_correction!r} and max_fdr={selector.max_fdr} need numbers of cells, but "
+            "sample_weight has fractions: pass how many cells each one stands for, or leave out one or the other."
+        )

@@ -1,0 +1,36 @@
+"""The genes of a selector as a table: rank, divergence, and which class they mark."""
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells.feature_selection._chance import null_contributions
+from sklearn_cells.feature_selection._divergence import is_higher
+
+
+def gene_table(selector):
+    """Return the table that `JSDivergenceSelector.gene_table` describes."""
+    order = np.argsort(selector.ranking_)
+    names = getattr(selector, "feature_names_in_", None)
+    if names is None:
+        names = np.array([f"x{i}" for i in range(selector.n_features_in_)], dtype=object)
+    # Chance adds most to the smallest classes, which would mark all genes that say little.
+    corrected = selector.contributions_ - null_contributions(selector._compared, selector._class_weights)
+    marked = corrected.argmax(axis=1)
+    says = selector.pvalues_ < 0.05
+    direction = np.where(is_higher(selector._table, marked), "up", "down").astype(object)
+    columns = {
+        "gene": names[order],
+        "divergence": selector.divergences_[order],
+        "pvalue": selector.pvalues_[order],
+        "rank": np.arange(1, len(order) + 1),
+        "selected": np.arange(len(order)) < selector.n_features_,
+        "marks": np.where(says, selector.classes_[marked].astype(object), None)[order],
+        "direction": np.where(says, direction, None)[order],
+    }
+    if selector._closest is not None:
+        stands_for = np.full(selector.n_features_in_, None, dtype=object)
+        candidates, closest = selector._closest
+        stands_for[candidates] = names[closest]
+        stands_for[selector.get_support()] = None
+        columns["represented_by"] = stands_for[order]
+    return pd.DataFrame(columns)
