@@ -262,6 +262,7 @@ def report(cells, labels, model, output, peers, layer, gene_names, force):
             gene_names=gene_names,
             peers=peers,
             overwrite=force,
+            random_state=0,
             verbose=int(console.is_terminal),
         )
         click.echo(f"Written: {output}")

@@ -267,7 +267,7 @@ def test_report_takes_labels_layer_and_gene_names(folder, elsewhere, tmp_path, l
     assert result.exit_code == 0, result.output
     cells = read_cells(elsewhere)
     model = load_model(folder / "model.cellmodel")
-    write_html(model, cells, cells.obs[labels], tmp_path / "expected.html", peers=False, **where)
+    write_html(model, cells, cells.obs[labels], tmp_path / "expected.html", peers=False, random_state=0, **where)
     assert (tmp_path / "found.html").read_text() == (tmp_path / "expected.html").read_text()
 
 

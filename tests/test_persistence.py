@@ -20,8 +20,9 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import ProgressBar
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_cells import (
@@ -787,7 +788,7 @@ def test_card_comes_with_the_model_and_alone(model_file):
 
 
 def test_card_tells_cells_classes_and_scores(cells, labels):
-    card = training_card(small_pipeline(), cells, labels, cv=3, name="simulated", license="CC0", source="make_cells")
+    card = training_card(small_pipeline(), cells, labels, cv=3, random_state=0, name="simulated", license="CC0")
     assert (card["cells"], card["genes"]) == (240, 60)
     assert card["classes"] == dict(zip(*map(np.ndarray.tolist, np.unique(labels, return_counts=True)), strict=True))
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -804,6 +805,16 @@ def test_card_tells_cells_classes_and_scores(cells, labels):
 
 def small_pipeline():
     return Pipeline([("log", LogNormalizer()), ("classify", KerasCellClassifier(**SMALL))])
+
+
+def test_scores_of_a_card_are_those_as_if_all_cells_were_assigned(cells, labels):
+    steps = JSDivergenceSelector(20), LogNormalizer("as_is"), LogisticRegression()
+    cards = [
+        training_card(make_pipeline(*steps[:2], model), cells, labels, cv=3, random_state=0)
+        for model in (steps[-1], RejectOptionClassifier(steps[-1], threshold=1, calibration=None))
+    ]
+    assert cards[0]["scores"] == cards[1]["scores"]
+    assert cards[0]["scores"]["accuracy"]["mean"] > 0.5
 
 
 def test_card_of_a_fitted_model_leaves_it_as_it_is(cells, labels, fitted):

@@ -75,7 +75,7 @@ def page(model, cells, types, tmp_path_factory):
 
 def written(folder, model, X, y, **options):
     before = plt.get_fignums()
-    write_html(model, X, y, folder / "report.html", **options)
+    write_html(model, X, y, folder / "report.html", **{"random_state": 0} | options)
     assert plt.get_fignums() == before
     return (folder / "report.html").read_text(encoding="utf-8")
 
@@ -205,7 +205,7 @@ def test_sections_say_what_they_are_about(page, model, cells, types):
         assert section in text
     assert "three types" in text
     assert "CC0" in text
-    assert "The cells have 100.0% of the 60 genes of the model" in text
+    assert "The cells have 100.0% of the 20 genes that the model uses" in text
     assert "not scores of the given model" in text
     left_out = model.predict(cells[160:]) == "Unassigned"
     assert f"{left_out.sum()} of 80 cells ({left_out.mean():.1%}) are left unassigned" in text
@@ -323,12 +323,19 @@ def test_a_type_with_fewer_cells_than_folds_is_left_out_of_the_comparison(cells,
     assert "Types with fewer cells than folds are left out: rare." in text
 
 
-def test_genes_that_are_missing_are_told(model, cells, types, tmp_path):
-    query = cells[160:, 5:]
-    with pytest.warns(UserWarning, match="most informative missing genes"):
-        page = written(tmp_path, model, query[:, 10:], types[160:], peers=False)
-    assert "The cells have 75.0% of the 60 genes" in page
+@pytest.mark.parametrize("container", [lambda cells: cells, lambda cells: cells.to_df()])
+def test_genes_that_are_missing_are_told(cells, types, tmp_path, container):
+    steps = [("align", GeneAligner()), ("select", JSDivergenceSelector(20)), ("log", LogNormalizer("as_is"))]
+    model = CellPipeline([*steps, ("classify", MultinomialNB())]).fit(cells[:160], types[:160])
+    used = cells.var_names[model["select"].get_support()]
+    kept = ~cells.var_names.isin(model["select"].gene_table()["gene"][:5])
+    with pytest.warns(UserWarning, match="The cells lack 5 of the 20 genes .*most informative missing") as caught:
+        page = written(tmp_path, model, container(cells[160:, kept]), types[160:], cv=2)
+    assert len(caught) == 1
+    assert f"The cells have 75.0% of the {len(used)} genes that the model uses" in page
     assert "most informative missing genes" in page
+    markers = page[page.index(">Markers</h2>") :]
+    assert not any(gene in markers for gene in cells.var_names[~kept] + ",")
 
 
 def test_counts_and_names_elsewhere_in_anndata_give_the_same_page(page, model, cells, types, tmp_path):
@@ -373,9 +380,22 @@ def test_types_that_no_cell_has_are_told(model, cells, types, tmp_path):
     assert "No genes are named, for fewer than 5 of the cells are type 2." in text
 
 
-def test_labels_of_the_same_cells_in_another_order_are_refused(model, cells, tmp_path):
-    with pytest.raises(ValueError, match="in another order"):
-        write_html(model, cells, cells.obs["cell_type"][::-1], tmp_path / "report.html")
+def test_labels_of_the_same_cells_in_another_order_are_told_once(model, cells, tmp_path):
+    with pytest.warns(UserWarning, match="in another order") as caught:
+        written(tmp_path, model, cells, cells.obs["cell_type"][::-1], peers=False)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "X", "message"),
+    [
+        ("sorted_blood", None, r"pass load_model\('sorted_blood'\)"),
+        (MultinomialNB().fit([[1], [2]], ["B", "T"]), "cells.h5ad", r"read_cells\('cells\.h5ad'\)"),
+    ],
+)
+def test_paths_are_refused_with_what_to_pass(model, X, message, tmp_path):
+    with pytest.raises(TypeError, match=message):
+        write_html(model, X, ["B", "T"], tmp_path / "report.html")
 
 
 def test_a_file_that_is_there_stays(model, cells, types, tmp_path):
@@ -388,7 +408,7 @@ def test_a_file_that_is_there_stays(model, cells, types, tmp_path):
 
 def test_cells_of_other_types_alone_are_refused(model, cells, tmp_path):
     y = np.where(np.arange(240) < 100, "neuron", "glia")
-    with pytest.raises(ValueError, match="none of the types in y is one that the model knows: glia, neuron against"):
+    with pytest.raises(ValueError, match="None of the types in y is one that the model knows: glia, neuron against"):
         write_html(model, cells, y, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 

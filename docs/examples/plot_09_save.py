@@ -23,7 +23,9 @@ cells = make_cells(800, 100, n_classes=3, fold_change=3, random_state=0)
 types = cells.obs["cell_type"].to_numpy(dtype=str)
 cells, new, types, types_new = cells[:600], cells[600:], types[:600], types[600:]
 pipeline = make_cell_pipeline(select__n_features_to_select=50, classify__random_state=0)
-card = training_card(pipeline, cells, types, cv=3, name="simulated cells", license="CC0", source="make_cells")
+card = training_card(
+    pipeline, cells, types, cv=3, random_state=0, name="simulated cells", license="CC0", source="make_cells"
+)
 pipeline.fit(cells, types)
 
 folder = tempfile.TemporaryDirectory()

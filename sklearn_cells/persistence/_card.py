@@ -4,9 +4,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.metrics import make_scorer
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold, check_cv, cross_validate
 
+from sklearn_cells._models import rejecting_model
+from sklearn_cells._warnings import once_per_call
 from sklearn_cells.metrics import macro_f1
 
 # The parts of a card that are one line each, as they are shown.
@@ -80,9 +82,9 @@ def _score(value):
 
 
 def training_card(
-    model, X, y, *, cv=5, random_state=0, n_jobs=None, name=None, description=None, license=None, source=None
+    model, X, y, *, cv=5, random_state=None, n_jobs=None, name=None, description=None, license=None, source=None
 ):
-    """Tell what a model is trained on, and how good it is on cells that were held out.
+    """Describe what a model is trained on, and how good it is on cells that were held out.
 
     Parameters
     ----------
@@ -100,7 +102,7 @@ def training_card(
     cv : int or cross-validation generator, default=5
         The folds. A number means stratified ones of shuffled cells.
 
-    random_state : int, RandomState instance or None, default=0
+    random_state : int, RandomState instance or None, default=None
         Determines how cells are shuffled.
 
     n_jobs : int, default=None
@@ -152,9 +154,9 @@ def training_card(
         folds = len(scores["accuracy"])
     else:
         folds = _folds(cv, y, random_state)
-        scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
-        results = cross_validate(clone(model), X, y, cv=folds, scoring=scoring, n_jobs=n_jobs, error_score="raise")
-        scores = {score: results[f"test_{score}"].tolist() for score in scoring}
+        with once_per_call():
+            results = cross_validate(clone(model), X, y, cv=folds, scoring=_scores, n_jobs=n_jobs, error_score="raise")
+        scores = {score: results[f"test_{score}"].tolist() for score in ("accuracy", "macro_f1")}
     card = {
         "name": name,
         "description": description,
@@ -171,8 +173,15 @@ def training_card(
     return ModelCard({key: value for key, value in card.items() if value is not None})
 
 
+def _scores(model, X, y):
+    """Return the scores of a model as if all cells were assigned."""
+    rejecting = rejecting_model(model) is not None
+    named = model.classes_[model.predict_proba(X).argmax(axis=1)] if rejecting else model.predict(X)
+    return {"accuracy": accuracy_score(y, named), "macro_f1": macro_f1(y, named)}
+
+
 def _rejection(model):
-    """Tell what the threshold does to held-out cells."""
+    """Return what the threshold does to held-out cells."""
     curve = model.risk_coverage_
     kept = curve[curve["threshold"] >= model.threshold_]
     point = kept.loc[kept["threshold"].idxmin()] if len(kept) else {"coverage": 0.0, "risk": 0.0}

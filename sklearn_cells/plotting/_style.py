@@ -23,7 +23,7 @@ MAX_NAMES = 60
 
 
 def axes_for(ax, width, height):
-    """Give the axes to draw on: those that came, or new ones of a size in inches."""
+    """Return the axes to draw on: those that came, or new ones of a size in inches."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -33,12 +33,12 @@ def axes_for(ax, width, height):
 
 
 def font_size(n_labels):
-    """Give a size in points at which so many labels stand side by side."""
+    """Return a size in points at which so many labels stand side by side."""
     return NORMAL if n_labels <= 12 else 9 if n_labels <= 25 else SMALL
 
 
 def name_room(names):
-    """Give the inches that long names take beyond short ones."""
+    """Return the inches that long names take beyond short ones."""
     longest = max((len(str(name)) for name in names), default=0)
     return 0.007 * font_size(len(names)) * max(longest - 10, 0)
 

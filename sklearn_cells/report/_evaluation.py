@@ -19,7 +19,7 @@ N_PEER_GENES = 1000
 
 
 def bootstrap(true, named, seed):
-    """Give accuracy, macro-F1 and the F1 of each true type, and the 2.5th and 97.5th percentile of each."""
+    """Return accuracy, macro-F1 and the F1 of each true type, and the 2.5th and 97.5th percentile of each."""
     types = np.unique(true)
     labels = np.union1d(true, named)
     confusion = confusion_matrix(true, named, labels=labels)
@@ -36,7 +36,7 @@ def bootstrap(true, named, seed):
 
 
 def _scores_of(counts, rows, columns, places):
-    """Give the scores of resampled cells, counted by true type (`rows`) and predicted type (`columns`)."""
+    """Return the scores of resampled cells, counted by true type (`rows`) and predicted type (`columns`)."""
     n_labels = max(rows.max(), columns.max(), places.max()) + 1
     is_row, is_column = np.eye(n_labels, dtype=int)[rows], np.eye(n_labels, dtype=int)[columns]
     right = (counts * (rows == columns)) @ is_row
@@ -49,12 +49,12 @@ def _scores_of(counts, rows, columns, places):
 
 
 def with_interval(values, intervals):
-    """Give scores with their intervals as text."""
+    """Return scores with their intervals as text."""
     return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(values, *intervals, strict=True)]
 
 
 def untrained(model):
-    """Give a new copy of what names the cells, without reject option or search, for AnnData as it is here.
+    """Return a new copy of what names the cells, without reject option or search, for AnnData as it is here.
 
     Of a network that was trained elsewhere there is none: its parameters do not describe it.
     """
@@ -64,11 +64,11 @@ def untrained(model):
 
 
 def peers_of(n_genes):
-    """Give linear classifiers of the most divergent genes by name, with the C of benchmarks/accuracy.py."""
+    """Return linear classifiers of the most divergent genes by name, with the C of benchmarks/accuracy.py."""
 
     def chain(classifier):
-        selector = JSDivergenceSelector(min(N_PEER_GENES, n_genes), bins="auto")
-        return make_pipeline(selector, LogNormalizer(), classifier)
+        selector = JSDivergenceSelector(min(N_PEER_GENES, n_genes))
+        return make_pipeline(selector, LogNormalizer("as_is"), classifier)
 
     return {
         "LogisticRegression": chain(LogisticRegression(C=0.03, class_weight="balanced", max_iter=2000)),
@@ -77,7 +77,7 @@ def peers_of(n_genes):
 
 
 def cross_validated(classifier, cells, true, splits):
-    """Give accuracy and macro-F1 as text: the mean of the folds, the lowest and the highest."""
+    """Return accuracy and macro-F1 as text: the mean of the folds, the lowest and the highest."""
     scoring = {"accuracy": "accuracy", "macro_f1": make_scorer(macro_f1)}
     cells = as_taken(classifier, cells)
     scores = cross_validate(classifier, cells, true, cv=splits, scoring=scoring, error_score="raise")

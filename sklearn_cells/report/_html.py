@@ -43,24 +43,24 @@ SMALL_PICTURE = 520
 
 
 def paragraph(text):
-    """Give a paragraph."""
+    """Return a paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
 def heading(text):
-    """Give a heading inside a section."""
+    """Return a heading inside a section."""
     return f"<h3>{escape(text)}</h3>"
 
 
 def table(frame, *, text=False):
-    """Give a table that scrolls where it is too wide, of numbers to the right or of text to the left."""
+    """Return a table that scrolls where it is too wide, of numbers to the right or of text to the left."""
     with pd.option_context("display.max_colwidth", None):
         rows = frame.to_html(border=0, escape=True, classes="text" if text else None)
     return f'<div class="scroll" tabindex="0">{rows}</div>'
 
 
 def picture(draw, alt):
-    """Give the figure of the display that a function draws, as SVG in the page."""
+    """Return the figure of the display that a function draws, as SVG in the page."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
@@ -78,7 +78,7 @@ def picture(draw, alt):
 
 
 def page(title, introduction, sections, foot):
-    """Give the whole page.
+    """Return the whole page.
 
     Parameters
     ----------

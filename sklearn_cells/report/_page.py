@@ -1,16 +1,19 @@
 """One self-contained page about a model on cells whose types are known: write_html."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from sklearn_cells import __version__
-from sklearn_cells._anndata import is_anndata, with_matrix
-from sklearn_cells._cells import check_same_order
+from sklearn_cells._anndata import as_anndata, is_anndata
+from sklearn_cells._cells import check_cells, check_same_order
+from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._files import atomic_path
-from sklearn_cells._models import as_taken, choice_of, inner_model
+from sklearn_cells._models import as_taken, check_model, choice_of, inner_model
 from sklearn_cells._validation import check_labels, shortened, validate_params
+from sklearn_cells._warnings import gathered, once_per_call, warn_of_texts
 from sklearn_cells.annotation import annotate
 from sklearn_cells.persistence import ModelCard
 from sklearn_cells.report import _html as html
@@ -57,7 +60,7 @@ def write_html(
     peers=True,
     title=None,
     overwrite=False,
-    random_state=0,
+    random_state=None,
     verbose=0,
 ):
     """Write a page about a model on cells whose types are known.
@@ -99,8 +102,8 @@ def write_html(
     overwrite : bool, default=False
         Whether an older file may be replaced.
 
-    random_state : int, RandomState instance or None, default=0
-        Determines folds and resampled cells.
+    random_state : int, RandomState instance or None, default=None
+        Determines folds and resampled cells. The same number writes the same page.
 
     verbose : int, default=0
         Above 0, a progress bar is shown.
@@ -156,23 +159,28 @@ def write_html(
 
 
 def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose):
-    check_same_order(X, y)
-    cells, chosen = _cells_of(model, X, layer, gene_names)
-    found = _predict(model, cells, y, chosen, verbose)
-    card = ModelCard(getattr(model, "card_", {}))
-    seeds = check_random_state(random_state).randint(2**31 - 1, size=2)
-    name = card.heading()[0] if card else type(inner_model(model)).__name__
-    aligned, genes = genes_section(model, cells)
-    sections = {
-        "Model card": card_section(card) if card else "",
-        "Genes": genes,
-        "Scores": scores_section(found, seeds[0]),
-        "Comparison": comparison_section(model, cells, found.true, cv, seeds[1], verbose) if peers else "",
-        "Confusion": confusion_section(found, cells),
-        "Calibration": calibration_section(found),
-        "Unassigned cells": unassigned_section(model, found),
-        "Markers": markers_section(model, aligned, found),
-    }
+    check_model(model, "predict_proba")
+    refuse_other_objects(X)
+    with once_per_call():
+        check_same_order(X, y)
+        cells, chosen = _cells_of(model, X, layer, gene_names)
+        found = _predict(model, cells, y, chosen, verbose)
+        card = ModelCard(getattr(model, "card_", {}))
+        seeds = check_random_state(random_state).randint(2**31 - 1, size=2)
+        name = card.heading()[0] if card else type(inner_model(model)).__name__
+        with gathered() as others:  # of the same cells again
+            aligned, genes = genes_section(model, cells)
+            sections = {
+                "Model card": card_section(card) if card else "",
+                "Genes": genes,
+                "Scores": scores_section(found, seeds[0]),
+                "Comparison": comparison_section(model, cells, found.true, cv, seeds[1], verbose) if peers else "",
+                "Confusion": confusion_section(found, cells),
+                "Calibration": calibration_section(found),
+                "Unassigned cells": unassigned_section(model, found),
+                "Markers": markers_section(model, aligned, found),
+            }
+        warn_of_texts(others)
     written = (
         f"Written on {datetime.now(UTC):%Y-%m-%d} (UTC) by sklearn_cells {__version__}, of {len(found.true):,} cells."
     )
@@ -181,16 +189,17 @@ def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbos
 
 
 def _cells_of(model, X, layer, gene_names):
-    """Give cells with the counts in X and the names in `var_names`, and how the model is told so."""
-    choice = choice_of(inner_model(model))
+    """Return cells with the counts in X and the names in `var_names`, and how the model is told so."""
+    chosen = {"layer": layer, "gene_names": gene_names}
     if not is_anndata(X):
         # There is nothing to choose from, and the model says so.
-        return (X if hasattr(X, "shape") else np.asarray(X)), {"layer": layer, "gene_names": gene_names}
-    cells = X.to_memory() if X.isbacked else X.copy() if X.is_view else X  # scipy cannot take rows of every view
-    layer_of_model, names_of_model = choice or (None, "var_names")
-    layer = layer_of_model if layer is None else layer
-    gene_names = names_of_model if gene_names is None else gene_names
-    return with_matrix(cells, layer, gene_names), ({"layer": "X", "gene_names": "var_names"} if choice else {})
+        return (X if hasattr(X, "shape") else np.asarray(X)), chosen
+    of_model = choice_of(inner_model(model))
+    choice = {"layer": None, "gene_names": "var_names"} if of_model is None else vars(of_model)
+    choice = choice | {name: value for name, value in chosen.items() if value is not None}
+    cells = check_cells(X, choice=SimpleNamespace(**choice))
+    cells = as_anndata(cells.stored(), cells.obs, cells.gene_names, cells.measured)
+    return cells, ({} if of_model is None else {"layer": "X", "gene_names": "var_names"})
 
 
 def _predict(model, cells, y, chosen, verbose):
@@ -200,7 +209,7 @@ def _predict(model, cells, y, chosen, verbose):
     known = np.asarray(model.classes_).astype(str)
     if not np.isin(true, known).any():
         raise ValueError(
-            f"none of the types in y is one that the model knows: {shortened(np.unique(true))} against "
+            f"None of the types in y is one that the model knows: {shortened(np.unique(true))} against "
             f"{shortened(known)}."
         )
     taken = as_taken(inner_model(model), cells)

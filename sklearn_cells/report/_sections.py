@@ -1,7 +1,5 @@
 """The sections of the page, each from the predictions and the cells to HTML."""
 
-import warnings
-from copy import copy
 from itertools import combinations
 from numbers import Integral
 from typing import NamedTuple
@@ -14,8 +12,11 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold, check_cv
 
 from sklearn_cells._anndata import is_anndata, matrix_of, rows_of
-from sklearn_cells._models import rejecting_model, step_of
+from sklearn_cells._cells import check_cells
+from sklearn_cells._models import for_query, rejecting_model, step_of
 from sklearn_cells._validation import take_rows
+from sklearn_cells._warnings import gathered
+from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.inspection import marker_genes
 from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
@@ -49,7 +50,7 @@ class Predictions(NamedTuple):
 
 
 def introduction(found, cells):
-    """Say what the cells are, and which types the model or the cells lack."""
+    """Describe the cells, and which types the model or the cells lack."""
     text = (
         f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {cells.shape[1]:,} genes. What is said of "
         "the model comes from these cells: if it was trained on them, it does worse on new ones."
@@ -69,33 +70,33 @@ def introduction(found, cells):
 
 
 def card_section(card):
-    """Give the model card as a table."""
+    """Return the model card as a table."""
     rows = card.rows()
     body = "".join(map(html.paragraph, card.heading()))
     return body + (html.table(pd.DataFrame({"": rows}), text=True) if rows else "")
 
 
 def genes_section(model, cells):
-    """Give the cells with the genes of the model, and what is said of them."""
+    """Return the cells with the genes of the model, and what is said of them."""
     try:
-        aligner = copy(step_of(model, GeneAligner))
+        aligner = step_of(model, GeneAligner)
     except TypeError:
         return cells, ""
-    if is_anndata(cells):
-        aligner.set_params(layer=None, gene_names="var_names")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        aligned = aligner.transform(cells)
+    aligner = for_query(aligner, layer="X", gene_names="var_names") if is_anndata(cells) else aligner
+    aligned = aligner.transform(cells)
     if not (is_anndata(cells) or hasattr(cells, "columns")):
         return aligned, html.paragraph("The cells have no gene names: their columns are taken for the model's genes.")
-    said = f"The cells have {aligner.coverage_:.1%} of the {aligner.n_features_in_:,} genes of the model"
-    if aligner.divergences_ is not None:
-        said += f", and {aligner.informative_coverage_:.1%} of what these tell of its types"
-    return aligned, html.paragraph(f"{said}.") + "".join(html.paragraph(str(warning.message)) for warning in caught)
+    found = gene_coverage(aligner, _selector_of(model), check_cells(cells) if is_anndata(cells) else cells)
+    said = f"The cells have {found.genes:.1%} of the {found.n_genes:,} genes that the model uses"
+    if not np.isnan(found.divergence):
+        said += f", and {found.divergence:.1%} of the divergence between its types"
+    with gathered() as warnings:
+        found.check()
+    return aligned, "".join(map(html.paragraph, [f"{said}.", *(text for _, text in warnings)]))
 
 
 def scores_section(found, seed):
-    """Give the scores of all cells, of the assigned ones and of each type."""
+    """Return the scores of all cells, of the assigned ones and of each type."""
     kept = found.is_assigned
     note = (
         "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals, which "
@@ -189,7 +190,7 @@ def confusion_section(found, cells):
 
 
 def _confused_pairs(found):
-    """Give the pairs of types with most cells that have the name of the other."""
+    """Return the pairs of types with most cells that have the name of the other."""
     types = found.types
     confusion = confusion_matrix(found.true, found.named, labels=types)
     wrong = confusion + confusion.T
@@ -203,7 +204,7 @@ def _telling_genes(true, cells, pair):
         return html.paragraph(f"No genes are named, for fewer than {LEAST_CELLS} of the cells are {' or '.join(few)}.")
     chosen = np.flatnonzero(np.isin(true, pair))
     cells, true = _rows(cells, chosen), true[chosen]
-    markers = _markers(JSDivergenceSelector(None, bins="auto").fit(cells, true), cells, true)
+    markers = _markers(JSDivergenceSelector(None).fit(cells, true), cells, true)
     return html.table(markers.rename(index="more of these in {}".format), text=True)
 
 
@@ -224,7 +225,7 @@ def calibration_section(found):
 
 
 def unassigned_section(model, found):
-    """Tell whose cells are left unassigned, of models that can do so."""
+    """Count whose cells are left unassigned, of models that can do so."""
     reject_option = rejecting_model(model)
     if reject_option is None:
         return ""
@@ -257,10 +258,10 @@ def unassigned_section(model, found):
 
 def markers_section(model, aligned, found):
     """Name the genes that mark each type, by what the model's selector learned or, without one, by these cells."""
-    selector = _selector_of(model, aligned.shape[1])
+    selector = _selector_of(model)
     source = "the cells that the model was trained on, among the genes that it uses"
-    if selector is None:
-        selector = JSDivergenceSelector(None, bins="auto").fit(aligned, found.true)
+    if selector is None or selector.n_features_in_ != aligned.shape[1]:
+        selector = JSDivergenceSelector(None).fit(aligned, found.true)
         source = "these cells, for the model has no gene selection of its own"
     known = np.flatnonzero(np.isin(found.true, np.asarray(selector.classes_).astype(str)))
     true = found.true[known]
@@ -271,20 +272,20 @@ def markers_section(model, aligned, found):
     return html.paragraph(text) + html.table(markers, text=True)
 
 
-def _selector_of(model, n_genes):
-    """Give the model's own selector, None where it has none that sees the genes of the cells."""
+def _selector_of(model):
+    """Return the model's own selector, None where it has none."""
     try:
-        selector = step_of(model, JSDivergenceSelector)
+        return step_of(model, JSDivergenceSelector)
     except TypeError:
         return None
-    return selector if selector.n_features_in_ == n_genes else None
 
 
 def _markers(selector, cells, true):
-    """Give the marker genes of each type as a line of text; genes go by their place, which is that in the selector."""
+    """Return the marker genes of each type as text; genes go by their place, which is that in the selector."""
     names = getattr(cells, "var_names", getattr(cells, "columns", range(cells.shape[1])))
     names = getattr(selector, "feature_names_in_", names)
-    counts = matrix_of(cells) if is_anndata(cells) else cells.to_numpy() if hasattr(cells, "columns") else cells
+    counts = matrix_of(cells) if is_anndata(cells) else cells
+    counts = cells.fillna(0).to_numpy() if hasattr(cells, "columns") else counts  # NaN is a gene that was not measured
     classes = np.asarray(selector.classes_).astype(str)
     evidence = pd.DataFrame(selector.contributions_, columns=classes)[np.sort(classes)]
     found = marker_genes(evidence[selector.get_support()], counts, true, n_genes=N_MARKERS)
