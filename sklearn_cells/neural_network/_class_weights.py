@@ -84,7 +84,7 @@ def prior_ratios(
     """
     if isinstance(priors, Mapping):
         labels = classes.tolist()
-        if set(priors) != set(labels):
+        if not set(priors) >= set(labels):
             raise ValueError(f"Expected a prior for each of the classes {labels}, got priors={dict(priors)}.")
         wanted = np.array([priors[label] for label in labels], dtype=np.float64)
     elif isinstance(priors, str):

@@ -16,7 +16,7 @@ class WithObjective(keras.Model):
     """A network that takes batches, with the loss and the metrics of an objective."""
 
     def __init__(self, network: keras.Model, objective: Objective):
-        super().__init__()
+        super().__init__(autocast=False)  # batches are of the dtype of the network
         self.network = network
         self.objective = objective
         self.accuracy = keras.metrics.Mean(name="accuracy")

@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from sklearn_cells._validation import check_sample_weight
-from sklearn_cells.neural_network._class_weights import shares, weights_of_classes
+from sklearn_cells.neural_network._class_weights import prior_ratios, shares, weights_of_classes
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
         seed = int(check_random_state(classifier.random_state).randint(np.iinfo(np.int32).max))
     of_classes = weights_of_classes(classifier.class_weight, classes, class_counts)
     weights = (sample_weight * of_classes[codes]).astype(dtype)
+    as_trained = shares(of_classes * class_counts)
+    if classifier.priors is not None:  # refused before the training, not after
+        prior_ratios(classifier.priors, classes, shares(class_counts), as_trained)
     rows, held_out = np.flatnonzero(weights), None
     if not len(rows):
         raise ValueError("All cells have weight zero. Pass sample_weight and class_weight that leave some.")
@@ -70,7 +73,7 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
         rows=rows,
         held_out=held_out,
         class_counts=class_counts,
-        as_trained=shares(of_classes * class_counts),
+        as_trained=as_trained,
         seed=seed,
         epochs=epochs,
         schedule="constant" if incremental else classifier.learning_rate_schedule,

@@ -107,8 +107,9 @@ class Trainer:
         dtype = network.inputs[0].dtype
         batch = {"cells": tf.TensorSpec([None, *network.input_shape[1:]], dtype)}
         batch |= {name: tf.TensorSpec([None], FIELD_DTYPES.get(name, dtype)) for name in objective.fields}
-        vector, batch_size = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)
-        self._train_block = tf.function(self._train_block, input_signature=[batch, batch_size, vector, vector])
+        batch_size = tf.TensorSpec([], tf.int32)
+        l2, rates = (tf.TensorSpec([None], dtype) for dtype in (tf.float64, tf.float32))
+        self._train_block = tf.function(self._train_block, input_signature=[batch, batch_size, l2, rates])
         self._test_block = tf.function(self._test_block, input_signature=[batch, batch_size])
 
     @property
@@ -122,7 +123,7 @@ class Trainer:
         copy_variables(training.network, self.network)
         _assign(self.optimizer.variables, training.optimizer_state or self._optimizer_start)
         factors = [getattr(variable.regularizer, "l2", 0.0) for variable in training.network.trainable_variables]
-        self._l2 = tf.constant(factors if self.has_l2 else [], tf.float32)
+        self._l2 = tf.constant(factors if self.has_l2 else [], tf.float64)
         self._run_epochs(training)
         copy_variables(self.network, training.network)
         return [variable.numpy() for variable in self.optimizer.variables]
@@ -219,7 +220,8 @@ class Trainer:
             set_learning_rate(optimizer, learning_rate)
             optimizer.apply(gradients, self.variables)
             return
-        step = tf.cast(optimizer.iterations.value + 1, tf.float32)
+        dtype = gradients[0].dtype
+        step = tf.cast(optimizer.iterations.value + 1, dtype)
         beta1_power, beta2_power = optimizer.beta_1**step, optimizer.beta_2**step
         for i, (variable, gradient) in enumerate(zip(self.variables, gradients, strict=True)):
             tf.raw_ops.ResourceApplyAdam(
@@ -228,7 +230,7 @@ class Trainer:
                 v=optimizer._velocities[i].value.handle,
                 beta1_power=beta1_power,
                 beta2_power=beta2_power,
-                lr=learning_rate,
+                lr=tf.cast(learning_rate, dtype),
                 beta1=optimizer.beta_1,
                 beta2=optimizer.beta_2,
                 epsilon=optimizer.epsilon,
