@@ -1,4 +1,4 @@
-"""Blocks and minibatches: every cell once an epoch, with its own label and weight, and what stands for missing values."""
+"""Blocks and minibatches: every cell once an epoch, with its own label and weight; what stands for missing values."""
 
 import anndata as ad
 import numpy as np
@@ -192,5 +192,5 @@ def test_missing_values_are_the_mean_of_their_gene(container, input_norm, small_
 
 def test_missing_values_need_means():
     cells = check_cells([[1.0, np.nan]], allow_nan=True)
-    with pytest.raises(ValueError, match=r"contains NaN.*came from Keras without these means: set its attribute means_"):
+    with pytest.raises(ValueError, match=r"contains NaN.*without these means: set its attribute means_"):
         list(dense_blocks(cells, None))

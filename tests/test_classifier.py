@@ -375,7 +375,9 @@ def test_threads_build_networks_of_ones_own_as_one_does(data):
         return keras.Sequential([keras.Input((n_genes,)), *hidden, keras.layers.Dense(n_classes, activation="softmax")])
 
     def weights(_):
-        return np.concatenate([w.ravel() for w in build_network(KerasCellClassifier(deep), 60, 3, seed=0).get_weights()])
+        return np.concatenate(
+            [w.ravel() for w in build_network(KerasCellClassifier(deep), 60, 3, seed=0).get_weights()]
+        )
 
     expected = weights(None)
     with ThreadPoolExecutor(4) as pool:

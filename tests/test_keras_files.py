@@ -246,7 +246,7 @@ def test_layers_of_2019_are_trained_anew(make, labelled, tmp_path):
 
 
 def test_layers_are_for_other_numbers_of_genes_and_classes(labelled):
-    X, y = labelled
+    X, _ = labelled
     for model in (network_of_keras(), build_cnn(4, 3, filters=(2,), kernel_size=2, padding="same", pool_size=2)):
         classifier = KerasCellClassifier.from_keras(model, classes=["T", "B", "NK"]).set_params(epochs=1)
         classifier.fit(np.hstack([X, X]), np.arange(90) % 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 
 from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells

@@ -7,18 +7,19 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sklearn_cells._validation import check_labels
 from sklearn_cells.neural_network._input import InputNorm
 from sklearn_cells.neural_network._layers import has_input_norm, input_norm_of
 from sklearn_cells.neural_network._process import seeded
+
 
 def as_keras_model(model: str | os.PathLike | keras.Model) -> keras.Model:
     """Return a model, loaded from a `.keras` file, or an `.h5` file as Keras 2 or 3 writes it, and not compiled.
@@ -75,7 +76,7 @@ def _with_input_layer(path: Path, folder: Path) -> Path:
     return copy
 
 
-def attributes_of(model: keras.Model, classes: ArrayLike) -> dict[str, Any]:
+def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
     """Return the fitted attributes of a classifier with a trained model.
 
     Parameters

@@ -95,7 +95,8 @@ def _without_state(config: Any) -> Any:
 
 
 def _is_input_norm(layer: Any) -> bool:
-    return isinstance(layer, dict) and isinstance(layer.get("config"), dict) and layer["config"].get("name") == "input_norm"
+    config = layer.get("config") if isinstance(layer, dict) else None
+    return isinstance(config, dict) and config.get("name") == "input_norm"
 
 
 def _adapted(text: str, n_genes: int, n_classes: int) -> str:
