@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from sklearn_cells.neural_network import build_cnn, build_mlp
-from sklearn_cells.neural_network._architectures import weight_shapes, with_input_norm, without_input_norm
+from sklearn_cells.neural_network._architectures import weight_shapes
+from sklearn_cells.neural_network._input import InputNorm
+from sklearn_cells.neural_network._layers import input_norm_of, with_input_norm
 
 
 def summary(model):
@@ -188,9 +190,16 @@ def test_shapes_of_weights_are_known_without_building(hidden_layer_sizes, convol
 def test_centre_and_scale_come_back_to_the_last_bit():
     network, rng = build_mlp(3, 2, hidden_layer_sizes=(), seed=0), np.random.default_rng(0)
     for scale in rng.lognormal(sigma=3, size=20):
-        model = with_input_norm(network, rng.normal(size=3).astype(np.float32), scale)
-        weights, center, scale_again = without_input_norm(model)
-        again = with_input_norm(network, center, scale_again)
+        center = rng.normal(size=3).astype(np.float32)
+        model = with_input_norm(network, InputNorm(center, center, scale))
+        center_again, scale_again = input_norm_of(model)
+        again = with_input_norm(network, InputNorm(center, center_again, scale_again))
         np.testing.assert_array_equal(again.layers[0].variance, model.layers[0].variance)
         np.testing.assert_array_equal(again.layers[0].mean, model.layers[0].mean)
-        assert [w.shape for w in weights] == [(3, 2), (2,)]
+
+
+@pytest.mark.parametrize("build", [build_mlp, build_cnn])
+def test_networks_of_float64_are_of_float64_throughout(build):
+    model = build(400, 3, dtype="float64", dropout=0.5)
+    assert {layer.compute_dtype for layer in model.layers} == {layer.variable_dtype for layer in model.layers}
+    assert {layer.compute_dtype for layer in model.layers} == {model.inputs[0].dtype} == {"float64"}

@@ -1,18 +1,21 @@
-"""Blocks and minibatches: every cell once an epoch, with its own label and weight."""
+"""Blocks and minibatches: every cell once an epoch, with its own label and weight; what stands for missing values."""
 
 import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from sklearn_cells._cells import BackedCells
+from sklearn_cells import _blocks
+from sklearn_cells._cells import check_cells
 from sklearn_cells.neural_network import _batches
-from sklearn_cells.neural_network._batches import CellBatches, KerasBatches, center_and_scale, dense_blocks
+from sklearn_cells.neural_network._batches import CellBatches, KerasBatches
+from sklearn_cells.neural_network._input import InputNorm, dense_blocks, measure_input
 
 N_CELLS = 23
 DENSE = np.arange(N_CELLS * 4, dtype=np.float32).reshape(N_CELLS, 4)  # the first gene says which cell it is
-CODES = np.arange(N_CELLS) % 3
-WEIGHTS = np.arange(N_CELLS, dtype=np.float32) / 10
+FIELDS = {"codes": np.arange(N_CELLS) % 3, "weights": np.arange(N_CELLS, dtype=np.float32) / 10}
+ZEROS = np.zeros(4, dtype=np.float32)
+AS_THEY_ARE = InputNorm(ZEROS, ZEROS, 1.0)
 
 
 @pytest.fixture
@@ -20,121 +23,174 @@ def backed(tmp_path):
     path = tmp_path / "cells.h5ad"
     ad.AnnData(sp.csr_matrix(DENSE)).write_h5ad(path)
     cells = ad.read_h5ad(path, backed="r")
-    yield BackedCells(cells, np.float32)
+    yield check_cells(cells, dtype=np.float32)
     cells.file.close()
 
 
 @pytest.fixture(params=["dense", "matrix", "array", "backed"])
-def X(request):
+def cells(request):
     if request.param == "backed":
         return request.getfixturevalue("backed")
-    return {"dense": DENSE, "matrix": sp.csr_matrix(DENSE), "array": sp.csr_array(DENSE)}[request.param]
+    made = {"dense": np.array, "matrix": sp.csr_matrix, "array": sp.csc_array}[request.param]
+    return check_cells(made(DENSE), dtype=np.float32)
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of 10 cells for 4 genes and minibatches of 5."""
-    monkeypatch.setattr(_batches, "DENSE_VALUES", 10 * 4)
-    monkeypatch.setattr(_batches, "READ_VALUES", 10 * 4)
+    """Blocks of 10 cells for 4 genes and minibatches of 5, of which two are read at a time from disk."""
+    monkeypatch.setattr(_blocks, "DENSE_VALUES", 10 * 4)
+    monkeypatch.setattr(_blocks, "READ_VALUES", 20 * 4)
 
 
-def epoch(batches, number):
-    blocks = list(batches.blocks([number], center=np.zeros(4, np.float32), scale=1.0))
-    assert len(blocks) == batches.n_blocks
-    return [np.concatenate(part) for part in zip(*blocks, strict=True)]
+def batches_of(cells, *, rows=None, norm=AS_THEY_ARE, batch_size=5, seed=0, **options):
+    rows = np.arange(N_CELLS) if rows is None else rows
+    options = {"input_shape": (4,), **options}
+    return CellBatches(cells, FIELDS, rows, norm, batch_size=batch_size, seed=seed, **options)
 
 
-def test_every_cell_once_with_its_label_and_weight(X, small_blocks):
+def joined(batches):
+    batches = list(batches)
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def test_every_cell_once_with_its_label_and_weight(cells, small_blocks):
     rows = np.flatnonzero(np.arange(N_CELLS) != 5)
-    batches = CellBatches(X, CODES, WEIGHTS, rows, batch_size=5, input_shape=(4,), seed=0)
+    batches = batches_of(cells, rows=rows)
     assert (batches.n_blocks, batches.n_batches) == (3, 5)
-    assert [len(batches.block(0, i)[0]) for i in range(3)] == [10, 10, 2]
+    assert [len(batches.block(0, i)["cells"]) for i in range(3)] == [10, 10, 2]
     orders = []
     for number in range(2):
-        cells, codes, weights = epoch(batches, number)
-        order = (cells[:, 0] / 4).astype(int)
+        epoch = joined(batches.blocks([number]))
+        order = (epoch["cells"][:, 0] / 4).astype(int)
         assert sorted(order) == rows.tolist()
-        np.testing.assert_array_equal(cells, DENSE[order])
-        np.testing.assert_array_equal(codes, CODES[order])
-        np.testing.assert_array_equal(weights, WEIGHTS[order])
+        np.testing.assert_array_equal(epoch["cells"], DENSE[order])
+        np.testing.assert_array_equal(epoch["codes"], FIELDS["codes"][order])
+        np.testing.assert_array_equal(epoch["weights"], FIELDS["weights"][order])
         orders.append(order.tolist())
     assert orders[0] != orders[1] != rows.tolist()
     assert rows.tolist() == sorted(rows)  # the caller's rows are not shuffled
 
 
-def test_keras_gets_the_same_minibatches(X, small_blocks):
-    batches = CellBatches(X, CODES, WEIGHTS, np.arange(N_CELLS), batch_size=5, input_shape=(4,), seed=0)
+def test_keras_gets_the_same_minibatches(cells, small_blocks):
+    batches = batches_of(cells)
     for number in (3, 0):
         keras_batches = KerasBatches(batches)
         keras_batches.epoch = number
-        taken = [keras_batches[i] for i in range(len(keras_batches))]
-        assert [len(cells) for cells, _, _ in taken] == [5, 5, 5, 5, 3]
-        for part, expected in zip(zip(*taken, strict=True), epoch(batches, number), strict=True):
-            np.testing.assert_array_equal(np.concatenate(part), expected)
+        taken = [keras_batches[i][0] for i in range(len(keras_batches))]
+        assert [len(batch["cells"]) for batch in taken] == [5, 5, 5, 5, 3]
+        expected = joined(batches.blocks([number]))
+        for name, values in joined(taken).items():
+            np.testing.assert_array_equal(values, expected[name])
 
 
-def test_blocks_go_through_the_epochs_centered_and_scaled(X, small_blocks):
-    batches = CellBatches(X, CODES, WEIGHTS, np.arange(N_CELLS), batch_size=5, input_shape=(4,), seed=0)
+def test_blocks_go_through_the_epochs_centered_and_scaled(cells, small_blocks):
     center = np.arange(4, dtype=np.float32)
-    blocks = list(batches.blocks(range(2, 4), center, 0.5))
-    expected = [batches.block(number, i) for number in (2, 3) for i in range(3)]
-    for block, (cells, codes, weights) in zip(blocks, expected, strict=True):
-        np.testing.assert_array_equal(block[0], (cells - center) / 2)
-        np.testing.assert_array_equal(block[1], codes)
-        np.testing.assert_array_equal(block[2], weights)
+    blocks = list(batches_of(cells, norm=InputNorm(center, center, 0.5)).blocks(range(2, 4)))
+    plain = batches_of(cells)
+    expected = [plain.block(number, i) for number in (2, 3) for i in range(3)]
+    for block, as_it_is in zip(blocks, expected, strict=True):
+        np.testing.assert_array_equal(block["cells"], (as_it_is["cells"] - center) / 2)
+        np.testing.assert_array_equal(block["codes"], as_it_is["codes"])
 
 
-def test_same_seed_same_order_and_no_seed_no_shuffling(X):
-    def first(seed):
-        batches = CellBatches(X, CODES, WEIGHTS, np.arange(N_CELLS), batch_size=5, input_shape=(4,), seed=seed)
-        return epoch(batches, 0)[0]
-
-    np.testing.assert_array_equal(first(1), first(1))
-    assert not np.array_equal(first(1), first(2))
-    np.testing.assert_array_equal(first(None), DENSE)
+def test_same_seed_same_order_and_no_seed_no_shuffling(cells):
+    one, same, other, unshuffled = (batches_of(cells, seed=seed).block(0, 0)["cells"] for seed in (1, 1, 2, None))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(unshuffled, DENSE)
 
 
-def test_block_on_disk_is_made_of_runs_from_everywhere(backed, monkeypatch):
-    monkeypatch.setattr(_batches, "READ_VALUES", 12 * 4)
-    monkeypatch.setattr(_batches, "RUNS_PER_BLOCK", 4)
-    batches = CellBatches(backed, CODES, WEIGHTS, np.arange(N_CELLS), batch_size=6, input_shape=(4,), seed=0)
-    cells, _, _ = batches.block(0, 0)
-    numbers = sorted((cells[:, 0] / 4).astype(int))
+def test_what_is_read_from_disk_is_made_of_runs_from_everywhere(backed, monkeypatch):
+    monkeypatch.setattr(_blocks, "DENSE_VALUES", 6 * 4)
+    monkeypatch.setattr(_blocks, "READ_VALUES", 12 * 4)
+    monkeypatch.setattr(_batches, "RUNS_PER_READ", 4)
+    batches = batches_of(backed, batch_size=6)
+    read = [batches.block(0, i)["cells"] for i in range(2)]
+    numbers = sorted((np.concatenate(read)[:, 0] / 4).astype(int))
     runs = {number // 3 for number in numbers}
     assert sorted(cell for run in runs for cell in range(3 * run, min(3 * run + 3, N_CELLS))) == numbers
     assert max(runs) - min(runs) > 3  # not one stretch of the file
+    assert all(np.ptp(block[:, 0]) > 12 * 4 for block in read)  # shuffled over both blocks
+
+
+def test_a_file_is_read_several_blocks_at_a_time(backed, monkeypatch, small_blocks):
+    asked, take = [], type(backed).take
+    monkeypatch.setattr(type(backed), "take", lambda self, rows: asked.append(len(rows)) or take(self, rows))
+    list(batches_of(backed).blocks(range(2)))
+    assert asked == [20, 3] * 2
 
 
 def test_shape_is_that_of_the_network():
-    batches = CellBatches(DENSE, CODES, WEIGHTS, np.arange(N_CELLS), batch_size=5, input_shape=(4, 1, 1))
-    assert batches.block(0, 0)[0].shape == (23, 4, 1, 1)
+    cells = check_cells(DENSE, dtype=np.float32)
+    assert batches_of(cells, input_shape=(4, 1, 1)).block(0, 0)["cells"].shape == (23, 4, 1, 1)
 
 
-def test_blocks_are_all_rows_in_order(X, monkeypatch):
-    monkeypatch.setattr(_batches, "DENSE_VALUES", 5 * 4)
-    blocks = list(dense_blocks(X, (4,)))
-    assert [len(block) for block in blocks] == [5, 5, 5, 5, 3]
+def test_blocks_are_all_rows_in_order(cells, small_blocks):
+    blocks = list(dense_blocks(cells, None))
+    assert [len(block) for block in blocks] == [10, 10, 3]
     np.testing.assert_array_equal(np.concatenate(blocks), DENSE)
 
 
-def test_center_and_scale_are_those_of_the_weighted_cells(X, small_blocks):
+# ---- Centre, scale and missing values
+
+
+def test_center_and_scale_are_those_of_the_weighted_cells(cells, small_blocks):
     weights = np.arange(N_CELLS) % 3  # weight two is the cell twice
-    center, scale = center_and_scale(X, weights, 15.0)
+    norm = measure_input(cells, weights, 15.0)
     repeated = np.repeat(DENSE, weights, axis=0)
-    np.testing.assert_allclose(center, repeated.mean(axis=0), rtol=1e-6)
-    norms = np.linalg.norm((repeated - center) * scale, axis=1)
+    np.testing.assert_allclose(norm.means, repeated.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(norm.center, norm.means)
+    norms = np.linalg.norm(norm(repeated), axis=1)
     assert np.sqrt((norms**2).mean()) == pytest.approx(15, rel=1e-6)
+
+
+def test_without_a_norm_there_are_means_alone(cells):
+    norm = measure_input(cells, np.ones(N_CELLS), None)
+    np.testing.assert_allclose(norm.means, DENSE.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(norm(DENSE), DENSE)
 
 
 def test_cells_that_are_all_the_same_are_not_scaled():
     same = np.full((7, 3), 0.1, dtype=np.float32)
-    center, scale = center_and_scale(same, np.ones(7), 15.0)
-    assert center.tolist() == same[0].tolist()
-    assert scale == 1
+    norm = measure_input(check_cells(same), np.ones(7), 15.0)
+    assert norm.center.tolist() == same[0].tolist()
+    assert norm.scale == 1
 
 
 def test_scale_is_that_of_differences_between_cells_and_bounded():
-    cells = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    scale = center_and_scale(cells, np.ones(50), 15.0)[1]
-    assert center_and_scale(cells + np.float32(1e4), np.ones(50), 15.0)[1] == pytest.approx(scale, rel=1e-3)
-    assert center_and_scale(cells * np.float32(1e-8), np.ones(50), 15.0)[1] == 1e6
+    def scale_of(values):
+        return measure_input(check_cells(values), np.ones(50), 15.0).scale
+
+    values = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert scale_of(values + np.float32(1e4)) == pytest.approx(scale_of(values), rel=1e-3)
+    assert scale_of(values * np.float32(1e-8)) == 1e6
+
+
+@pytest.mark.parametrize("container", [np.array, sp.csr_array, sp.csc_matrix])
+@pytest.mark.parametrize("input_norm", [15.0, None])
+def test_missing_values_are_the_mean_of_their_gene(container, input_norm, small_blocks):
+    values = np.random.default_rng(0).poisson(2, size=(N_CELLS, 4)).astype(np.float32)
+    values[::3, 0] = values[0, 2] = values[:, 3] = np.nan
+    weights = 1.0 + np.arange(N_CELLS) % 2
+    filled = values.copy()
+    for gene in range(3):
+        known = ~np.isnan(values[:, gene])
+        filled[~known, gene] = np.average(values[known, gene], weights=weights[known])
+    filled[:, 3] = 0  # nobody measured it
+    cells = check_cells(container(values), dtype=np.float32, allow_nan=True)
+    norm, expected = (measure_input(c, weights, input_norm) for c in (cells, check_cells(filled)))
+    np.testing.assert_allclose(norm.means, expected.means, rtol=1e-6)
+    assert norm.means[3] == 0
+    assert norm.scale == pytest.approx(expected.scale, rel=1e-6)
+    seen = joined(batches_of(cells, norm=norm, seed=None).blocks([0]))["cells"]
+    np.testing.assert_allclose(seen, expected(filled), rtol=1e-5, atol=1e-5)
+    if input_norm is not None:
+        assert not seen[np.isnan(values)].any()
+    np.testing.assert_allclose(np.concatenate(list(dense_blocks(cells, norm.means))), filled, rtol=1e-6)
+    assert np.isnan(cells.take()[0, 0])  # the caller's values stay as they are
+
+
+def test_missing_values_need_means():
+    cells = check_cells([[1.0, np.nan]], allow_nan=True)
+    with pytest.raises(ValueError, match=r"contains NaN.*without these means: set its attribute means_"):
+        list(dense_blocks(cells, None))

@@ -17,6 +17,8 @@ from sklearn_cells import (
     RejectOptionClassifier,
     make_cell_pipeline,
 )
+from sklearn_cells.neural_network import _fitting
+from sklearn_cells.neural_network._networks import build_network
 
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 3, "learning_rate": 0.01, "random_state": 0}
 CONSTANT = {**SMALL, "learning_rate_schedule": "constant"}
@@ -141,12 +143,12 @@ def test_an_estimator_that_is_kept_stays_as_it_was(data, engine):
 
 
 def test_networks_are_copied_only_for_a_callback_that_asks(data, monkeypatch):
-    def counted(self, *args):
+    def counted(*args):
         built.append(args)
-        return build(self, *args)
+        return build_network(*args)
 
-    built, build = [], KerasCellClassifier._build
-    monkeypatch.setattr(KerasCellClassifier, "_build", counted)
+    built = []
+    monkeypatch.setattr(_fitting, "build_network", counted)
     KerasCellClassifier(**SMALL).set_callbacks(Recorder()).fit(*data)
     assert len(built) == 1
     KerasCellClassifier(**SMALL).set_callbacks(Recorder(), Keeper()).fit(*data)

@@ -4,9 +4,9 @@ import _thread
 import signal
 import subprocess
 import sys
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import anndata as ad
 import joblib
@@ -18,12 +18,17 @@ import scipy.sparse as sp
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells import KerasCellClassifier, LogNormalizer
-from sklearn_cells.neural_network import _training, build_mlp
+from sklearn_cells import KerasCellClassifier, LogNormalizer, load_model, save_model
+from sklearn_cells.neural_network import _fitting, build_mlp
 from sklearn_cells.neural_network._batches import CellBatches
+from sklearn_cells.neural_network._class_weights import prior_ratios, with_priors
+from sklearn_cells.neural_network._networks import build_network
+from sklearn_cells.neural_network._plan import set_aside
 
+DATA = Path(__file__).parent / "data"
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 15, "learning_rate": 0.01, "class_weight": None, "random_state": 0}
 SMALL_CNN = {**SMALL, "architecture": "cnn", "filters": (4,), "kernel_size": 5, "padding": "same", "pool_size": 2}
 
@@ -89,7 +94,7 @@ def test_float64_after_a_fit_on_float32(data, fitted):
 def test_prediction_in_blocks_equals_the_whole(data, fitted, monkeypatch):
     X, _ = data
     whole = fitted.predict_proba(X)
-    monkeypatch.setattr("sklearn_cells.neural_network._batches.DENSE_VALUES", 7 * X.shape[1])
+    monkeypatch.setattr("sklearn_cells._blocks.DENSE_VALUES", 7 * X.shape[1])
     np.testing.assert_array_equal(fitted.predict_proba(X), whole)
 
 
@@ -151,6 +156,74 @@ def test_class_without_weight_keeps_its_place(data, early_stopping):
     )
 
 
+# ---- Priors
+
+
+def imbalanced(n_cells=2000):
+    """One gene that differs a little between a frequent and a rare type."""
+    y = np.where(np.arange(n_cells) % 10 == 0, "rare", "usual")
+    X = np.random.default_rng(0).normal(np.where(y == "rare", 1.0, 0.0)).astype(np.float32)
+    return X[:, np.newaxis], y
+
+
+def test_priors_follow_the_formula():
+    ratios = prior_ratios({"B": 9, "T": 1}, np.array(["B", "T"]), np.array([0.2, 0.8]), np.array([0.5, 0.5]))
+    corrected = with_priors(np.array([[0.5, 0.5], [0.1, 0.9], [0.0, 1.0]]), ratios)
+    np.testing.assert_allclose(corrected, [[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]], atol=1e-300)
+    alone = with_priors(np.array([[0.0, 1.0]], dtype=np.float32), np.array([2.0, 0.0]))
+    np.testing.assert_array_equal(alone, np.array([[1.0, 0.0]], dtype=np.float32))
+
+
+def test_probabilities_are_those_of_the_priors():
+    X, y = imbalanced()
+    params = {"hidden_layer_sizes": (), "epochs": 10, "learning_rate": 0.05, "kernel_l2": 0.0, "random_state": 0}
+    balanced = KerasCellClassifier(**params).fit(X, y)
+    as_trained = balanced.predict_proba(X)
+    assert as_trained[:, 0].mean() > 0.3  # of "rare", which is a tenth of the cells
+    in_training = balanced.set_params(priors="training").predict_proba(X)
+    assert in_training[:, 0].mean() == pytest.approx(0.1, abs=0.02)
+    unweighted = KerasCellClassifier(**params, class_weight=None).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(in_training, unweighted, atol=0.05)
+    half = balanced.set_params(priors=[5, 5]).predict_proba(X)
+    np.testing.assert_allclose(half, as_trained, atol=1e-6)
+    few = balanced.set_params(priors={"usual": 0.999, "rare": 0.001}).predict(X)
+    assert (few == "usual").all()
+    assert (balanced.assign(as_trained) == "rare").any()
+
+
+def test_priors_know_weights_of_cells_and_classes():
+    X, y = imbalanced()
+    weights = np.where(y == "rare", 2.0, 1.0)
+    by_hand = KerasCellClassifier(epochs=1, class_weight={"rare": 3.0}, random_state=0).fit(X, y, sample_weight=weights)
+    p = by_hand.predict_proba(X).astype(float)
+    products = p * [1 / 3, 1]  # of 200 rare cells of weight 2 and 1,800 others, the rare ones counted three times
+    expected = products / products.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(by_hand.set_params(priors="training").predict_proba(X), expected, rtol=1e-5)
+    without = KerasCellClassifier(epochs=1, class_weight={"rare": 0.0}, random_state=0).fit(X, y)
+    assert without.set_params(priors="training").predict_proba(X)[:, 0].max() < 0.6  # as the network left it
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [
+        ("test", "'priors' parameter"),
+        ({"rare": 0.5}, r"Expected a prior for each of the classes \['rare', 'usual'\]"),
+        ([0.2, 0.3, 0.5], "Expected one prior for each of 2 classes"),
+        ([-1.0, 2.0], "Expected priors >= 0, not all of them zero"),
+        ([0.0, 0.0], "Expected priors >= 0, not all of them zero"),
+    ],
+)
+def test_wrong_priors_are_refused_by_fit(priors, message):
+    with pytest.raises(ValueError, match=message):
+        KerasCellClassifier(priors=priors, epochs=1).fit(*imbalanced(20))
+
+
+def test_priors_need_to_know_the_training_cells():
+    foreign = KerasCellClassifier.from_keras(build_mlp(1, 2), classes=["rare", "usual"]).set_params(priors=[0.1, 0.9])
+    with pytest.raises(ValueError, match="which a network of Keras does not tell"):
+        foreign.predict(imbalanced(20)[0])
+
+
 def test_balanced_counts_cells_by_weight(data):
     X, y = data
     X, y = X[:60], y[:60]
@@ -178,7 +251,7 @@ def test_early_stopping_ends_and_keeps_the_best_epoch(data):
 
 def test_cells_set_aside_are_of_each_class_alike(data):
     codes = np.repeat([0, 1, 2], [60, 30, 10])
-    train, held_out = KerasCellClassifier(early_stopping=True)._split(np.arange(100), codes, seed=0)
+    train, held_out = set_aside(np.arange(100), codes, 0.1, seed=0)
     assert np.bincount(codes[held_out]).tolist() == [6, 3, 1]
     assert sorted([*train, *held_out]) == list(range(100))
 
@@ -191,7 +264,7 @@ def test_loss_of_cells_set_aside_is_weighted(data, engine):
     classifier = KerasCellClassifier(**params).fit(X, y, sample_weight=weights)
     codes = np.unique(y, return_inverse=True)[1]
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
-    _, held_out = classifier._split(np.flatnonzero(weights), codes, seed)
+    _, held_out = set_aside(np.flatnonzero(weights), codes, 0.1, seed)
     losses = -np.log(classifier.predict_proba(X)[held_out, codes[held_out]])
     expected = np.average(losses, weights=weights[held_out])
     assert expected == pytest.approx(min(classifier.history_["val_loss"]), rel=1e-4)
@@ -200,7 +273,7 @@ def test_loss_of_cells_set_aside_is_weighted(data, engine):
 @pytest.mark.filterwarnings("ignore:1 of 4 classes have one cell")
 def test_early_stopping_with_too_few_cells_says_what_to_do(data):
     X, y = data
-    with pytest.raises(ValueError, match="early_stopping cannot set aside 10% of 12 cells.*raise validation_fraction"):
+    with pytest.raises(ValueError, match="early_stopping cannot set aside 10% of 12 cells.*Raise validation_fraction"):
         KerasCellClassifier(**SMALL, early_stopping=True).fit(X[:12], y[:12])
     lonely = np.array(["rare", *y[1:]])
     with pytest.raises(ValueError, match="4 classes on both sides, the smallest of 1"):
@@ -259,7 +332,7 @@ def compiled(n_genes, n_classes):
         (lambda n, k: keras.Sequential([keras.Input((n,)), keras.layers.Dense(k)]), "ends in a softmax"),
         (lambda n, k: keras.Sequential([keras.layers.Dense(k)]), "a Keras model that is built"),
         (lambda n, k: None, "expected a Keras model"),
-        (compiled, "not compiled"),
+        (compiled, "a model that is compiled"),
     ],
     ids=["classes", "genes", "logits", "not built", "none", "compiled"],
 )
@@ -302,7 +375,9 @@ def test_threads_build_networks_of_ones_own_as_one_does(data):
         return keras.Sequential([keras.Input((n_genes,)), *hidden, keras.layers.Dense(n_classes, activation="softmax")])
 
     def weights(_):
-        return np.concatenate([w.ravel() for w in KerasCellClassifier(deep)._build(60, 3, seed=0).get_weights()])
+        return np.concatenate(
+            [w.ravel() for w in build_network(KerasCellClassifier(deep), 60, 3, seed=0).get_weights()]
+        )
 
     expected = weights(None)
     with ThreadPoolExecutor(4) as pool:
@@ -391,8 +466,10 @@ def test_fit_that_fails_leaves_nothing_fitted(data):
     classifier = KerasCellClassifier(**{**SMALL, "epochs": 1}).fit(X, y)
     with pytest.raises(ValueError, match="1 class"):
         classifier.fit(X[:, :30], ["B"] * len(y))
-    with pytest.raises(NotFittedError):
-        classifier.predict(X[:, :30])
+    assert vars(classifier).keys() == vars(clone(classifier)).keys()
+    with pytest.raises(ValueError, match="1 class"):
+        classifier.partial_fit(X[:, :30], ["B"] * len(y), classes=["B"])
+    assert vars(classifier).keys() == vars(clone(classifier)).keys()
 
 
 @pytest.mark.parametrize(
@@ -415,143 +492,6 @@ def test_wrong_parameters_are_named(data, params, message):
         KerasCellClassifier(**{**SMALL, "epochs": 1, **params}).fit(*data)
 
 
-# ---- Engines
-
-
-def decaying(learning_rate):
-    return keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(learning_rate, 10, 0.5))
-
-
-def own_layers(n_genes, n_classes, **options):
-    hidden = [keras.layers.Dense(16, activation="relu", **options), HasUnusedWeight()]
-    return keras.Sequential([keras.Input((n_genes,)), *hidden, keras.layers.Dense(n_classes, activation="softmax")])
-
-
-class HasUnusedWeight(keras.layers.Layer):
-    def build(self, input_shape):
-        self.unused = self.add_weight(shape=(2,))
-
-    def call(self, inputs):
-        return inputs
-
-
-def test_learning_rate_falls_along_half_a_cosine():
-    rates = _training.learning_rates(0.1, "cosine", 2, 2)
-    np.testing.assert_allclose(rates, [[0.1, 0.085355], [0.05, 0.014645]], rtol=1e-4)
-    np.testing.assert_allclose(_training.learning_rates(0.1, "constant", 1, 3), 0.1)
-
-
-ENGINES = {
-    "mlp": {},
-    "dropout": {"dropout": 0.3},
-    "two layers": {
-        "hidden_layer_sizes": (16, 8),
-        "kernel_l2": (0.01, 0.0, 0.02),
-        "bias_l2": 0.01,
-        "activation": "tanh",
-    },
-    "class weights": {"class_weight": "balanced", "learning_rate_schedule": "constant"},
-    "sgd": {"optimizer": "sgd"},
-    "whole learning rate": {"optimizer": "sgd", "learning_rate": 1},
-    "adam that clips": {"optimizer": partial(keras.optimizers.Adam, clipnorm=0.1)},
-    "schedule of its own": {"optimizer": decaying},
-    "moving average": {"optimizer": partial(keras.optimizers.SGD, use_ema=True, ema_momentum=0.9)},
-    "early stopping": {"early_stopping": True, "n_iter_no_change": 1, "learning_rate": 0.003},
-    "raw input": {"input_norm": None},
-    "cnn": {**SMALL_CNN, "conv_dropout": 0.1, "conv_l2": 0.01, "learning_rate": 0.003},
-    "constraint": {
-        "architecture": lambda n_genes, n_classes: own_layers(n_genes, n_classes, kernel_constraint="non_neg")
-    },
-    "activity": {"architecture": lambda n_genes, n_classes: own_layers(n_genes, n_classes, activity_regularizer="l2")},
-    "own": {"architecture": partial(build_mlp, hidden_layer_sizes=(16,), dropout=0.2, kernel_l2=0.01)},
-}
-
-
-def test_networks_with_terms_of_cells_are_not_halved(data, monkeypatch):
-    monkeypatch.setattr(_training, "HALVED_FROM", 0)
-    dense = partial(keras.layers.Dense, 16, activation="relu")
-    for options, halved in (({}, True), ({"activity_regularizer": "l2"}, False)):
-        network = keras.Sequential([keras.Input((60,)), dense(**options), keras.layers.Dense(3, activation="softmax")])
-        assert _training.Trainer(network, keras.optimizers.Adam())._halved == halved
-
-
-@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # Keras says so of the unused weight
-@pytest.mark.parametrize("params", ENGINES.values(), ids=ENGINES)
-def test_engines_give_the_same_weights_after_fifty_steps(data, params):
-    X, y = data
-    weights = np.random.default_rng(0).uniform(0.5, 2, size=len(y)).astype(np.float32)
-    settings = {**SMALL, **params, "batch_size": 24, "epochs": 5}  # 10 batches of 240 cells
-    ours, keras_fit = (
-        KerasCellClassifier(**settings, engine=engine).fit(X, y, sample_weight=weights)
-        for engine in ("tensorflow", "keras")
-    )
-    assert len(ours.history_["loss"]) * 10 == 50 or settings.get("early_stopping")
-    for one, other in zip(ours.model_.get_weights(), keras_fit.model_.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-    assert ours.history_.keys() == keras_fit.history_.keys()
-    for name, values in ours.history_.items():
-        np.testing.assert_allclose(values, keras_fit.history_[name], rtol=1e-4, err_msg=name)
-
-
-def trained_alone(settings, data, monkeypatch):
-    monkeypatch.setattr(_training, "_trainers", OrderedDict())
-    return KerasCellClassifier(**settings).fit(*data)
-
-
-@pytest.mark.parametrize("params", [{}, {**SMALL_CNN, "conv_l2": 0.01}, {"batch_size": 239}], ids=["mlp", "cnn", "odd"])
-def test_halves_of_minibatches_give_the_weights_of_whole_ones(data, params, monkeypatch):
-    settings = {**SMALL, "epochs": 5, **params}
-    monkeypatch.setattr(_training, "HALVED_FROM", 0)
-    halved = trained_alone(settings, data, monkeypatch)
-    monkeypatch.setattr(_training, "HALVED_LAYERS", ())
-    whole = trained_alone(settings, data, monkeypatch)
-    for one, other in zip(halved.model_.get_weights(), whole.model_.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-    assert any((a != b).any() for a, b in zip(halved.model_.get_weights(), whole.model_.get_weights(), strict=True))
-    np.testing.assert_allclose(halved.history_["loss"], whole.history_["loss"], rtol=1e-5)
-    assert halved.history_["accuracy"] == whole.history_["accuracy"]
-
-
-def test_grid_of_one_shape_shares_a_graph(data):
-    X, y = data
-    _training._trainers.clear()
-    settings = [
-        {},
-        {"learning_rate": 0.001, "kernel_l2": 0.0},
-        {"kernel_l2": (0.1, 0.2), "batch_size": 10},
-        {"class_weight": "balanced", "input_norm": 3.0, "epochs": 4, "random_state": 1},
-        {"learning_rate_schedule": "constant", "early_stopping": True},
-    ]
-    for params in settings:
-        KerasCellClassifier(**{**SMALL, "epochs": 2, **params}).fit(X[: 200 + len(params)], y[: 200 + len(params)])
-    (trainer,) = _training._trainers.values()
-    assert trainer._train_block.experimental_get_tracing_count() == 1
-
-
-def test_optimizer_class_of_ones_own_is_not_taken_for_another(data):
-    def make(factor):
-        class Own(keras.optimizers.SGD):
-            def update_step(self, gradient, variable, learning_rate):
-                variable.assign_sub(factor * learning_rate * gradient)
-
-        return Own
-
-    slow, fast = (KerasCellClassifier(**{**SMALL, "epochs": 1}, optimizer=make(f)).fit(*data) for f in (1, 10))
-    assert slow.history_["loss"] != fast.history_["loss"]
-
-
-def test_few_graphs_are_kept(data):
-    for width in range(4, 14):
-        KerasCellClassifier(**{**SMALL, "epochs": 1, "hidden_layer_sizes": (width,)}).fit(*data)
-    assert len(_training._trainers) == _training.MAX_TRAINERS
-
-
-def test_fits_before_do_not_change_a_fit(data, fitted):
-    X, y = data
-    KerasCellClassifier(**{**SMALL, "random_state": 5}).fit(X[:100], y[:100])  # the same graph
-    np.testing.assert_array_equal(clone(fitted).fit(X, y).predict_proba(X), fitted.predict_proba(X))
-
-
 def test_model_takes_cells_as_they_are(data, fitted):
     X, _ = data
     np.testing.assert_allclose(fitted.model_(X.toarray()).numpy(), fitted.predict_proba(X), rtol=1e-4)
@@ -572,6 +512,80 @@ def test_bfloat16_gives_about_the_same(data, fitted):
     assert 0 < difference < 0.1
 
 
+@pytest.mark.parametrize("params", [{"kernel_l2": (0.1, 0.0)}, SMALL_CNN], ids=["mlp", "cnn"])
+def test_float64_is_of_float64_throughout_and_the_same_from_a_file(data, tmp_path, params):
+    X, y = data
+    X = X.astype(np.float64)
+    params = {**SMALL, **params, "dtype": "float64", "optimizer": "sgd"}  # Adam of Keras has float32 powers
+    ours, keras_fit = (KerasCellClassifier(**params, engine=engine).fit(X, y) for engine in ("tensorflow", "keras"))
+    probabilities = ours.predict_proba(X)
+    assert probabilities.dtype == ours.means_.dtype == np.float64
+    assert ours.score(X, y) > 0.9
+    np.testing.assert_allclose(probabilities, keras_fit.predict_proba(X), atol=1e-10)
+    save_model(ours, tmp_path / "double.cellmodel")
+    np.testing.assert_array_equal(load_model(tmp_path / "double.cellmodel").predict_proba(X), probabilities)
+
+
+# ---- Genes that were not measured
+
+
+def with_missing_values(X):
+    """The same cells without some values, and with the means of the others instead."""
+    missing = X.toarray()
+    missing[np.random.default_rng(0).random(missing.shape) < 0.2] = np.nan
+    missing[:, 7] = np.nan
+    means = np.ma.masked_invalid(missing).mean(axis=0, dtype=np.float64).filled(0).astype(np.float32)
+    return missing, np.where(np.isnan(missing), means, missing), means
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"engine": "keras"}, {"input_norm": None}, SMALL_CNN], ids=["own", "keras", "raw input", "cnn"]
+)
+@pytest.mark.parametrize("container", [np.array, sp.csr_array, pd.DataFrame])
+def test_a_missing_value_is_the_mean_of_its_gene(data, container, params):
+    X, y = data
+    missing, filled, means = with_missing_values(X)
+    classifier = KerasCellClassifier(**{**SMALL, **params, "epochs": 5}).fit(container(missing), y)
+    expected = clone(classifier).fit(filled, y)
+    np.testing.assert_allclose(classifier.means_, means, rtol=1e-5)
+    assert classifier.means_[7] == 0
+    np.testing.assert_allclose(classifier.predict_proba(container(missing)), expected.predict_proba(filled), atol=1e-4)
+    assert get_tags(classifier).input_tags.allow_nan
+
+
+def test_means_stay_those_of_the_first_cells_and_travel(data, tmp_path):
+    X, y = data
+    missing, _, means = with_missing_values(X)
+    ad.AnnData(sp.csr_matrix(missing)).write_h5ad(tmp_path / "cells.h5ad")
+    on_disk = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    params = {**SMALL, "epochs": 2, "warm_start": True}
+    classifier = KerasCellClassifier(**params).fit(on_disk, y).fit(on_disk[:100], y[:100])
+    classifier.partial_fit(on_disk[:50], y[:50])
+    np.testing.assert_allclose(classifier.means_, means, rtol=1e-5)
+    filled = np.where(np.isnan(missing), classifier.means_, missing)
+    expected = classifier.predict_proba(pd.DataFrame(filled, columns=on_disk.var_names))
+    save_model(classifier, tmp_path / "again.cellmodel")
+    for model in (classifier, load_model(tmp_path / "again.cellmodel")):
+        np.testing.assert_array_equal(model.predict_proba(on_disk), expected)
+    on_disk.file.close()
+    old = load_model(DATA / "model_v1.cellmodel")["classify"]
+    np.testing.assert_array_equal(old.means_, np.ravel(old.model_.layers[0].mean))
+
+
+def test_a_network_of_keras_takes_missing_values_where_means_are_known(data, fitted):
+    X, y = data
+    missing, _, means = with_missing_values(X)
+    classes = ["type 0", "type 1", "type 2"]
+    again = KerasCellClassifier.from_keras(fitted.model_, classes=classes)
+    np.testing.assert_array_equal(again.predict_proba(missing), fitted.predict_proba(missing))
+    foreign = KerasCellClassifier.from_keras(build_mlp(60, 3, seed=0), classes=classes)
+    with pytest.raises(ValueError, match="came from Keras without these means: set its attribute means_"):
+        foreign.predict(missing)
+    foreign.partial_fit(missing, y)
+    np.testing.assert_allclose(foreign.means_, means, rtol=1e-5)
+    assert np.isfinite(foreign.predict_proba(missing)).all()
+
+
 # ---- Cells on disk
 
 
@@ -587,8 +601,9 @@ def backed(cells, data, tmp_path):
 
 
 def test_backed_cells_train_and_predict_as_cells_in_memory(backed, monkeypatch):
-    monkeypatch.setattr("sklearn_cells.neural_network._batches.READ_VALUES", 96 * 60)
-    monkeypatch.setattr("sklearn_cells.neural_network._batches.RUNS_PER_BLOCK", 32)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 96 * 60)
+    monkeypatch.setattr("sklearn_cells._blocks.DENSE_VALUES", 48 * 60)
+    monkeypatch.setattr("sklearn_cells.neural_network._batches.RUNS_PER_READ", 32)
     monkeypatch.setattr(type(backed), "to_memory", None)  # nobody loads it as a whole
     y = backed.obs["cell_type"].to_numpy(dtype=str)
     train, test = np.arange(240) % 3 > 0, np.arange(240) % 3 == 0
@@ -601,12 +616,12 @@ def test_backed_cells_train_and_predict_as_cells_in_memory(backed, monkeypatch):
 
 def test_bad_value_on_disk_is_named(cells, tmp_path):
     bad = ad.AnnData(cells.X.copy(), var=cells.var)
-    bad.X[7, 3] = np.nan
+    bad.X[7, 3] = np.inf
     bad.write_h5ad(tmp_path / "bad.h5ad")
     backed = ad.read_h5ad(tmp_path / "bad.h5ad", backed="r")
-    with pytest.raises(ValueError, match="NaN at cell 7, gene 'gene 3'"):
+    with pytest.raises(ValueError, match=r"infinity.*at cell 7 \(7\), gene 'gene 3'"):
         KerasCellClassifier(**SMALL).fit(backed, cells.obs["cell_type"])
-    with pytest.raises(ValueError, match="NaN at cell 6, gene 'gene 3'"):
+    with pytest.raises(ValueError, match=r"infinity.*at cell 6 \(7\), gene 'gene 3'"):
         KerasCellClassifier(**SMALL).fit(backed[1:], cells.obs["cell_type"][1:])
     backed.file.close()
 
@@ -614,7 +629,7 @@ def test_bad_value_on_disk_is_named(cells, tmp_path):
 def test_no_cells_on_disk_are_refused(backed):
     y = backed.obs["cell_type"].to_numpy(dtype=str)
     for nothing in (backed[:0], backed[:, :0]):
-        with pytest.raises(ValueError, match="a minimum of 1 cell and 1 gene is required"):
+        with pytest.raises(ValueError, match="a minimum of 1 is required"):
             KerasCellClassifier(**SMALL).fit(nothing, y[: nothing.n_obs])
 
 
@@ -646,13 +661,12 @@ def test_partial_fits_are_epochs_of_a_fit_with_constant_learning_rate(data, engi
 
 def test_partial_fits_drop_other_units_each(data, monkeypatch):
     seeds = []
-    build = KerasCellClassifier._build
 
-    def noted(self, n_genes, n_classes, seed):
+    def noted(classifier, n_genes, n_classes, seed):
         seeds.append(seed)
-        return build(self, n_genes, n_classes, seed)
+        return build_network(classifier, n_genes, n_classes, seed)
 
-    monkeypatch.setattr(KerasCellClassifier, "_build", noted)
+    monkeypatch.setattr(_fitting, "build_network", noted)
     classifier = KerasCellClassifier(**SMALL, dropout=0.5)
     for _ in range(3):
         classifier.partial_fit(*data, classes=np.unique(data[1]))
@@ -684,7 +698,7 @@ def test_partial_fit_weighs_a_class_that_is_yet_to_come(data):
     classes, codes = np.unique(y, return_inverse=True)
     params = {**SMALL, "class_weight": {classes[2]: 10, classes[0]: 0}}
     classifier = KerasCellClassifier(**params).partial_fit(X[codes < 2], y[codes < 2], classes=classes)
-    with pytest.raises(ValueError, match="all cells have weight zero"):
+    with pytest.raises(ValueError, match="All cells have weight zero"):
         classifier.partial_fit(X[codes == 0], y[codes == 0])
 
 
@@ -718,13 +732,13 @@ def test_functional_network_of_ones_own_goes_on(data, engine):
 
 def test_partial_fit_refuses_a_class_it_was_not_told_of(data):
     X, y = data
-    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+    with pytest.raises(ValueError, match="no classes in the first call"):
         KerasCellClassifier(**SMALL).partial_fit(X, y)
     classifier = KerasCellClassifier(**SMALL).partial_fit(X, y, classes=np.unique(y))
     before = classifier.predict_proba(X)
     with pytest.raises(ValueError, match=r"labels \['NK'\] that are not among the classes \['type 0'"):
         classifier.partial_fit(X, ["NK"] * len(y))
-    with pytest.raises(ValueError, match="pass the same, or none"):
+    with pytest.raises(ValueError, match="Pass the same, or none"):
         classifier.partial_fit(X, y, classes=["NK", "T"])
     np.testing.assert_array_equal(classifier.predict_proba(X), before)
 
@@ -750,13 +764,17 @@ def test_warm_start_goes_on_where_it_was(data):
 def test_loaded_network_is_trained_on(data):
     X, y = data
     model = build_mlp(60, 3, hidden_layer_sizes=(16,), seed=0)
-    loaded = KerasCellClassifier.from_keras(model, classes=["type 2", "type 0", "type 1"])
-    loaded.set_params(**SMALL, warm_start=True)
-    assert loaded.fit(X, y).score(X, y) > 0.95
-    scaled = keras.Sequential([keras.Input((60,)), keras.layers.Rescaling(100.0), *model.layers])
+    scaled = keras.Sequential([keras.Input((60,)), keras.layers.Rescaling(0.5), *model.layers])
+    for network in (model, scaled):
+        loaded = KerasCellClassifier.from_keras(network, classes=["type 2", "type 0", "type 1"])
+        loaded.set_params(**SMALL, warm_start=True)
+        before = loaded.predict_proba(X)
+        assert loaded.partial_fit(X[:1], y[:1]).n_iter_ == 1
+        assert 0 < np.abs(loaded.predict_proba(X) - before).max() < 0.2
+        assert loaded.fit(X, y).score(X, y) > 0.95
     loaded = KerasCellClassifier.from_keras(scaled, classes=["type 2", "type 0", "type 1"])
     with pytest.raises(ValueError, match="other layers"):
-        loaded.set_params(**SMALL).partial_fit(X, y)
+        loaded.set_params(**SMALL, architecture="mlp").partial_fit(X, y)
 
 
 # ---- What goes wrong
@@ -792,7 +810,7 @@ def test_interrupt_before_the_first_epoch_says_so_too(data, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(KerasCellClassifier, "_build", interrupted)
+    monkeypatch.setattr(_fitting, "build_network", interrupted)
     with pytest.raises(KeyboardInterrupt, match="the classifier is not fitted"):
         KerasCellClassifier(**SMALL).fit(*data)
 
@@ -825,5 +843,5 @@ def test_forked_process_works_or_says_why_not(ran_before):
     )
     command = [sys.executable, "-W", "ignore", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
-    expected = "forked after TensorFlow ran in its parent: use joblib's default backend" if ran_before else "(2, 2)"
+    expected = "forked after TensorFlow ran in its parent. Use joblib's default backend" if ran_before else "(2, 2)"
     assert expected in done.stdout

@@ -1,15 +1,20 @@
 """KerasCellClassifier.from_keras: models of Keras 2 and 3, and files and models that do not fit."""
 
 import json
+import random
 
 import h5py
+import joblib
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sklearn_cells import KerasCellClassifier
 from sklearn_cells.neural_network import build_cnn, build_mlp
+from sklearn_cells.neural_network._layers import layers_of
 
 GENES = ["CD3E", "CD79A", "LYZ", "NKG7"]
 X = np.random.default_rng(0).gamma(1, size=(20, 4)).astype(np.float32)
@@ -188,8 +193,98 @@ def test_files_that_are_no_model(tmp_path):
             KerasCellClassifier.from_keras(tmp_path / name, classes=["B", "T"])
 
 
-def test_refit_trains_a_new_network():
-    classifier = KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["T", "B", "NK"])
-    classifier.set_params(epochs=1).fit(X, np.arange(20) % 2)
-    assert classifier.classes_.tolist() == [0, 1]
-    assert classifier.predict_proba(X).shape == (20, 2)
+# ---- The same layers again
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    rng = np.random.default_rng(0)
+    y = np.array(["B", "NK", "T"])[np.arange(90) % 3]
+    X = rng.gamma(1, size=(90, 4)).astype(np.float32)
+    X[np.arange(90), np.arange(90) % 3] += 5
+    return X, y
+
+
+def network_of_keras(**options):
+    """Layers that no default network has, with seeds that would repeat its weights, compiled."""
+    hidden = [keras.layers.Dense(7, activation="elu", kernel_initializer=keras.initializers.HeNormal(3), **options)]
+    stack = [keras.layers.Rescaling(0.5), *hidden, keras.layers.Dropout(0.1, seed=3)]
+    model = keras.Sequential([keras.Input((4,)), *stack, keras.layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def test_clones_searches_and_folds_train_the_same_layers_anew(labelled, tmp_path):
+    X, y = labelled
+    model = network_of_keras()
+    classifier = KerasCellClassifier.from_keras(model, classes=["T", "B", "NK"])
+    classifier.set_params(epochs=40, learning_rate=0.02, input_norm=None, random_state=0)
+    assert cross_val_score(classifier, X, y, cv=3).min() > 0.8  # labels are strings of other places than the outputs
+    search = GridSearchCV(classifier, {"learning_rate": [1e-6, 0.02]}, cv=3, n_jobs=2).fit(X, y)
+    assert search.best_params_ == {"learning_rate": 0.02}
+    joblib.dump(clone(classifier), tmp_path / "clone.joblib")
+    fits = [search.best_estimator_, joblib.load(tmp_path / "clone.joblib").fit(X, y)]
+    other = clone(classifier).set_params(random_state=1).fit(X, y)
+    for fitted in (*fits, other):
+        assert layers_of(fitted.model_) == layers_of(model)
+        assert fitted.classes_.tolist() == ["B", "NK", "T"]
+    np.testing.assert_array_equal(*(fitted.predict_proba(X) for fitted in fits))
+    assert np.abs(other.predict_proba(X) - fits[0].predict_proba(X)).max() > 1e-3  # no seed of the model is left
+    np.testing.assert_allclose(classifier.predict_proba(X), model.predict(X, verbose=0)[:, [1, 2, 0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [keras_2_mlp, keras_2_cnn])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+def test_layers_of_2019_are_trained_anew(make, labelled, tmp_path):
+    make().save(tmp_path / "model.h5")
+    as_written_in_2019(tmp_path / "model.h5")
+    classifier = KerasCellClassifier.from_keras(tmp_path / "model.h5", classes=["B", "NK", "T"])
+    expected = layers_of(classifier.model_)
+    classifier.set_params(epochs=1, input_norm=None)
+    assert cross_val_score(classifier, *labelled, cv=2, error_score="raise").shape == (2,)
+    assert layers_of(clone(classifier).fit(*labelled).model_) == expected
+
+
+def test_layers_are_for_other_numbers_of_genes_and_classes(labelled):
+    X, _ = labelled
+    for model in (network_of_keras(), build_cnn(4, 3, filters=(2,), kernel_size=2, padding="same", pool_size=2)):
+        classifier = KerasCellClassifier.from_keras(model, classes=["T", "B", "NK"]).set_params(epochs=1)
+        classifier.fit(np.hstack([X, X]), np.arange(90) % 2)
+        assert (classifier.model_.input_shape[1], classifier.model_.output_shape[1]) == (8, 2)
+
+
+def test_centring_of_a_classifier_is_no_layer_of_its_own(labelled):
+    X, y = labelled
+    fitted = KerasCellClassifier(hidden_layer_sizes=(5,), epochs=1, input_norm=1.0, random_state=0).fit(X, y)
+    again = clone(KerasCellClassifier.from_keras(fitted.model_, classes=fitted.classes_))
+    again.set_params(epochs=1, input_norm=1.0, random_state=0).fit(X + 100, y)
+    assert [type(layer).__name__ for layer in again.model_.layers] == ["Normalization", "Dense", "Dense"]
+    np.testing.assert_allclose(again.means_, fitted.means_ + 100, rtol=1e-5)
+
+
+class Own(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+class OwnWithArgument(Own):
+    def __init__(self, argument):
+        super().__init__()
+
+
+@pytest.mark.parametrize("layer", [Own(), OwnWithArgument(3), keras.layers.Lambda(lambda x: x)], ids=repr)
+def test_layers_that_cannot_be_built_again_are_refused_by_fit(layer, labelled):
+    X, y = labelled
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(3, activation="softmax")])
+    classifier = KerasCellClassifier.from_keras(model, classes=["B", "NK", "T"])
+    assert classifier.predict_proba(X).shape == (90, 3)
+    with pytest.raises(ValueError, match="cannot be built again for 4 genes and 3 classes.* or set architecture to"):
+        clone(classifier).fit(X, y)
+    assert clone(classifier).set_params(architecture="mlp", epochs=1).fit(X, y).n_iter_ == 1
+
+
+def test_loading_leaves_the_random_streams_as_they_are(tmp_path):
+    network_of_keras().save(tmp_path / "model.keras")
+    before = random.getstate()
+    KerasCellClassifier.from_keras(tmp_path / "model.keras", classes=["B", "NK", "T"])
+    assert random.getstate() == before

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_cells import GeneAligner, JSDivergenceSelector, VarianceStabilizer, annotate, make_cell_pipeline
 from sklearn_cells.datasets import make_cells
+from sklearn_cells.neural_network._networks import build_network
 from sklearn_cells.pipeline import row_blocks
 
 SMALL = {
@@ -215,8 +216,8 @@ def test_presets_of_2019_have_the_exact_networks():
     mlp, cnn = make_cell_pipeline("mlp_2019"), make_cell_pipeline("cnn_2019")
     assert mlp["select"].n_features_to_select == 1000
     assert cnn["select"] == "passthrough"
-    assert mlp["classify"]._build(1000, 10, seed=0).count_params() == 3_104_266
-    assert cnn["classify"]._build(19_232, 10, seed=0).count_params() == 6_609_818
+    assert build_network(mlp["classify"], 1000, 10, seed=0).count_params() == 3_104_266
+    assert build_network(cnn["classify"], 19_232, 10, seed=0).count_params() == 6_609_818
     for pipeline in (mlp, cnn):
         classify = pipeline["classify"]
         assert (classify.batch_size, classify.epochs, classify.learning_rate) == (60, 10, 0.001)

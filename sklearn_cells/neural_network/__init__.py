@@ -3,5 +3,7 @@
 from sklearn_cells.neural_network import _quiet_tensorflow  # noqa: F401  (before anything that imports it)
 from sklearn_cells.neural_network._architectures import build_cnn, build_mlp
 from sklearn_cells.neural_network._classifier import KerasCellClassifier
+from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
+from sklearn_cells.neural_network._trainers import clear_cache
 
-__all__ = ["KerasCellClassifier", "build_cnn", "build_mlp"]
+__all__ = ["KerasCellClassifier", "SavedArchitecture", "build_cnn", "build_mlp", "clear_cache"]

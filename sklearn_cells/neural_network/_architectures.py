@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from numpy.typing import NDArray
 
 PerLayer = float | Sequence[float]
 
@@ -50,8 +49,8 @@ def build_mlp(
         The factor of the sum of squares that is added to the loss: for all dense layers, the
         output layer included, or one for each of them, the output layer last.
 
-    dtype : {"float32", "mixed_bfloat16"}, default="float32"
-        What the layers compute in; weights and probabilities are float32 with both.
+    dtype : {"float32", "float64", "mixed_bfloat16"}, default="float32"
+        What the layers compute in; weights and probabilities are float32 with the last.
 
     seed : int, default=None
         Determines the initial weights and the dropped units.
@@ -77,7 +76,7 @@ def build_mlp(
     """
     seeds = _seeds(seed)
     dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds)
-    return keras.Sequential([keras.Input((index(n_genes),)), *dense])
+    return keras.Sequential([keras.Input((index(n_genes),), dtype=_variable_dtype(dtype)), *dense])
 
 
 def build_cnn(
@@ -142,8 +141,8 @@ def build_cnn(
     kernel_l2, bias_l2 : float or sequence of float, default=0.0
         The factor of the sum of squares of the dense layers in the loss, as in :func:`build_mlp`.
 
-    dtype : {"float32", "mixed_bfloat16"}, default="float32"
-        What the layers compute in; weights and probabilities are float32 with both.
+    dtype : {"float32", "float64", "mixed_bfloat16"}, default="float32"
+        What the layers compute in; weights and probabilities are float32 with the last.
 
     seed : int, default=None
         Determines the initial weights and the dropped units.
@@ -183,7 +182,7 @@ def build_cnn(
     _check_activation(activation)
 
     seeds = _seeds(seed)
-    stack: list[Any] = [keras.Input((index(n_genes), 1, 1))]
+    stack: list[Any] = [keras.Input((index(n_genes), 1, 1), dtype=_variable_dtype(dtype))]
     for n_channels, kernel, pad, pool, rate, l2 in zip(channels, kernels, paddings, pools, dropouts, l2s, strict=True):
         stack.append(
             layers.Conv2D(
@@ -215,7 +214,7 @@ def weight_shapes(
     padding: str | Sequence[str] = (),
     pool_size: int | Sequence[int] = (),
 ) -> list[tuple[int, ...]]:
-    """Give the shapes of the weights of :func:`build_mlp` or, with `filters`, :func:`build_cnn`, building neither."""
+    """Return the shapes of the weights of :func:`build_mlp` or, with `filters`, :func:`build_cnn`, building neither."""
     n_conv = len(filters)
     kernels = _per_layer("kernel_size", kernel_size, n_conv, int, 1)
     pools = _per_layer("pool_size", pool_size, n_conv, int, 1)
@@ -231,40 +230,6 @@ def weight_shapes(
         shapes += [(width, n_units), (n_units,)]
         width = n_units
     return shapes
-
-
-def with_input_norm(network: keras.Model, center: NDArray[np.float32], scale: float) -> keras.Model:
-    """Put a layer before a network that subtracts `center` from each cell and multiplies it by `scale`.
-
-    The layers of the network are shared, not copied.
-    """
-    shape = network.input_shape[1:]
-    values = {"mean": center.reshape(shape), "variance": np.full(shape, scale**-2, dtype=np.float32)}
-    norm = layers.Normalization(axis=tuple(range(1, len(shape) + 1)), name="input_norm", **values)
-    stack = network.layers if isinstance(network, keras.Sequential) else [network]
-    return keras.Sequential([keras.Input(shape), norm, *stack])
-
-
-def without_input_norm(model: keras.Model) -> tuple[list, NDArray[np.float32], float]:
-    """Take apart what :func:`with_input_norm` gave, or a bare network: weights, centre and scale."""
-    norm = model.layers[0]
-    if norm.name != "input_norm":
-        return model.get_weights(), np.zeros(np.prod(model.input_shape[1:]), dtype=np.float32), 1.0
-    # As float64, from which with_input_norm gets the same float32 variance again.
-    return model.get_weights(), np.ravel(norm.mean), float(np.ravel(norm.variance)[0]) ** -0.5
-
-
-def layers_of(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:
-    """Say what the layers of a model compute; dropout and the centring of the input are left out."""
-    names = ("units", "filters", "kernel_size", "strides", "padding", "pool_size", "activation", "axis", "scale")
-    stack = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            stack += layers_of(layer)
-        elif layer.name != "input_norm" and not isinstance(layer, (layers.InputLayer, layers.Dropout)):
-            config = layer.get_config()
-            stack.append((type(layer).__name__, {name: config[name] for name in names if name in config}))
-    return stack
 
 
 def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds) -> list:
@@ -286,12 +251,16 @@ def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, 
                 kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
                 kernel_regularizer=_l2(kernel_l2s[i]),
                 bias_regularizer=_l2(bias_l2s[i]),
-                dtype=dtype if i < n_hidden else "float32",
+                dtype=dtype if i < n_hidden else _variable_dtype(dtype),
             )
         )
         if dropouts[i] > 0:
             stack.append(layers.Dropout(dropouts[i], dtype=dtype, seed=next(seeds)))
     return stack
+
+
+def _variable_dtype(dtype: str) -> str:
+    return keras.dtype_policies.get(dtype).variable_dtype
 
 
 def _seeds(seed: int | None) -> Iterator[int | None]:

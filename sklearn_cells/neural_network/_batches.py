@@ -1,60 +1,44 @@
-"""Rows of cells to dense blocks and minibatches."""
+"""Cells and what is known of them to blocks and minibatches, in the order of training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from typing import Any
 
 import keras
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils.extmath import row_norms
 
-from sklearn_cells._blocks import DENSE_VALUES, READ_VALUES, row_slices
+from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells
+from sklearn_cells.neural_network._input import InputNorm
 
-# Keras' Normalization takes no standard deviation below 1e-7.
-MAX_SCALE = 1e6
-# A block of cells on disk is put together of so many runs of neighbouring cells.
-RUNS_PER_BLOCK = 128
-
-
-def dense_rows(cells: Cells, rows, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return some rows of cells as a dense array of shape (n_rows, *input_shape)."""
-    block = cells.take(rows)
-    if sp.issparse(block):
-        block = block.toarray()
-    return block.reshape(block.shape[0], *input_shape)
-
-
-def dense_blocks(cells: Cells, input_shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
-    """Yield all rows in order, in dense blocks of bounded memory."""
-    for rows in row_slices(*cells.shape, DENSE_VALUES):
-        yield dense_rows(cells, rows, input_shape)
+# What is read at a time of cells on disk is put together of so many runs of neighbouring cells.
+RUNS_PER_READ = 128
 
 
 class CellBatches:
-    """Cells, codes and weights in the order of training, dense a block at a time.
+    """Cells, and fields such as their codes and weights, in the order of training, dense a block at a time.
 
     A block is a whole number of minibatches, but for the last one. Cells in memory are shuffled as
-    a whole for each epoch. Cells on disk are read in runs of neighbours that come in random order,
-    and are shuffled within each block.
+    a whole for each epoch. Cells on disk are read several blocks at a time, in runs of neighbours that
+    come in random order, and are shuffled within what is read.
 
     Parameters
     ----------
-    X : Cells of shape (n_cells, n_genes), dtype float32
+    cells : Cells of shape (n_cells, n_genes)
         The cells.
 
-    codes : ndarray of shape (n_cells,)
-        The class of each cell.
-
-    sample_weight : ndarray of shape (n_cells,)
-        The weight of each cell.
+    fields : dict of ndarray of shape (n_cells, ...)
+        What is known of each cell, by the names that the objective asks for.
 
     rows : ndarray of int, sorted
         The cells to take.
+
+    norm : InputNorm
+        What is done to cells before the network.
 
     batch_size : int
         Cells in a minibatch; the last one may have fewer.
@@ -66,46 +50,55 @@ class CellBatches:
         Determines the order of the cells, a new one each epoch. None keeps that of `rows`.
     """
 
-    def __init__(self, X, codes, sample_weight, rows, *, batch_size, input_shape, seed=None):
-        self.X = X
-        self.codes = codes.astype(np.int32)
-        self.sample_weight = sample_weight
+    def __init__(
+        self,
+        cells: Cells,
+        fields: Mapping[str, NDArray],
+        rows: NDArray,
+        norm: InputNorm,
+        *,
+        batch_size: int,
+        input_shape: tuple[int, ...],
+        seed: int | None = None,
+    ):
+        self.cells = cells
+        self.fields = fields
         self.rows = rows
+        self.norm = norm
         self.batch_size = batch_size
         self.input_shape = input_shape
         self.seed = seed
-        size = READ_VALUES // 2 if X.on_disk else DENSE_VALUES
-        self.block_rows = max(1, size // (X.shape[1] * batch_size)) * batch_size
+        self.block_rows = max(1, _blocks.DENSE_VALUES // (cells.shape[1] * batch_size)) * batch_size
+        self.read_rows = self.block_rows * max(1, _blocks.READ_VALUES // _blocks.DENSE_VALUES)
         self.n_blocks = -(-len(rows) // self.block_rows)
         self.n_batches = -(-len(rows) // batch_size)
         self._order: tuple[int, NDArray] = (-1, rows)
+        self._read: tuple[tuple[int, int], Any] = ((-1, -1), None)
 
-    def block(self, epoch: int, index: int) -> tuple[NDArray, NDArray, NDArray]:
-        """Give the cells, codes and weights of a block of an epoch."""
+    def block(self, epoch: int, index: int) -> dict[str, NDArray]:
+        """Return the cells and fields of a block of an epoch."""
         if self._order[0] != epoch:
             self._order = epoch, self._shuffled(epoch)
-        rows = self._order[1][index * self.block_rows : (index + 1) * self.block_rows]
-        return dense_rows(self.X, rows, self.input_shape), self.codes[rows], self.sample_weight[rows]
+        order, start = self._order[1], index * self.block_rows
+        rows = order[start : start + self.block_rows]
+        if self.cells.on_disk:
+            chunk, start = divmod(start, self.read_rows)
+            if self._read[0] != (epoch, chunk):
+                chunk_rows = order[chunk * self.read_rows : (chunk + 1) * self.read_rows]
+                self._read = (epoch, chunk), self.cells.take(chunk_rows)
+            X = self._read[1][start : start + self.block_rows]
+        else:
+            X = self.cells.take(rows)
+        block = {"cells": self.norm(X).reshape(-1, *self.input_shape)}
+        return block | {name: values[rows] for name, values in self.fields.items()}
 
-    def blocks(
-        self, epochs: Iterable[int], center: NDArray[np.float32], scale: float
-    ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
-        """Yield the blocks of one epoch after the other, with the centre subtracted and the scale multiplied.
-
-        The next block is made while the last one is in use.
-        """
-
-        def make(epoch, index):
-            cells, codes, weights = self.block(epoch, index)
-            cells -= center.reshape(self.input_shape)
-            cells *= np.float32(scale)
-            return cells, codes, weights
-
+    def blocks(self, epochs: Iterable[int]) -> Iterator[dict[str, NDArray]]:
+        """Yield the blocks of one epoch after the other; the next one is made while the last one is in use."""
         places = product(epochs, range(self.n_blocks))
         with ThreadPoolExecutor(1) as pool:
-            following = pool.submit(make, *next(places))
+            following = pool.submit(self.block, *next(places))
             for place in places:
-                made, following = following, pool.submit(make, *place)
+                made, following = following, pool.submit(self.block, *place)
                 yield made.result()
             yield following.result()
 
@@ -113,13 +106,13 @@ class CellBatches:
         if self.seed is None:
             return self.rows
         rng = np.random.default_rng([self.seed, epoch])
-        if not self.X.on_disk:
+        if not self.cells.on_disk:
             return rng.permutation(self.rows)
-        run_length = max(1, self.block_rows // RUNS_PER_BLOCK)
+        run_length = max(1, self.read_rows // RUNS_PER_READ)
         runs = np.split(self.rows, range(run_length, len(self.rows), run_length))
         order = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
-        for start in range(0, len(order), self.block_rows):
-            rng.shuffle(order[start : start + self.block_rows])
+        for start in range(0, len(order), self.read_rows):
+            rng.shuffle(order[start : start + self.read_rows])
         return order
 
 
@@ -133,7 +126,7 @@ class KerasBatches(keras.utils.PyDataset):
         super().__init__()
         self.epoch = 0
         self._batches = batches
-        self._block: tuple | None = None
+        self._block: dict[str, NDArray] = {}
         self._block_is: tuple[int, int] | None = None
 
     def __len__(self):
@@ -145,27 +138,5 @@ class KerasBatches(keras.utils.PyDataset):
         if self._block_is != (self.epoch, block):
             self._block = batches.block(self.epoch, block)
             self._block_is = self.epoch, block
-        return tuple(part[start : start + batches.batch_size] for part in self._block)
-
-
-def center_and_scale(X, sample_weight: NDArray, norm: float) -> tuple[NDArray[np.float32], float]:
-    """Give the weighted mean of the cells, and the factor that makes the norm around it `norm`.
-
-    That norm is the root mean square over the cells. Where all cells are the same, the factor is 1;
-    it is at most `MAX_SCALE`.
-    """
-    sample_weight = sample_weight.astype(np.float64)
-    total = sample_weight.sum()
-    sums, squares, start = np.zeros(X.shape[1]), 0.0, 0
-    origin = dense_rows(X, slice(0, 1), (X.shape[1],))[0]  # sums of small differences round little
-    for block in dense_blocks(X, (X.shape[1],)):
-        block = block - origin
-        weights = sample_weight[start : start + len(block)]
-        # einsum without BLAS, whose sums depend on the number of threads.
-        sums += np.einsum("i,ij->j", weights, block)
-        squares += np.sum(weights * row_norms(block, squared=True))
-        start += len(block)
-    mean = sums / total
-    variance = squares / total - np.sum(mean**2)
-    scale = min(norm / np.sqrt(variance), MAX_SCALE) if variance > 0 else 1.0
-    return (origin + mean).astype(np.float32), float(scale)
+        part = slice(start, start + batches.batch_size)
+        return ({name: values[part] for name, values in self._block.items()},)

@@ -7,15 +7,22 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
+from sklearn_cells._validation import check_labels
+from sklearn_cells.neural_network._input import InputNorm
+from sklearn_cells.neural_network._layers import has_input_norm, input_norm_of
+from sklearn_cells.neural_network._process import seeded
 
-def load_keras_model(path: str | os.PathLike) -> keras.Model:
-    """Load a `.keras` file, or an `.h5` file as Keras 2 or 3 writes it, without compiling it.
+
+def as_keras_model(model: str | os.PathLike | keras.Model) -> keras.Model:
+    """Return a model, loaded from a `.keras` file, or an `.h5` file as Keras 2 or 3 writes it, and not compiled.
 
     Raises
     ------
@@ -25,11 +32,14 @@ def load_keras_model(path: str | os.PathLike) -> keras.Model:
     ValueError
         If the file is not a Keras model that can be loaded.
     """
-    path = Path(path)
+    if isinstance(model, keras.Model):
+        return model
+    path = Path(model)
     if not path.exists():
         raise FileNotFoundError(f"There is no Keras model at {path}.")
     try:
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        # Layers draw seeds for weights that the file then replaces.
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, seeded(0):
             # Layers of Keras 2 know their input shape, which Keras 3 would rather have elsewhere.
             warnings.filterwarnings("ignore", "Do not pass an `input_shape`")
             model = keras.models.load_model(_with_input_layer(path, Path(folder)), compile=False)
@@ -42,7 +52,7 @@ def load_keras_model(path: str | os.PathLike) -> keras.Model:
 
 
 def _with_input_layer(path: Path, folder: Path) -> Path:
-    """Give a file that Keras 3 understands: a copy in `folder` where Keras 2 wrote a Sequential.
+    """Return a file that Keras 3 understands: a copy in `folder` where Keras 2 wrote a Sequential.
 
     There the first layer knows the shape of the input, which Keras 3 takes for that of one cell, and
     up to Keras 2.2.2 the configuration is the bare list of layers.
@@ -64,6 +74,39 @@ def _with_input_layer(path: Path, folder: Path) -> Path:
     with h5py.File(copy, "r+") as file:
         file.attrs["model_config"] = json.dumps(config)
     return copy
+
+
+def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
+    """Return the fitted attributes of a classifier with a trained model.
+
+    Parameters
+    ----------
+    model : keras.Model
+        What classifies cells.
+
+    classes : array-like of shape (n_classes,)
+        The class of each of its outputs.
+    """
+    classes = list(classes)
+    sorted_classes, codes = check_labels(classes, len(classes))
+    if len(sorted_classes) < len(classes):
+        raise ValueError(f"classes must differ, one for each output of the model, got {classes}.")
+    n_genes = check_classifier_model(model, n_classes=len(classes))
+    attributes = {"n_features_in_": n_genes, "classes_": sorted_classes, "model_": model, "history_": {}, "n_iter_": 0}
+    norm = None
+    if has_input_norm(model):  # a KerasCellClassifier trained it
+        center, scale = input_norm_of(model)
+        norm = InputNorm(center, center, scale)
+        attributes["means_"] = center
+    return attributes | {
+        "_input_norm": norm,
+        # scikit-learn expects sorted classes; the outputs of the model come in an order of their own.
+        "_output_order": np.argsort(codes),
+        "_class_counts": np.zeros(len(classes)),
+        "_as_trained": np.zeros(len(classes)),
+        "_seed": None,
+        "_optimizer_state": {},
+    }
 
 
 def check_classifier_model(model: keras.Model, *, n_classes: int, n_genes: int | None = None) -> int:

@@ -1,28 +1,71 @@
-"""The other engine: Keras `fit`, fed with dense minibatches of sparse cells."""
+"""The other engine: Keras `fit` through scikeras, fed with dense minibatches of sparse cells."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from scikeras.wrappers import KerasClassifier
+from scikeras.wrappers import BaseWrapper
 
-from sklearn_cells.neural_network._architectures import with_input_norm
 from sklearn_cells.neural_network._batches import KerasBatches
+from sklearn_cells.neural_network._objective import Objective
 from sklearn_cells.neural_network._training import Training, set_learning_rate
 
 
-class _BatchedKerasClassifier(KerasClassifier):
-    """The scikeras classifier, which takes batches instead of cells."""
+class WithObjective(keras.Model):
+    """A network that takes batches, with the loss and the metrics of an objective."""
 
-    def _fit_keras_model(self, X, y, sample_weight, warm_start, epochs, initial_epoch, *, batches, validation):
-        # The batches hold cells, labels and weights, and shuffle themselves.
-        options = {"batch_size": None, "shuffle": False, "validation_data": validation}
-        super()._fit_keras_model(batches, None, None, warm_start, epochs, initial_epoch, **options)
+    def __init__(self, network: keras.Model, objective: Objective):
+        super().__init__(autocast=False)  # batches are of the dtype of the network
+        self.network = network
+        self.objective = objective
+        self.accuracy = keras.metrics.Mean(name="accuracy")
+        # Keras' own val_loss is a mean of the minibatches, whatever the weight of their cells.
+        self.by_weight = keras.metrics.Mean(name="by_weight")
+
+    def call(self, batch, training=False):
+        return self.network(batch["cells"], training=training)
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        return self.objective.loss(y_pred, self.objective.minibatch(x)) + sum(self.losses)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.accuracy.update_state(self.objective.correct(y_pred, x))
+        self.by_weight.update_state(self.objective.of_cells(y_pred, x), sample_weight=x["weights"])
+        return self.get_metrics_result()
+
+
+class _Wrapper(BaseWrapper):
+    """The wrapper of scikeras for the numbers of cells, of which its encoders make minibatches and labels."""
+
+    def __init__(self, batches: KerasBatches, **parameters):
+        super().__init__(**parameters)
+        self.batches = batches
+
+    @property
+    def feature_encoder(self):
+        return _Encoder(self.batches)
+
+    @property
+    def target_encoder(self):
+        return _Encoder(None)  # labels are in the minibatches
+
+
+class _Encoder:
+    """Makes of what scikeras passes on what Keras is to get."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def fit(self, values):
+        return self
+
+    def transform(self, values):
+        return self.made
 
 
 def train_with_keras(training: Training, optimizer: keras.optimizers.Optimizer) -> list[NDArray]:
-    """Train a network with Keras; give the variables of the optimizer, for another training.
+    """Train a network with Keras; return the variables of the optimizer, for another training.
 
     Parameters
     ----------
@@ -32,42 +75,34 @@ def train_with_keras(training: Training, optimizer: keras.optimizers.Optimizer) 
     optimizer : keras.optimizers.Optimizer
         Not built. Its learning rate is set for each step.
     """
-    network, held_out = training.network, training.held_out
     if training.optimizer_state is not None:
-        optimizer.build(network.trainable_variables)
+        optimizer.build(training.network.trainable_variables)
         for variable, value in zip(optimizer.variables, training.optimizer_state, strict=True):
             variable.assign(value)
-    batches = KerasBatches(training.batches)
-    wrapped = _BatchedKerasClassifier(
-        model=lambda: with_input_norm(network, training.center, training.scale),
+    batches, held_out = KerasBatches(training.batches), training.held_out
+    wrapper = _Wrapper(
+        batches,
+        model=lambda: WithObjective(training.network, training.objective),
         optimizer=optimizer,
-        # A mean by weight, not by number of cells, makes a weight of two the same as the cell twice.
-        loss=keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"),
-        metrics=["accuracy"],
-        compile__weighted_metrics=[keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy")],
+        loss=training.objective.loss,
         epochs=len(training.epochs),
         callbacks=_callbacks(training, batches, optimizer),
-        random_state=training.batches.seed,
+        shuffle=False,  # the batches shuffle themselves
         verbose=training.verbose,
         compile__jit_compile=False,  # compiling would take longer than training most cell data
+        fit__validation_data=None if held_out is None else KerasBatches(held_out),
     )
-    codes = np.arange(network.output_shape[-1])
-    wrapped.fit(
-        codes[:, np.newaxis],
-        codes,
-        batches=batches,
-        validation=None if held_out is None else KerasBatches(held_out),
-    )
+    rows = training.batches.rows
+    wrapper.fit(rows[:, np.newaxis], training.batches.fields["codes"][rows])
     return [variable.numpy() for variable in optimizer.variables]
 
 
 def _callbacks(training: Training, batches: KerasBatches, optimizer) -> list[keras.callbacks.Callback]:
-    """Give what makes Keras shuffle, take steps and stop as the other engine does."""
+    """Return what makes Keras shuffle, take steps and stop as the other engine does."""
     epochs = training.epochs
     names = {"loss": "loss", "accuracy": "accuracy"}
     if training.held_out is not None:
-        # Keras' own val_loss is a mean of the minibatches, whatever the weight of their cells.
-        names |= {"val_loss": "val_cross_entropy", "val_accuracy": "val_accuracy"}
+        names |= {"val_loss": "val_by_weight", "val_accuracy": "val_accuracy"}
 
     def begin_epoch(epoch, logs):
         training.tasks.begin()

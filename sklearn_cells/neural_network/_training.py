@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -16,13 +13,14 @@ from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._batches import CellBatches
 from sklearn_cells.neural_network._epochs import EpochTasks
-
-# Graphs that are kept, each with a network and the moments of its optimizer.
-MAX_TRAINERS = 8
+from sklearn_cells.neural_network._objective import Batch, Objective
 
 # From so many weights on, and with convolutions, the two halves of a minibatch are computed at the same time, by two
 # cores where there are. The result does not depend on the cores.
 HALVED_FROM = 1_000_000
+
+# The fields of a batch that are not of the dtype of the network.
+FIELD_DTYPES = {"codes": "int32"}
 
 # Layers that treat each cell alone and draw nothing.
 HALVED_LAYERS = (
@@ -51,11 +49,10 @@ class Training:
     """What an engine trains, on what and how long."""
 
     network: keras.Model  # not compiled; gets the new weights
+    objective: Objective
     optimizer_state: list[NDArray] | None  # the variables of the optimizer, None for those of the start
     batches: CellBatches
     held_out: CellBatches | None  # the cells to stop early by
-    center: NDArray[np.float32]  # of shape (n_genes,), subtracted from each cell
-    scale: float  # multiplied with each cell after that
     learning_rates: NDArray[np.float32]  # of shape (n_epochs, n_batches), that of each step
     epochs: range  # their numbers determine the order of the cells
     patience: int  # the epochs without a better loss of the cells held out after which training ends
@@ -66,8 +63,8 @@ class Training:
 class Trainer:
     """Trains a network of one shape, again and again with new weights, data and settings.
 
-    What may differ between fits comes as a tensor: weights, cells, learning rates, L2 factors and
-    the centre and scale of the input. So a graph is made once, and a grid of fits shares it.
+    What may differ between fits comes as a tensor or a variable: weights, states of random layers,
+    cells, learning rates and L2 factors. So a graph is made once, and a grid of fits shares it.
 
     Parameters
     ----------
@@ -77,25 +74,29 @@ class Trainer:
     optimizer : keras.optimizers.Optimizer
         Not built. Its learning rate is that of each step.
 
+    objective : Objective
+        The loss, and the fields of a batch that it asks for.
+
     has_l2 : bool, default=False
         Whether the network has no L2 terms of its own, and those of each fit are added.
     """
 
-    def __init__(self, network: keras.Model, optimizer: keras.optimizers.Optimizer, *, has_l2: bool = False):
+    def __init__(
+        self,
+        network: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        objective: Objective,
+        *,
+        has_l2: bool = False,
+    ):
         self.network = network
+        self.objective = objective
         self.has_l2 = has_l2
         self.optimizer = optimizer
         self.variables = network.trainable_variables
         optimizer.build(self.variables)
-        self._optimizer_start = [variable.numpy() for variable in optimizer.variables]
-        self._loss = keras.losses.SparseCategoricalCrossentropy(reduction="sum")
-        is_large = network.count_params() >= HALVED_FROM or any(
-            isinstance(layer, keras.layers.Conv2D) for layer in network.layers
-        )
-        self._halved = is_large and all(
-            isinstance(layer, HALVED_LAYERS) and getattr(layer, "activity_regularizer", None) is None
-            for layer in network.layers
-        )
+        self._optimizer_start = [_without_zeros(variable.numpy()) for variable in optimizer.variables]
+        self._halved = _is_large(network) and objective.of_single_cells and _treats_cells_alone(network)
         config = optimizer.get_config()
         self._fused = (
             type(optimizer) is keras.optimizers.Adam
@@ -103,31 +104,35 @@ class Trainer:
             and not any(config[name] for name in NOT_FUSED)
             and all(variable.constraint is None for variable in self.variables)
         )
-        signature = [
-            tf.TensorSpec([None, *network.input_shape[1:]], tf.float32),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.float32),
-        ]
-        vector, batch_size = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)
-        self._train_block = tf.function(self._train_block, input_signature=[*signature, batch_size, vector, vector])
-        self._test_block = tf.function(self._test_block, input_signature=[*signature, batch_size])
+        dtype = network.inputs[0].dtype
+        batch = {"cells": tf.TensorSpec([None, *network.input_shape[1:]], dtype)}
+        batch |= {name: tf.TensorSpec([None], FIELD_DTYPES.get(name, dtype)) for name in objective.fields}
+        batch_size = tf.TensorSpec([], tf.int32)
+        l2, rates = (tf.TensorSpec([None], dtype) for dtype in (tf.float64, tf.float32))
+        self._train_block = tf.function(self._train_block, input_signature=[batch, batch_size, l2, rates])
+        self._test_block = tf.function(self._test_block, input_signature=[batch, batch_size])
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes of the weights and of what the optimizer keeps of them."""
+        variables = [*self.network.variables, *self.optimizer.variables]
+        return sum(int(np.prod(variable.shape)) * np.dtype(variable.dtype).itemsize for variable in variables)
 
     def train(self, training: Training) -> list[NDArray]:
-        """Train a network of the same shape; give the variables of the optimizer, for another training."""
+        """Train a network of the same shape; return the variables of the optimizer, for another training."""
         copy_variables(training.network, self.network)
         _assign(self.optimizer.variables, training.optimizer_state or self._optimizer_start)
         factors = [getattr(variable.regularizer, "l2", 0.0) for variable in training.network.trainable_variables]
-        self._l2 = tf.constant(factors if self.has_l2 else [], tf.float32)
+        self._l2 = tf.constant(factors if self.has_l2 else [], tf.float64)
         self._run_epochs(training)
         copy_variables(self.network, training.network)
         return [variable.numpy() for variable in self.optimizer.variables]
 
     def _run_epochs(self, training: Training) -> None:
         batches, held_out, epochs = training.batches, training.held_out, training.epochs
-        norm = training.center, training.scale
         bar = keras.utils.Progbar(len(epochs)) if training.verbose == 1 else None
         best_loss, best_weights, waited = np.inf, None, 0
-        with closing(batches.blocks(epochs, *norm)) as blocks:
+        with closing(batches.blocks(epochs)) as blocks:
             for epoch in epochs:
                 training.tasks.begin()
                 totals = np.zeros(3)
@@ -135,11 +140,11 @@ class Trainer:
                 per_block = batches.block_rows // batches.batch_size
                 for i, block in enumerate(islice(blocks, batches.n_blocks)):
                     steps = rates[i * per_block : (i + 1) * per_block]
-                    totals += self._train_block(*block, batches.batch_size, self._l2, steps).numpy()
+                    totals += self._train_block(block, batches.batch_size, self._l2, steps).numpy()
                 logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
                 if held_out is not None:
-                    tests = held_out.blocks([0], *norm)
-                    totals = sum(self._test_block(*block, batches.batch_size).numpy() for block in tests)
+                    tests = held_out.blocks([0])
+                    totals = sum(self._test_block(block, batches.batch_size).numpy() for block in tests)
                     logs |= {"val_loss": totals[0] / totals[3], "val_accuracy": totals[1] / totals[2]}
                 done = epoch - epochs.start + 1
                 if bar is not None:
@@ -160,53 +165,52 @@ class Trainer:
         if best_weights is not None:
             _assign(self.network.variables, best_weights)
 
-    def _train_block(self, cells, codes, weights, batch_size, l2, learning_rates):
+    def _train_block(self, block, batch_size, l2, learning_rates):
         totals = tf.zeros(3)
         for step in tf.range(tf.size(learning_rates)):
-            batch = slice(step * batch_size, (step + 1) * batch_size)
-            shares = _shares(weights[batch])
+            batch = self.objective.minibatch(_rows(block, slice(step * batch_size, (step + 1) * batch_size)))
             gradients, batch_totals = [], []
-            for part, penalty in self._parts(codes[batch]):
+            for part, penalty in self._parts(batch):
                 with tf.GradientTape() as tape:
-                    loss, correct = self._losses(cells[batch][part], codes[batch][part], shares[part], training=True)
+                    loss, correct = self._losses(part, training=True)
                     if penalty:
-                        loss += self._penalty(l2)
+                        loss += self._penalty(l2, loss.dtype)
                 values = [variable.value for variable in self.variables]
                 gradients.append(tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO))
-                batch_totals.append(tf.stack([loss, correct]))
+                batch_totals.append(tf.stack([tf.cast(loss, tf.float32), correct]))
             self._update([tf.add_n(parts) for parts in zip(*gradients, strict=True)], learning_rates[step])
-            totals += _totals(tf.add_n(batch_totals), codes[batch])
+            totals += _totals(tf.add_n(batch_totals), batch)
         return totals
 
-    def _test_block(self, cells, codes, weights, batch_size):
-        """Give the weighted sum of the cross-entropies, the correct cells, the cells and their weight."""
+    def _test_block(self, block, batch_size):
+        """Return the weighted sum of the losses, the correct cells, the cells and their weight."""
         totals = tf.zeros(4)
-        for start in tf.range(0, tf.size(codes), batch_size):
-            batch = slice(start, start + batch_size)
-            loss, correct = self._losses(cells[batch], codes[batch], weights[batch], training=False)
-            n_cells = tf.cast(tf.size(codes[batch]), tf.float32)
-            totals += tf.stack([loss, correct, n_cells, tf.reduce_sum(weights[batch])])
+        for start in tf.range(0, _size(block), batch_size):
+            batch = _rows(block, slice(start, start + batch_size))
+            loss, correct = self._losses(batch, training=False)
+            of_batch = [loss, correct, _size(batch), tf.reduce_sum(batch["weights"])]
+            totals += tf.stack([tf.cast(value, tf.float32) for value in of_batch])
         return totals
 
-    def _parts(self, codes):
-        """Give what to compute at the same time: the cells, and whether the L2 terms are added."""
+    def _parts(self, batch):
+        """Return what to compute at the same time: the cells, and whether the L2 terms are added."""
         if not self._halved:
-            return [(slice(None), True)]
-        half = (tf.size(codes) + 1) // 2
-        return [(slice(None, half), True), (slice(half, None), False)]
+            return [(batch, True)]
+        half = (_size(batch) + 1) // 2
+        return [(_rows(batch, slice(None, half)), True), (_rows(batch, slice(half, None)), False)]
 
-    def _losses(self, cells, codes, weights, training):
-        """Give the weighted sum of the cross-entropies of cells, and the number of correct ones."""
-        probabilities = self.network(cells, training=training)
-        correct = tf.equal(tf.argmax(probabilities, axis=1, output_type=tf.int32), codes)
-        return self._loss(codes, probabilities, sample_weight=weights), tf.reduce_sum(tf.cast(correct, tf.float32))
+    def _losses(self, batch, training):
+        """Return the sum of the losses of cells by their weight, and the number of correct ones."""
+        outputs = self.network(batch["cells"], training=training)
+        return self.objective.loss(outputs, batch), tf.reduce_sum(self.objective.correct(outputs, batch))
 
-    def _penalty(self, l2):
-        """Give the L2 terms of the weights, and what the layers of the network add to the loss."""
-        penalty = sum(self.network.losses)
+    def _penalty(self, l2, dtype):
+        """Return the L2 terms of the weights, and what the layers of the network add to the loss."""
+        penalty = tf.cast(sum(self.network.losses), dtype)
         if self.has_l2:  # half the sum of squares is one kernel
+            factors = tf.cast(2 * l2, dtype)
             penalty += tf.add_n(
-                [2 * l2[i] * tf.nn.l2_loss(variable.value) for i, variable in enumerate(self.variables)]
+                [factors[i] * tf.nn.l2_loss(variable.value) for i, variable in enumerate(self.variables)]
             )
         return penalty
 
@@ -216,7 +220,8 @@ class Trainer:
             set_learning_rate(optimizer, learning_rate)
             optimizer.apply(gradients, self.variables)
             return
-        step = tf.cast(optimizer.iterations.value + 1, tf.float32)
+        dtype = gradients[0].dtype
+        step = tf.cast(optimizer.iterations.value + 1, dtype)
         beta1_power, beta2_power = optimizer.beta_1**step, optimizer.beta_2**step
         for i, (variable, gradient) in enumerate(zip(self.variables, gradients, strict=True)):
             tf.raw_ops.ResourceApplyAdam(
@@ -225,7 +230,7 @@ class Trainer:
                 v=optimizer._velocities[i].value.handle,
                 beta1_power=beta1_power,
                 beta2_power=beta2_power,
-                lr=learning_rate,
+                lr=tf.cast(learning_rate, dtype),
                 beta1=optimizer.beta_1,
                 beta2=optimizer.beta_2,
                 epsilon=optimizer.epsilon,
@@ -235,7 +240,7 @@ class Trainer:
 
 
 def learning_rates(start: float, schedule: str, n_epochs: int, n_batches: int) -> NDArray[np.float32]:
-    """Give the learning rate of each step, of shape (n_epochs, n_batches)."""
+    """Return the learning rate of each step, of shape (n_epochs, n_batches)."""
     steps = np.arange(n_epochs * n_batches) / (n_epochs * n_batches)
     factors = (1 + np.cos(np.pi * steps)) / 2 if schedule == "cosine" else np.ones_like(steps)
     return (start * factors).astype(np.float32).reshape(n_epochs, n_batches)
@@ -261,28 +266,36 @@ def copy_variables(source: keras.Model, target: keras.Model) -> None:
         _assign(target.variables, source.variables)
 
 
-def _shares(weights):
-    """Give the share of each cell of a minibatch in its loss."""
-    return tf.math.divide_no_nan(weights, tf.reduce_sum(weights))
+def _rows(batch: Batch, part: slice) -> Batch:
+    return {name: values[part] for name, values in batch.items()}
 
 
-def _totals(loss_and_correct, codes):
-    """Give loss times cells, correct cells and cells of a minibatch."""
-    size = tf.cast(tf.size(codes), tf.float32)
+def _size(batch: Batch) -> tf.Tensor:
+    return tf.shape(batch["cells"])[0]
+
+
+def _totals(loss_and_correct, batch):
+    """Return loss times cells, correct cells and cells of a minibatch."""
+    size = tf.cast(_size(batch), tf.float32)
     return tf.stack([loss_and_correct[0] * size, loss_and_correct[1], size])
 
 
-_trainers: OrderedDict[Hashable, Trainer] = OrderedDict()
+def _is_large(network: keras.Model) -> bool:
+    has_convolutions = any(isinstance(layer, keras.layers.Conv2D) for layer in network.layers)
+    return has_convolutions or network.count_params() >= HALVED_FROM
 
 
-def shared_trainer(key: Hashable, make: Callable[[], Trainer]) -> Trainer:
-    """Give the trainer of a key, made where it is not among the last ones used."""
-    trainer = _trainers.pop(key, None) or make()
-    _trainers[key] = trainer
-    if len(_trainers) > MAX_TRAINERS:
-        _trainers.popitem(last=False)
-        gc.collect()  # graphs are in cycles, and collecting them late leaves memory in pieces
-    return trainer
+def _treats_cells_alone(network: keras.Model) -> bool:
+    """Tell whether all layers are known to treat each cell alone and to draw nothing."""
+    return all(
+        type(layer) in HALVED_LAYERS and getattr(layer, "activity_regularizer", None) is None
+        for layer in network.layers
+    )
+
+
+def _without_zeros(values: NDArray) -> NDArray:
+    """Return the same values, without memory for them where all are zero."""
+    return values if values.any() else np.broadcast_to(values.dtype.type(0), values.shape)
 
 
 def _assign(variables, values):

@@ -1,0 +1,110 @@
+"""How much each class counts: its weight in training, and its prior in predicted probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.class_weight import compute_class_weight
+
+
+def weights_of_classes(class_weight: Any, classes: NDArray, counts: NDArray) -> NDArray[np.float64]:
+    """Return the weight of each class.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+        As the parameter of the classifier.
+
+    classes : ndarray of shape (n_classes,)
+        The labels.
+
+    counts : ndarray of shape (n_classes,)
+        The cells of each class, by their weight. A class without any has the weight 0 when balanced.
+
+    Raises
+    ------
+    ValueError
+        If keys of `class_weight` are no classes while classes are without a key, a weight is negative, or
+        all are 0.
+    """
+    present = counts > 0
+    weights = np.zeros(len(classes))
+    if isinstance(class_weight, dict):
+        labels = classes.tolist()
+        unknown = [key for key in class_weight if key not in labels]
+        without = [label for label in labels if label not in class_weight]
+        # Weights of classes that are missing in a fold of the cells do no harm.
+        if unknown and without:
+            raise ValueError(
+                f"class_weight has keys that are no classes: {unknown}, and none for the classes {without}. "
+                "Name the classes as y does."
+            )
+        weights[:] = [class_weight.get(label, 1) for label in labels]
+    else:
+        weights[present] = compute_class_weight(
+            class_weight, classes=classes[present], y=classes[present], sample_weight=counts[present]
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
+        raise ValueError(f"Expected class weights >= 0, not all of them zero, got class_weight={class_weight}.")
+    return weights
+
+
+def shares(counts: NDArray) -> NDArray[np.float64]:
+    """Return counts divided by their sum, which may be zero."""
+    return counts / max(counts.sum(), np.finfo(float).tiny)
+
+
+def prior_ratios(
+    priors: Mapping | ArrayLike | str, classes: NDArray, in_training: NDArray, as_trained: NDArray
+) -> NDArray[np.float64]:
+    """Return what the probability of each class is multiplied by, for other priors than those of the training.
+
+    Parameters
+    ----------
+    priors : dict, array-like of shape (n_classes,) or "training"
+        As the parameter of the classifier.
+
+    classes : ndarray of shape (n_classes,)
+        The labels.
+
+    in_training : ndarray of shape (n_classes,)
+        The share of each class in the training cells.
+
+    as_trained : ndarray of shape (n_classes,)
+        Its share in the loss, with class weights. A class without any keeps its probability, which is about
+        zero.
+
+    Raises
+    ------
+    ValueError
+        If priors are negative, all zero, or not one for each class, or the training cells are not known.
+    """
+    if isinstance(priors, Mapping):
+        labels = classes.tolist()
+        if not set(priors) >= set(labels):
+            raise ValueError(f"Expected a prior for each of the classes {labels}, got priors={dict(priors)}.")
+        wanted = np.array([priors[label] for label in labels], dtype=np.float64)
+    elif isinstance(priors, str):
+        wanted = in_training
+    else:
+        wanted = np.asarray(priors, dtype=np.float64)
+    if wanted.shape != classes.shape:
+        raise ValueError(f"Expected one prior for each of {len(classes)} classes, got priors={priors!r}.")
+    if not as_trained.any():
+        raise ValueError(
+            f"priors={priors!r} needs to know how often each class was in the training cells, which a network of Keras "
+            "does not tell. Set priors=None."
+        )
+    if not (np.isfinite(wanted) & (wanted >= 0)).all() or not wanted.any():
+        raise ValueError(f"Expected priors >= 0, not all of them zero, got priors={priors!r}.")
+    return np.divide(shares(wanted), as_trained, out=np.ones(len(classes)), where=as_trained > 0)
+
+
+def with_priors(probabilities: NDArray, ratios: NDArray) -> NDArray:
+    """Return probabilities times the ratios of priors, divided by their sum."""
+    tiny = np.finfo(probabilities.dtype).tiny  # for cells whose classes with a prior have all underflowed
+    products = np.maximum(probabilities, tiny).astype(np.float64) * ratios
+    return (products / products.sum(axis=1, keepdims=True)).astype(probabilities.dtype)

@@ -1,0 +1,48 @@
+"""Whether a training went well: errors and warnings when it did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_cells._warnings import warn
+
+# A trained network is tried on so many of its cells, and has not converged where their loss is so many nats above that
+# of a guess; networks that are not trained yet are less than one above.
+N_TRIED = 128
+FAR_ABOVE_CHANCE = 3.0
+
+
+def l2_penalty(network: keras.Model) -> float:
+    """Return the L2 terms of a network."""
+    return float(keras.ops.convert_to_numpy(sum(network.losses)))
+
+
+def check_finite(losses: Sequence[float], probabilities: NDArray) -> None:
+    """Raise where a loss or a probability is not a finite number."""
+    diverged = np.flatnonzero(~np.isfinite(losses))
+    if len(diverged) or not np.isfinite(probabilities).all():
+        what = f"the loss is {losses[diverged[0]]}" if len(diverged) else "probabilities are NaN"
+        epoch = diverged[0] + 1 if len(diverged) else len(losses)
+        raise ValueError(
+            f"Training diverged: {what} in epoch {epoch}. Lower learning_rate, or pass values of a smaller range, such "
+            "as log-normalised ones."
+        )
+
+
+def warn_unless_converged(probabilities: NDArray, codes: NDArray, weights: NDArray, added_penalty: float) -> None:
+    """Warn of a network that does far worse than a guess on cells it has seen, or whose L2 terms have grown as much."""
+    of_class = np.maximum(probabilities[np.arange(len(codes)), codes], np.finfo(np.float32).tiny)
+    loss = np.average(-np.log(of_class), weights=weights) + max(added_penalty, 0)
+    n_classes = probabilities.shape[1]
+    if loss > np.log(n_classes) + FAR_ABOVE_CHANCE:
+        warn(
+            f"Training did not converge: the loss of the training cells is {loss:.3g}, far above the "
+            f"{np.log(n_classes):.3g} of a guess among {n_classes} classes. Lower learning_rate, train more epochs, or "
+            "pass values of a smaller range, such as log-normalised ones.",
+            ConvergenceWarning,
+        )

@@ -1,0 +1,153 @@
+"""A classifier that has a network, from fit, from Keras or from a file: what it predicts."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_cells._cells import check_cells, check_genes
+from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
+from sklearn_cells.neural_network._forward import outputs_of
+from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
+from sklearn_cells.neural_network._process import check_process
+from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
+from sklearn_cells.neural_network._saved_state import packed, unpacked
+
+
+class FittedNetwork:
+    """The predictions of a classifier that has a network as `model_`."""
+
+    def predict_proba(self, X):
+        """Predict the probability of each class.
+
+        With `class_weight="balanced"`, the default, these are the probabilities where all classes are
+        equally frequent; the parameter `priors` changes that, also after `fit`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            Expression, normalised as for `fit`. NaN stands for a gene that was not measured.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_cells, n_classes), dtype float32
+            In the order of `classes_`; each row sums to one. Of dtype float64 with that `dtype`.
+        """
+        check_is_fitted(self, "model_")
+        check_process()
+        cells = self._check_cells(X, reset=False)
+        probabilities = outputs_of(self.model_, cells, getattr(self, "means_", None))[:, self._output_order]
+        if self.priors is None:
+            return probabilities
+        in_training = shares(self._class_counts)
+        return with_priors(probabilities, prior_ratios(self.priors, self.classes_, in_training, self._as_trained))
+
+    def predict(self, X):
+        """Predict the class of each cell.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            Expression, normalised as for `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_cells,)
+            The most probable class, by `predict_proba`.
+        """
+        return self.assign(self.predict_proba(X))
+
+    def assign(self, probabilities):
+        """Return the labels of cells whose probabilities are known.
+
+        Parameters
+        ----------
+        probabilities : array-like of shape (n_cells, n_classes)
+            As `predict_proba` returns them.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_cells,)
+            The most probable class, as `predict` returns it.
+        """
+        check_is_fitted(self, "model_")
+        return self.classes_[np.asarray(probabilities).argmax(axis=1)]
+
+    @classmethod
+    def from_keras(cls, model, *, classes, feature_names=None):
+        """Make a fitted classifier of a trained Keras model.
+
+        Parameters
+        ----------
+        model : str, path or keras.Model
+            A model that takes one vector of genes per cell and ends in a softmax, or the file of
+            one: `.keras`, or `.h5` as Keras 2 and 3 write it.
+
+        classes : array-like of shape (n_classes,)
+            The class that each output of the model stands for.
+
+        feature_names : array-like of shape (n_genes,), default=None
+            The gene that each input of the model stands for. With names, cells that come with
+            other names or in another order are refused.
+
+        Returns
+        -------
+        classifier : KerasCellClassifier
+            Ready to predict. Its `architecture` is a :class:`SavedArchitecture` of the model, so
+            that `fit`, of a clone too, trains a new network of the same layers; the other parameters
+            are the defaults. It has no `means_` and refuses NaN, unless the model was one of a
+            KerasCellClassifier.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+
+        ValueError
+            If the file is not a Keras model, or the model does not fit `classes` or
+            `feature_names`.
+
+        Examples
+        --------
+        >>> from sklearn_cells import KerasCellClassifier
+        >>> from sklearn_cells.neural_network import build_mlp
+        >>> model = build_mlp(3, 2, hidden_layer_sizes=(4,), seed=0)
+        >>> classifier = KerasCellClassifier.from_keras(model, classes=["B", "T"])
+        >>> classifier.predict_proba([[0.0, 0.0, 0.0]]).round(3)
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        check_process()
+        model = as_keras_model(model)
+        classifier = cls(SavedArchitecture(model))
+        attributes = attributes_of(model, classes)
+        if feature_names is not None:
+            names = [str(name) for name in feature_names]
+            if len(names) != attributes["n_features_in_"]:
+                raise ValueError(
+                    f"feature_names has {len(names)} names, but the model takes {attributes['n_features_in_']} genes. "
+                    "Pass one per input."
+                )
+            check_genes(classifier, names)
+        vars(classifier).update(attributes)
+        return classifier
+
+    def _check_cells(self, X, *, reset):
+        dtype = np.float64 if self.dtype == "float64" else np.float32
+        return check_cells(X, estimator=self, reset=reset, dtype=dtype, allow_nan=True)
+
+    def _pack_state(self, state):
+        """Return what is saved of the fitted attributes."""
+        if "model_" not in state:
+            return state
+        check_process()
+        return packed(self, state)
+
+    def _unpack_state(self, state):
+        """Return the fitted attributes again."""
+        if "model_" not in state:
+            return state
+        check_process()
+        return unpacked(self, state)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "model_")

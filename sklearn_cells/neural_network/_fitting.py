@@ -1,0 +1,129 @@
+"""One training of a classifier: from the plan to fitted attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from sklearn_cells import _blocks
+from sklearn_cells._cells import Cells
+from sklearn_cells.neural_network._batches import CellBatches
+from sklearn_cells.neural_network._convergence import N_TRIED, check_finite, l2_penalty, warn_unless_converged
+from sklearn_cells.neural_network._epochs import EpochTasks
+from sklearn_cells.neural_network._forward import forward
+from sklearn_cells.neural_network._input import InputNorm, dense, measure_input
+from sklearn_cells.neural_network._keras_fit import train_with_keras
+from sklearn_cells.neural_network._layers import set_input_noise, settle, with_input_norm
+from sklearn_cells.neural_network._networks import build_network, make_optimizer, take_weights, trainer_of
+from sklearn_cells.neural_network._objective import Objective
+from sklearn_cells.neural_network._plan import Plan
+from sklearn_cells.neural_network._process import FIT_LOCK
+from sklearn_cells.neural_network._training import Training, copy_variables, learning_rates, optimizer_settings
+
+
+class Fitting:
+    """A training of the network that the parameters of a classifier describe.
+
+    Parameters
+    ----------
+    classifier : KerasCellClassifier
+        Its parameters and, where training goes on, what it has learned. It is not changed.
+
+    cells : Cells
+        All cells, in memory or on disk.
+
+    plan : Plan
+        What to do with them.
+    """
+
+    def __init__(self, classifier, cells: Cells, plan: Plan):
+        self.classifier = classifier
+        self.cells = cells
+        self.plan = plan
+        self.network = self._build(plan.seed + plan.epochs.start)
+        if plan.goes_on:
+            take_weights(self.network, classifier.model_)
+        self.norm = self._norm()
+        set_input_noise(self.network, self.norm)
+
+    def run(self, context, told) -> dict[str, Any]:
+        """Train, telling callbacks, and return the attributes of the fitted classifier."""
+        classifier, plan, network = self.classifier, self.plan, self.network
+        optimizer = make_optimizer(classifier.optimizer, classifier.learning_rate)
+        settings, optimizer_state = optimizer_settings(optimizer), None
+        if plan.incremental and plan.goes_on:
+            optimizer_state = classifier._optimizer_state.get(settings)
+        batches = self._batches(plan.rows, seed=plan.seed)
+        rates = learning_rates(classifier.learning_rate, plan.schedule, len(plan.epochs), batches.n_batches)
+        training = Training(
+            network=network,
+            objective=Objective(),
+            optimizer_state=optimizer_state,
+            batches=batches,
+            held_out=None if plan.held_out is None else self._batches(plan.held_out),
+            learning_rates=rates,
+            epochs=plan.epochs,
+            patience=classifier.n_iter_no_change,
+            tasks=EpochTasks(context, told, self._attributes_so_far),
+            verbose=int(classifier.verbose),
+        )
+        penalty = l2_penalty(network)
+        with FIT_LOCK:
+            if classifier.engine == "keras":
+                optimizer_state = train_with_keras(training, optimizer)
+            else:
+                optimizer_state = trainer_of(classifier, network, optimizer, training.objective).train(training)
+        attributes = self._attributes(network, training.tasks.history)
+        self._check(attributes["model_"], training.tasks.history["loss"], penalty)
+        if plan.incremental:
+            attributes["_optimizer_state"] = {settings: optimizer_state}
+        return attributes
+
+    def _build(self, seed):
+        return build_network(self.classifier, self.cells.shape[1], len(self.plan.classes), seed)
+
+    def _norm(self) -> InputNorm:
+        classifier, norm = self.classifier, self.classifier.input_norm
+        if self.plan.goes_on:
+            if classifier._input_norm is not None:
+                return classifier._input_norm
+            norm = None  # the network came from Keras, and takes cells as they are
+        return measure_input(self.cells, self.plan.sample_weight, norm)
+
+    def _batches(self, rows, seed=None):
+        batch_size = min(self.classifier.batch_size, len(self.plan.rows))
+        sizes = {"batch_size": batch_size, "input_shape": self.network.input_shape[1:]}
+        return CellBatches(self.cells, self.plan.fields, rows, self.norm, **sizes, seed=seed)
+
+    def _check(self, model, losses, penalty):
+        # The loss of a step is that before its update, so what the last one did shows in the probabilities alone.
+        rows, fields = self.plan.rows, self.plan.fields
+        tried = rows[:: -(-len(rows) // max(1, min(N_TRIED, _blocks.DENSE_VALUES // self.cells.shape[1])))]
+        probabilities = forward(model, dense(self.cells.take(tried), self.norm.means))
+        check_finite(losses, probabilities)
+        added_penalty = l2_penalty(self.network) - penalty
+        warn_unless_converged(probabilities, fields["codes"][tried], fields["weights"][tried], added_penalty)
+
+    def _attributes(self, network: keras.Model, history) -> dict[str, Any]:
+        plan = self.plan
+        history = {name: [*plan.history.get(name, []), *values] for name, values in history.items()}
+        return {
+            "classes_": plan.classes,
+            "means_": self.norm.means,
+            "model_": with_input_norm(network, self.norm),
+            "history_": history,
+            "n_iter_": len(history["loss"]),
+            "_input_norm": self.norm,
+            "_output_order": plan.output_order,
+            "_class_counts": plan.class_counts,
+            "_as_trained": plan.as_trained,
+            "_seed": plan.seed,
+            "_optimizer_state": {},
+        }
+
+    def _attributes_so_far(self, network, history):
+        snapshot = self._build(self.plan.seed)
+        copy_variables(network, snapshot)
+        settle(snapshot)
+        return self._attributes(snapshot, history)

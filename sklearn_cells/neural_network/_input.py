@@ -1,0 +1,115 @@
+"""Cells as a network takes them: dense, without missing values, centred and scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.utils.extmath import row_norms
+
+from sklearn_cells import _blocks
+from sklearn_cells._cells import Cells
+
+# Keras' Normalization takes no standard deviation below 1e-7.
+MAX_SCALE = 1e6
+
+
+@dataclass(frozen=True)
+class InputNorm:
+    """What is done to cells before the network, which sees (cells - center) * scale."""
+
+    means: NDArray  # of shape (n_genes,), the value of a gene that was not measured in a cell
+    center: NDArray  # of shape (n_genes,)
+    scale: float
+
+    def __call__(self, X) -> NDArray:
+        """Return cells of an ndarray or CSR as the network sees them, dense."""
+        block = dense(X, self.means)
+        block = np.subtract(block, self.center, out=block if sp.issparse(X) else None)
+        block *= block.dtype.type(self.scale)
+        return block
+
+    @property
+    def zero(self) -> NDArray:
+        """What the network sees of genes that are not expressed."""
+        return -self.center * self.center.dtype.type(self.scale)
+
+    @property
+    def not_measured(self) -> NDArray:
+        """What the network sees of genes that were not measured."""
+        return (self.means - self.center) * self.center.dtype.type(self.scale)
+
+
+def measure_input(cells: Cells, sample_weight: NDArray, norm: float | None) -> InputNorm:
+    """Return the weighted means of genes, and the scale that makes the norm of cells around them `norm`.
+
+    Missing values count neither for the mean of their gene nor, as they are taken as that mean, for the
+    norm. A gene that was measured in no cell has the mean 0. The norm is the root mean square over the
+    cells. Where all cells are the same, the scale is 1; it is at most `MAX_SCALE`. With `norm=None` cells
+    are neither centred nor scaled.
+    """
+    weights = sample_weight.astype(np.float64)
+    origin = np.nan_to_num(_raw(cells.take(slice(0, 1)))[0])  # sums of small differences round little
+    sums, measured, squares = np.zeros(cells.shape[1]), np.zeros(cells.shape[1]), 0.0
+    start = 0
+    for raw in _raw_blocks(cells):
+        block, of_block = raw - origin, weights[start : start + len(raw)]
+        start += len(raw)
+        if _has_nan(block):
+            # einsum without BLAS, whose sums depend on the number of threads.
+            measured += np.einsum("i,ij->j", of_block, ~np.isnan(block), dtype=np.float64)
+            np.nan_to_num(block, copy=False)
+        else:
+            measured += of_block.sum()
+        sums += np.einsum("i,ij->j", of_block, block)
+        squares += np.sum(of_block * row_norms(block, squared=True))
+    differences = np.divide(sums, measured, out=np.zeros_like(sums), where=measured > 0)
+    means = np.where(measured > 0, origin + differences, 0).astype(origin.dtype)
+    if norm is None:
+        return InputNorm(means, np.zeros_like(means), 1.0)
+    variance = (squares - np.sum(measured * differences**2)) / weights.sum()
+    scale = min(norm / np.sqrt(variance), MAX_SCALE) if variance > 0 else 1.0
+    return InputNorm(means, means, float(scale))
+
+
+def dense(X, means: NDArray | None) -> NDArray:
+    """Return cells as a dense array, with the mean of a gene where it was not measured.
+
+    Raises
+    ------
+    ValueError
+        If a gene was not measured and `means` is None.
+    """
+    block = _raw(X)
+    if not _has_nan(block):
+        return block
+    if means is None:
+        raise ValueError(
+            "Input X contains NaN, which stands for a gene that was not measured and is taken as the mean of that gene "
+            "over the training cells. The network of this classifier came from Keras without these means: set its "
+            "attribute means_ to them, an array of one number for each gene, or impute the values first."
+        )
+    return np.where(np.isnan(block), means, block)
+
+
+def dense_blocks(cells: Cells, means: NDArray | None) -> Iterator[NDArray]:
+    """Yield all cells in order, in dense blocks of bounded memory."""
+    for block in _raw_blocks(cells):
+        yield dense(block, means)
+
+
+def _raw_blocks(cells):
+    for _, X in cells.blocks(_blocks.DENSE_VALUES):
+        for rows in _blocks.row_slices(*X.shape, _blocks.DENSE_VALUES):  # blocks of Dask have sizes of their own
+            yield _raw(X[rows])
+
+
+def _raw(X):
+    return X.toarray() if sp.issparse(X) else X
+
+
+def _has_nan(block):
+    return bool(np.isnan(block.min()))  # the least value is NaN where one is

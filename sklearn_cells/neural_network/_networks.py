@@ -1,0 +1,108 @@
+"""What the parameters of a classifier describe: its network, its optimizer, and what trains them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_cells.neural_network._architectures import build_cnn, build_mlp, weight_shapes
+from sklearn_cells.neural_network._keras_files import check_classifier_model
+from sklearn_cells.neural_network._layers import layers_of, learned_weights, settle
+from sklearn_cells.neural_network._objective import Objective
+from sklearn_cells.neural_network._process import seeded
+from sklearn_cells.neural_network._trainers import shared_trainer
+from sklearn_cells.neural_network._training import Trainer, optimizer_settings
+
+MLP_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", "bias_l2", "dtype")
+CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", "conv_dropout", "conv_l2")
+BUILDERS = {"mlp": (build_mlp, MLP_PARAMETERS), "cnn": (build_cnn, CONV_PARAMETERS + MLP_PARAMETERS)}
+# Kernels and biases of a network in a model file; building thousands of layers would take hours.
+MAX_SAVED_WEIGHTS = 200
+# These do not shape the graph of a network.
+L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
+# These give the weights their shapes.
+SIZE_PARAMETERS = ("hidden_layer_sizes", "filters", "kernel_size", "padding", "pool_size")
+
+
+def build_network(classifier, n_genes: int, n_classes: int, seed: int) -> keras.Model:
+    """Build the network of a classifier; the seed determines its weights and the states of random layers."""
+    if not callable(classifier.architecture):
+        build, names = BUILDERS[classifier.architecture]
+        return build(n_genes, n_classes, seed=seed, **{name: getattr(classifier, name) for name in names})
+    with seeded(seed):
+        model = classifier.architecture(n_genes, n_classes)
+    check_classifier_model(model, n_classes=n_classes, n_genes=n_genes)
+    if model.compiled:
+        raise ValueError("architecture returned a model that is compiled. Return it as it is: fit compiles it.")
+    return model
+
+
+def network_of_weights(classifier, weights: list[NDArray], n_genes: int, n_classes: int) -> keras.Model:
+    """Build the network of a classifier with weights of a file, whose origin may be unknown.
+
+    Raises
+    ------
+    ValueError
+        If a function builds the network, or the weights are not of the shapes that the parameters describe.
+    """
+    if callable(classifier.architecture):
+        raise ValueError("The parameters do not describe a network that a function builds.")
+    names = [name for name in BUILDERS[classifier.architecture][1] if name in SIZE_PARAMETERS]
+    expected = weight_shapes(n_genes, n_classes, **{name: getattr(classifier, name) for name in names})
+    if len(weights) > MAX_SAVED_WEIGHTS:
+        raise ValueError(f"a network of {len(weights)} weights is more than the {MAX_SAVED_WEIGHTS} allowed.")
+    # Before the network is built: what parameters of unknown origin describe may not fit into memory.
+    if expected != [values.shape for values in weights]:
+        raise ValueError("the weights are not of the shapes that the parameters describe.")
+    network = build_network(classifier, n_genes, n_classes, seed=0)
+    for variable, values in zip(learned_weights(network), weights, strict=True):
+        variable.assign(values)
+    return network
+
+
+def take_weights(network: keras.Model, trained: keras.Model) -> None:
+    """Give a network the weights of a trained one, or refuse where its layers are others."""
+    wanted, found = layers_of(network), layers_of(trained)
+    targets, sources = learned_weights(network), learned_weights(trained)
+    if wanted != found or [v.shape for v in targets] != [v.shape for v in sources]:
+        raise ValueError(
+            f"Training cannot go on: the parameters describe a network of other layers, {wanted}, than the one that is "
+            f"there, {found}. Set the parameters that it was trained with."
+        )
+    for target, source in zip(targets, sources, strict=True):
+        target.assign(source)
+    settle(network)
+
+
+def make_optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Optimizer:
+    """Make the optimizer of a name, class or function."""
+    if isinstance(optimizer, str):
+        try:
+            optimizer = type(keras.optimizers.get(optimizer))
+        except ValueError as error:
+            raise ValueError(
+                f"optimizer={optimizer!r} is not one that Keras knows. Pass a name such as 'adam', 'sgd' or 'rmsprop', "
+                "or a class from keras.optimizers."
+            ) from error
+    return optimizer(learning_rate=float(learning_rate))
+
+
+def trainer_of(
+    classifier, network: keras.Model, optimizer: keras.optimizers.Optimizer, objective: Objective
+) -> Trainer:
+    """Return what trains networks of the shape of this one; it is kept for later fits."""
+    # What functions and classes of a user build, optimize or ask for need not be all in a configuration.
+    of_keras = type(optimizer).__module__.startswith("keras.")
+    if callable(classifier.architecture) or not of_keras or type(objective) is not Objective:
+        return Trainer(network, optimizer, objective)
+    build, names = BUILDERS[classifier.architecture]
+    shape = {name: getattr(classifier, name) for name in names if name not in L2_PARAMETERS}
+    inputs, outputs = int(np.prod(network.input_shape[1:])), network.output_shape[-1]
+
+    def make():
+        return Trainer(build(inputs, outputs, seed=0, **shape), optimizer, objective, has_l2=True)
+
+    return shared_trainer(repr((build, shape, inputs, outputs, optimizer_settings(optimizer))), make)

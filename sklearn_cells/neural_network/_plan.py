@@ -1,0 +1,97 @@
+"""The plan of a training: which cells, how they weigh, for how long, and where it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+
+from sklearn_cells._validation import check_sample_weight
+from sklearn_cells.neural_network._class_weights import prior_ratios, shares, weights_of_classes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training does, before a network is built."""
+
+    classes: NDArray  # sorted, of shape (n_classes,)
+    output_order: NDArray  # the output of the network for each class
+    sample_weight: NDArray  # of all cells; 0 for those that are not trained on
+    fields: dict[str, NDArray]  # what the objective may ask for, of all cells: the outputs and weights
+    rows: NDArray  # the cells to train on
+    held_out: NDArray | None  # those to stop early by
+    class_counts: NDArray  # the cells of each class by their weight, with those of partial fits before
+    as_trained: NDArray  # the share of each class in the loss
+    seed: int
+    epochs: range  # their numbers determine the order of the cells
+    schedule: str
+    history: dict[str, list[float]]  # of the epochs before
+    goes_on: bool  # with the weights that are there
+    incremental: bool  # one epoch more
+
+
+def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, incremental: bool) -> Plan:
+    """Plan a training by the parameters of a classifier.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative or all zero, or cells cannot be set aside.
+    """
+    dtype = np.float64 if classifier.dtype == "float64" else np.float32
+    shape_alone = np.broadcast_to(dtype(0), (len(codes), 1))
+    sample_weight = check_sample_weight(sample_weight, shape_alone, dtype=dtype, ensure_non_negative=True)
+    class_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
+    history, seed, epochs = {}, None, range(1 if incremental else classifier.epochs)
+    if incremental and goes_on:
+        class_counts = class_counts + classifier._class_counts
+        history, seed = classifier.history_, classifier._seed
+        epochs = range(classifier.n_iter_, classifier.n_iter_ + 1)
+    if seed is None:
+        seed = int(check_random_state(classifier.random_state).randint(np.iinfo(np.int32).max))
+    of_classes = weights_of_classes(classifier.class_weight, classes, class_counts)
+    weights = (sample_weight * of_classes[codes]).astype(dtype)
+    as_trained = shares(of_classes * class_counts)
+    if classifier.priors is not None:  # refused before the training, not after
+        prior_ratios(classifier.priors, classes, shares(class_counts), as_trained)
+    rows, held_out = np.flatnonzero(weights), None
+    if not len(rows):
+        raise ValueError("All cells have weight zero. Pass sample_weight and class_weight that leave some.")
+    if classifier.early_stopping and not incremental:
+        rows, held_out = set_aside(rows, codes, classifier.validation_fraction, seed)
+    in_training = np.zeros_like(sample_weight)
+    in_training[rows] = sample_weight[rows]
+    output_order = classifier._output_order if goes_on else np.arange(len(classes))
+    return Plan(
+        classes=classes,
+        output_order=output_order,
+        sample_weight=in_training,
+        fields={"codes": output_order[codes].astype(np.int32), "weights": weights},
+        rows=rows,
+        held_out=held_out,
+        class_counts=class_counts,
+        as_trained=as_trained,
+        seed=seed,
+        epochs=epochs,
+        schedule="constant" if incremental else classifier.learning_rate_schedule,
+        history=history,
+        goes_on=goes_on,
+        incremental=incremental,
+    )
+
+
+def set_aside(rows: NDArray, codes: NDArray, fraction: float, seed: int) -> tuple[NDArray, NDArray]:
+    """Split cells into those to train on and those to stop early by, each class alike."""
+    try:
+        train, held_out = train_test_split(rows, test_size=fraction, stratify=codes[rows], random_state=seed)
+    except ValueError as error:
+        sizes = np.unique(codes[rows], return_counts=True)[1]
+        raise ValueError(
+            f"early_stopping cannot set aside {fraction:.0%} of {len(rows)} cells with cells of each of {len(sizes)} "
+            f"classes on both sides, the smallest of {sizes.min()}. Raise validation_fraction, leave out classes of "
+            "one cell, or train without early_stopping."
+        ) from error
+    return np.sort(train), np.sort(held_out)
