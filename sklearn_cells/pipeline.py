@@ -17,9 +17,20 @@ from sklearn_cells._validation import StrOptions, check_method_params, safe_set_
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
-from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
+from sklearn_cells.preprocessing import GeneAligner, LogNormalizer
 
 __all__ = ["CellPipeline", "make_cell_pipeline"]
+
+# Trained on simulated laboratories, with a second network for cells of the same experiment.
+ANY_LABORATORY = {
+    "views": "depth_free",
+    "gene_noise": 0.7,
+    "program_noise": 1.0,
+    "missing_genes": 0.5,
+    "linear_path": True,
+    "home_network": True,
+    "class_weight": "sqrt",
+}
 
 # How both networks of 2019 were trained.
 TRAINING_2019 = {
@@ -379,9 +390,8 @@ def make_cell_pipeline(
     """
     from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
 
-    if preset in ("default", "cross_dataset"):
-        views = {} if preset == "default" else {"sqrt_share": 0.0, "linear_share": 0.0, "log_share": 1.0}
-        steps = [JSDivergenceSelector(2000), VarianceStabilizer(**views), KerasCellClassifier()]
+    if preset == "default":
+        steps = [JSDivergenceSelector(2000), "passthrough", KerasCellClassifier(**ANY_LABORATORY)]
     elif preset == "mlp_2019":
         steps = [JSDivergenceSelector(1000), LogNormalizer("as_is"), KerasCellClassifier(**MLP_2019)]
     else:

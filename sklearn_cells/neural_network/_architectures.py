@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from sklearn_cells.neural_network._views import VIEWS, CountViews, view_shapes
+
 PerLayer = float | Sequence[float]
 
 
@@ -23,6 +25,11 @@ def build_mlp(
     kernel_l2: PerLayer = 0.0,
     bias_l2: PerLayer = 0.0,
     dtype: str = "float32",
+    views: str | None = None,
+    gene_noise: float = 0.0,
+    program_noise: float = 0.0,
+    missing_genes: float = 0.0,
+    linear_path: bool = False,
     seed: int | None = None,
 ) -> keras.Model:
     """Build a multi-layer perceptron that ends in a softmax.
@@ -52,8 +59,18 @@ def build_mlp(
     dtype : {"float32", "float64", "mixed_bfloat16"}, default="float32"
         What the layers compute in; weights and probabilities are float32 with the last.
 
+    views : {"depth_free", "all"} or None, default=None
+        What the network makes of counts before its first layer, see :class:`KerasCellClassifier`. None
+        takes values as they are.
+
+    gene_noise, program_noise, missing_genes : float, default=0.0
+        How much simulated laboratories differ in training, with `views`.
+
+    linear_path : bool, default=False
+        Whether a linear function of the input is added to the logits.
+
     seed : int, default=None
-        Determines the initial weights and the dropped units.
+        Determines the initial weights and what is drawn in training.
 
     Returns
     -------
@@ -76,6 +93,10 @@ def build_mlp(
     """
     seeds = _seeds(seed)
     dense = _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds)
+    if views is not None or linear_path:
+        noise = {"gene_noise": gene_noise, "program_noise": program_noise, "missing_genes": missing_genes}
+        front = None if views is None else CountViews(views, **noise, seed=next(seeds), dtype=_variable_dtype(dtype))
+        return _with_paths(n_genes, dense, front, linear_path=linear_path, dtype=dtype)
     return keras.Sequential([keras.Input((index(n_genes),), dtype=_variable_dtype(dtype)), *dense])
 
 
@@ -213,6 +234,9 @@ def weight_shapes(
     kernel_size: int | Sequence[int] = (),
     padding: str | Sequence[str] = (),
     pool_size: int | Sequence[int] = (),
+    views: str | None = None,
+    program_noise: float = 0.0,
+    linear_path: bool = False,
 ) -> list[tuple[int, ...]]:
     """Return the shapes of the weights of :func:`build_mlp` or, with `filters`, :func:`build_cnn`, building neither."""
     n_conv = len(filters)
@@ -226,10 +250,31 @@ def weight_shapes(
         length = (length if pad == "same" else length - kernel + 1) // pool
         channels = n_channels
     width = length * channels
+    if views is not None:
+        shapes += view_shapes(views, n_genes, program_noise)
+        width *= len(VIEWS[views])
+    n_inputs = width
     for n_units in [*_widths(hidden_layer_sizes), n_classes]:
         shapes += [(width, n_units), (n_units,)]
         width = n_units
-    return shapes
+    return shapes + ([(n_inputs, n_classes)] if linear_path else [])
+
+
+def _with_paths(n_genes, dense, front, *, linear_path, dtype):
+    """Build a network of views of counts, a stack of dense layers, and a linear path beside it."""
+    inputs = keras.Input((index(n_genes),), dtype=_variable_dtype(dtype))
+    values = inputs if front is None else front(inputs)
+    *hidden, last = dense
+    path = values
+    for layer in hidden:
+        path = layer(path)
+    last.activation = keras.activations.linear
+    logits = last(path)
+    if linear_path:
+        kernel = {"kernel_initializer": "zeros", "kernel_regularizer": last.kernel_regularizer}
+        direct = layers.Dense(last.units, use_bias=False, name="linear_path", dtype=last.dtype_policy, **kernel)
+        logits = layers.Add(dtype=last.dtype_policy)([logits, direct(values)])
+    return keras.Model(inputs, layers.Softmax(dtype=last.dtype_policy)(logits))
 
 
 def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds) -> list:

@@ -15,7 +15,7 @@ def weights_of_classes(class_weight: Any, classes: NDArray, counts: NDArray) -> 
 
     Parameters
     ----------
-    class_weight : dict, "balanced" or None
+    class_weight : dict, "balanced", "sqrt" or None
         As the parameter of the classifier.
 
     classes : ndarray of shape (n_classes,)
@@ -44,9 +44,11 @@ def weights_of_classes(class_weight: Any, classes: NDArray, counts: NDArray) -> 
             )
         weights[:] = [class_weight.get(label, 1) for label in labels]
     else:
+        kind = "balanced" if class_weight == "sqrt" else class_weight
         weights[present] = compute_class_weight(
-            class_weight, classes=classes[present], y=classes[present], sample_weight=counts[present]
+            kind, classes=classes[present], y=classes[present], sample_weight=counts[present]
         )
+        weights = np.sqrt(weights) if class_weight == "sqrt" else weights
     if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
         raise ValueError(f"Expected class weights >= 0, not all of them zero, got class_weight={class_weight}.")
     return weights

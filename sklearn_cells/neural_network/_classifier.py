@@ -8,6 +8,7 @@ from sklearn_cells._validation import all_or_nothing, check_labels, fit_context
 from sklearn_cells._warnings import warn
 from sklearn_cells.neural_network._fitted_network import FittedNetwork
 from sklearn_cells.neural_network._fitting import Fitting
+from sklearn_cells.neural_network._home import fit_home
 from sklearn_cells.neural_network._parameters import CONSTRAINTS
 from sklearn_cells.neural_network._plan import plan_training
 from sklearn_cells.neural_network._process import check_process
@@ -65,6 +66,30 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         What the layers compute in. With "float64" a weight of two is the same as the cell twice up
         to 1e-7, at twice the memory; the last is faster on processors with bfloat16 instructions.
 
+    views : {"depth_free", "all"} or None, default=None
+        None takes values as they are. Otherwise `X` holds counts, of which the network makes views
+        itself: "depth_free" log1p and square roots of counts scaled to a common depth; "all"
+        square roots of the counts, their shares in the cell, and log1p of scaled counts. This and
+        the next five are of the perceptron alone.
+
+    gene_noise : float, default=0.0
+        Training on simulated laboratories, with `views`: in each minibatch, the counts of each gene
+        are multiplied by exp(`gene_noise` z), z normal, the same for all cells.
+
+    program_noise : float, default=0.0
+        Likewise for groups of genes that vary together within the classes: by
+        exp(`program_noise` a p), a normal, p a change by one standard deviation of the cells.
+
+    missing_genes : float, default=0.0
+        Likewise, in each cell a share of the genes, drawn from 0 to this, is not seen.
+
+    linear_path : bool, default=False
+        Whether a linear function of what the first layer sees is added to the logits.
+
+    home_network : bool, default=False
+        Whether a second network, with all views and without noise, answers for cells that look as
+        if they came from the experiment of the training cells; see Notes.
+
     input_norm : float or None, default=15.0
         Before the network, the mean of each gene over the training cells is subtracted, and cells
         are multiplied by the number that makes their root mean square norm this one. None passes
@@ -84,8 +109,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
     batch_size : int, default=64
         The cells in a minibatch.
 
-    epochs : int, default=20
-        The passes over the training cells, at most that many with `early_stopping`.
+    epochs : int or "auto", default="auto"
+        The passes over the training cells, at most that many with `early_stopping`. "auto" is 20, or
+        as many as 600 minibatches take where that is more.
 
     early_stopping : bool, default=False
         Whether to set cells aside, stop when the loss on them no longer falls, and keep the
@@ -97,11 +123,11 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
     n_iter_no_change : int, default=5
         The epochs without improvement after which `early_stopping` ends the training.
 
-    class_weight : dict, "balanced" or None, default="balanced"
+    class_weight : dict, "balanced", "sqrt" or None, default="balanced"
         The weight of each class as `{label: weight}`, 1 where it is not named; "balanced" weighs a
-        class by the inverse of its frequency; None weighs all cells alike. Probabilities are those
-        of cells in which the classes are as frequent as their weighted cells: with "balanced" all
-        alike, whatever the training cells were.
+        class by the inverse of its frequency, "sqrt" by the square root of that; None weighs all
+        cells alike. Probabilities are those of cells in which the classes are as frequent as their
+        weighted cells: with "balanced" all alike, whatever the training cells were.
 
     priors : {"training"}, dict, array-like of shape (n_classes,) or None, default=None
         How frequent the classes are among the cells to predict. None leaves probabilities as they
@@ -143,6 +169,12 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         `sample_weight`, 0 for a gene that was measured in none. It is what a NaN is taken as. A
         network of `from_keras` has none, and refuses NaN.
 
+    home_ : KerasCellClassifier
+        With `home_network`, the classifier of the second network.
+
+    gate_ : ExperimentGate
+        With `home_network`, what weighs the two for each cell.
+
     history_ : dict of list
         `loss` and `accuracy` of each epoch, with `early_stopping` also `val_loss`, the weighted
         mean of the cross-entropy of the cells set aside, and `val_accuracy`. Of a loaded model it
@@ -171,6 +203,12 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
     The loss is the weighted mean of the cross-entropy over the cells of a minibatch, plus the L2
     terms. Cells of weight zero are left out. So within one batch a weight of two is the same as
     the cell twice.
+
+    With `home_network`, the log-probabilities of the two networks are averaged, for each cell alone,
+    by how far it looks as if it came from the training experiment: the deviance of its counts from
+    the profile of the nearest class, for its depth, and its depth, are compared with those of
+    training cells that were held out. With p the share of those that look as odd, the second
+    network has the weight p^2 / (p^2 + 0.2^2). In cells of another laboratory that is about 0.
 
     NaN stands for a gene that was not measured in a cell, in `fit` and `predict` alike. With
     `input_norm` the network sees 0 there, as of a cell that shows the mean of the gene.
@@ -231,12 +269,18 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         conv_dropout=0.0,
         conv_l2=0.0,
         dtype="float32",
+        views=None,
+        gene_noise=0.0,
+        program_noise=0.0,
+        missing_genes=0.0,
+        linear_path=False,
+        home_network=False,
         input_norm=15.0,
         optimizer="adam",
         learning_rate=0.003,
         learning_rate_schedule="cosine",
         batch_size=64,
-        epochs=20,
+        epochs="auto",
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
@@ -263,6 +307,12 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         self.conv_dropout = conv_dropout
         self.conv_l2 = conv_l2
         self.dtype = dtype
+        self.views = views
+        self.gene_noise = gene_noise
+        self.program_noise = program_noise
+        self.missing_genes = missing_genes
+        self.linear_path = linear_path
+        self.home_network = home_network
         self.input_norm = input_norm
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -393,8 +443,12 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
                 cells = cells.part(slice(0, cells.shape[0]))
             plan = plan_training(self, classes, codes, sample_weight, goes_on=goes_on, incremental=incremental)
             told["metadata"] = None if sample_weight is None else {"sample_weight": sample_weight}
-            context = self._init_callback_context(max_subtasks=len(plan.epochs)).call_on_fit_task_begin(**told)
-            vars(self).update(Fitting(self, cells, plan).run(context, told))
+            n_epochs = len(plan.epochs) * (2 if self.home_network else 1)
+            context = self._init_callback_context(max_subtasks=n_epochs).call_on_fit_task_begin(**told)
+            attributes = Fitting(self, cells, plan).run(context, told)
+            if self.home_network:
+                attributes |= fit_home(self, cells, codes, sample_weight, plan, context, told)
+            vars(self).update(attributes)
         except KeyboardInterrupt:
             state = "as it was before" if goes_on else "not fitted"
             raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cells._cells import check_cells, check_genes
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
 from sklearn_cells.neural_network._forward import outputs_of
+from sklearn_cells.neural_network._home import mixed
 from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
 from sklearn_cells.neural_network._process import check_process
 from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
@@ -36,11 +37,18 @@ class FittedNetwork:
         check_is_fitted(self, "model_")
         check_process()
         cells = self._check_cells(X, reset=False)
+        probabilities = self._outputs(cells, self.priors)
+        if getattr(self, "gate_", None) is None:
+            return probabilities
+        return mixed(probabilities, self.home_._outputs(cells, self.priors), self.gate_.weights(cells))
+
+    def _outputs(self, cells, priors):
+        """Return the probabilities of the network alone."""
         probabilities = outputs_of(self.model_, cells, getattr(self, "means_", None))[:, self._output_order]
-        if self.priors is None:
+        if priors is None:
             return probabilities
         in_training = shares(self._class_counts)
-        return with_priors(probabilities, prior_ratios(self.priors, self.classes_, in_training, self._as_trained))
+        return with_priors(probabilities, prior_ratios(priors, self.classes_, in_training, self._as_trained))
 
     def predict(self, X):
         """Predict the class of each cell.
@@ -133,7 +141,8 @@ class FittedNetwork:
 
     def _check_cells(self, X, *, reset):
         dtype = np.float64 if self.dtype == "float64" else np.float32
-        return check_cells(X, estimator=self, reset=reset, dtype=dtype, allow_nan=True)
+        values = "any" if self.views is None else "nonnegative"
+        return check_cells(X, estimator=self, reset=reset, dtype=dtype, values=values, allow_nan=True)
 
     def _pack_state(self, state):
         """Return what is saved of the fitted attributes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells
@@ -12,7 +13,7 @@ from sklearn_cells.neural_network._batches import CellBatches
 from sklearn_cells.neural_network._convergence import N_TRIED, check_finite, l2_penalty, warn_unless_converged
 from sklearn_cells.neural_network._epochs import EpochTasks
 from sklearn_cells.neural_network._forward import forward
-from sklearn_cells.neural_network._input import InputNorm, dense, measure_input
+from sklearn_cells.neural_network._input import InputNorm, dense, measure_input, of_counts
 from sklearn_cells.neural_network._keras_fit import train_with_keras
 from sklearn_cells.neural_network._layers import set_input_noise, settle, with_input_norm
 from sklearn_cells.neural_network._networks import build_network, make_optimizer, take_weights, trainer_of
@@ -20,6 +21,7 @@ from sklearn_cells.neural_network._objective import Objective
 from sklearn_cells.neural_network._plan import Plan
 from sklearn_cells.neural_network._process import FIT_LOCK
 from sklearn_cells.neural_network._training import Training, copy_variables, learning_rates, optimizer_settings
+from sklearn_cells.neural_network._views import CountViews
 
 
 class Fitting:
@@ -46,6 +48,10 @@ class Fitting:
             take_weights(self.network, classifier.model_)
         self.norm = self._norm()
         set_input_noise(self.network, self.norm)
+        if classifier.views is not None and not plan.goes_on:
+            views = next(layer for layer in self.network.layers if isinstance(layer, CountViews))
+            norm = 1.0 if classifier.input_norm is None else classifier.input_norm
+            views.measure(cells, plan.sample_weight, plan.fields["codes"], norm)
 
     def run(self, context, told) -> dict[str, Any]:
         """Train, telling callbacks, and return the attributes of the fitted classifier."""
@@ -89,7 +95,12 @@ class Fitting:
             if classifier._input_norm is not None:
                 return classifier._input_norm
             norm = None  # the network came from Keras, and takes cells as they are
+        if classifier.views is not None:
+            return of_counts(self.cells.shape[1], self._dtype())
         return measure_input(self.cells, self.plan.sample_weight, norm)
+
+    def _dtype(self):
+        return np.float64 if self.classifier.dtype == "float64" else np.float32
 
     def _batches(self, rows, seed=None):
         batch_size = min(self.classifier.batch_size, len(self.plan.rows))

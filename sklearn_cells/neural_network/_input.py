@@ -75,6 +75,12 @@ def measure_input(cells: Cells, sample_weight: NDArray, norm: float | None) -> I
     return InputNorm(means, means, float(scale))
 
 
+def of_counts(n_genes: int, dtype) -> InputNorm:
+    """Return what leaves counts as they are, NaN too, for networks that make views of them."""
+    zeros = np.zeros(n_genes, dtype=dtype)
+    return InputNorm(np.full(n_genes, np.nan, dtype=dtype), zeros, 1.0)
+
+
 def dense(X, means: NDArray | None) -> NDArray:
     """Return cells as a dense array, with the mean of a gene where it was not measured.
 

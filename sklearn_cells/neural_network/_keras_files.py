@@ -16,9 +16,10 @@ import keras
 import numpy as np
 
 from sklearn_cells._validation import check_labels
-from sklearn_cells.neural_network._input import InputNorm
+from sklearn_cells.neural_network._input import InputNorm, of_counts
 from sklearn_cells.neural_network._layers import has_input_norm, input_norm_of
 from sklearn_cells.neural_network._process import seeded
+from sklearn_cells.neural_network._views import CountViews
 
 
 def as_keras_model(model: str | os.PathLike | keras.Model) -> keras.Model:
@@ -98,6 +99,9 @@ def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
         center, scale = input_norm_of(model)
         norm = InputNorm(center, center, scale)
         attributes["means_"] = center
+    elif any(isinstance(layer, CountViews) for layer in model.layers):  # likewise, on counts
+        norm = of_counts(n_genes, model.inputs[0].dtype)
+        attributes["means_"] = norm.means
     return attributes | {
         "_input_norm": norm,
         # scikit-learn expects sorted classes; the outputs of the model come in an order of their own.

@@ -16,19 +16,37 @@ from sklearn_cells.neural_network._process import seeded
 from sklearn_cells.neural_network._trainers import shared_trainer
 from sklearn_cells.neural_network._training import Trainer, optimizer_settings
 
-MLP_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", "bias_l2", "dtype")
+DENSE_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", "bias_l2", "dtype")
+NOISE_PARAMETERS = ("gene_noise", "program_noise", "missing_genes")
+MLP_PARAMETERS = (*DENSE_PARAMETERS, "views", *NOISE_PARAMETERS, "linear_path")
 CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", "conv_dropout", "conv_l2")
-BUILDERS = {"mlp": (build_mlp, MLP_PARAMETERS), "cnn": (build_cnn, CONV_PARAMETERS + MLP_PARAMETERS)}
+BUILDERS = {"mlp": (build_mlp, MLP_PARAMETERS), "cnn": (build_cnn, CONV_PARAMETERS + DENSE_PARAMETERS)}
 # Kernels and biases of a network in a model file; building thousands of layers would take hours.
 MAX_SAVED_WEIGHTS = 200
 # These do not shape the graph of a network.
 L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
 # These give the weights their shapes.
-SIZE_PARAMETERS = ("hidden_layer_sizes", "filters", "kernel_size", "padding", "pool_size")
+SIZE_PARAMETERS = (
+    "hidden_layer_sizes", "filters", "kernel_size", "padding", "pool_size", "views", "program_noise", "linear_path",
+)  # fmt: skip
+
+
+def check_views(classifier) -> None:
+    """Refuse parameters of views where there are none."""
+    if classifier.views is not None and classifier.architecture == "mlp":
+        return
+    given = [name for name in (*NOISE_PARAMETERS, "home_network") if getattr(classifier, name)]
+    if classifier.views is not None or given or (classifier.linear_path and classifier.architecture != "mlp"):
+        raise ValueError(
+            f"views={classifier.views!r}, {', '.join(f'{name}={getattr(classifier, name)}' for name in given) or ''} "
+            f"need architecture='mlp' and views of counts, got architecture={classifier.architecture!r}. Set "
+            "views='depth_free' and pass counts, or set these parameters to 0."
+        )
 
 
 def build_network(classifier, n_genes: int, n_classes: int, seed: int) -> keras.Model:
     """Build the network of a classifier; the seed determines its weights and the states of random layers."""
+    check_views(classifier)
     if not callable(classifier.architecture):
         build, names = BUILDERS[classifier.architecture]
         return build(n_genes, n_classes, seed=seed, **{name: getattr(classifier, name) for name in names})

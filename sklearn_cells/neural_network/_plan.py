@@ -12,6 +12,10 @@ from sklearn.utils import check_random_state
 from sklearn_cells._validation import check_sample_weight
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, weights_of_classes
 
+# With epochs="auto".
+EPOCHS = 20
+LEAST_BATCHES = 600
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -45,11 +49,10 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     shape_alone = np.broadcast_to(dtype(0), (len(codes), 1))
     sample_weight = check_sample_weight(sample_weight, shape_alone, dtype=dtype, ensure_non_negative=True)
     class_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
-    history, seed, epochs = {}, None, range(1 if incremental else classifier.epochs)
+    history, seed = {}, None
     if incremental and goes_on:
         class_counts = class_counts + classifier._class_counts
         history, seed = classifier.history_, classifier._seed
-        epochs = range(classifier.n_iter_, classifier.n_iter_ + 1)
     if seed is None:
         seed = int(check_random_state(classifier.random_state).randint(np.iinfo(np.int32).max))
     of_classes = weights_of_classes(classifier.class_weight, classes, class_counts)
@@ -62,6 +65,9 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
         raise ValueError("All cells have weight zero. Pass sample_weight and class_weight that leave some.")
     if classifier.early_stopping and not incremental:
         rows, held_out = set_aside(rows, codes, classifier.validation_fraction, seed)
+    epochs = range(n_epochs(classifier, len(rows)))
+    if incremental:
+        epochs = range(classifier.n_iter_, classifier.n_iter_ + 1) if goes_on else range(1)
     in_training = np.zeros_like(sample_weight)
     in_training[rows] = sample_weight[rows]
     output_order = classifier._output_order if goes_on else np.arange(len(classes))
@@ -81,6 +87,14 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
         goes_on=goes_on,
         incremental=incremental,
     )
+
+
+def n_epochs(classifier, n_cells: int) -> int:
+    """Return the number of epochs: few cells are seen more often, so that there are enough minibatches."""
+    if classifier.epochs != "auto":
+        return classifier.epochs
+    n_batches = -(-n_cells // min(classifier.batch_size, n_cells))
+    return max(EPOCHS, -(-LEAST_BATCHES // n_batches))
 
 
 def set_aside(rows: NDArray, codes: NDArray, fraction: float, seed: int) -> tuple[NDArray, NDArray]:

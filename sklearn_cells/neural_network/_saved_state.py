@@ -8,6 +8,7 @@ import numpy as np
 
 from sklearn_cells.neural_network._class_weights import shares, weights_of_classes
 from sklearn_cells.neural_network._forward import forward
+from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._input import InputNorm
 from sklearn_cells.neural_network._layers import layers_of, learned_weights, with_input_norm
 from sklearn_cells.neural_network._networks import network_of_weights
@@ -27,7 +28,7 @@ def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
         norm = InputNorm(zeros, zeros, 1.0)
     weights = [weight.numpy() for weight in learned_weights(model)]
     saved = {"weights": weights, "center": norm.center, "scale": norm.scale}
-    cells = np.random.default_rng(0).normal(size=(16, classifier.n_features_in_)).astype(norm.center.dtype)
+    cells = np.abs(np.random.default_rng(0).normal(size=(16, classifier.n_features_in_))).astype(norm.center.dtype)
     try:
         again = _network(classifier, weights, norm, len(classifier.classes_))
         same = layers_of(again) == layers_of(model) and np.array_equal(forward(again, cells), forward(model, cells))
@@ -39,7 +40,8 @@ def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
             "function or from Keras, or parameters were set after fit. joblib.dump writes the classifier as it is, "
             "model_.save('network.keras') the network alone."
         )
-    return state | {"model_": saved, "_input_norm": None}
+    gate = state.get("gate_")
+    return state | {"model_": saved, "_input_norm": None} | ({} if gate is None else {"gate_": gate.arrays()})
 
 
 def unpacked(classifier, state: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +56,8 @@ def unpacked(classifier, state: dict[str, Any]) -> dict[str, Any]:
     if not norm.means.shape == norm.center.shape == (state["n_features_in_"],):
         raise ValueError("the weights are not of the shapes that the parameters describe.")
     model = _network(classifier, saved["weights"], norm, len(classes))
-    return state | {"model_": model, "_input_norm": norm if "means_" in state else None}
+    state = state | {"model_": model, "_input_norm": norm if "means_" in state else None}
+    return state if state.get("gate_") is None else state | {"gate_": ExperimentGate(**state["gate_"])}
 
 
 def _network(classifier, weights, norm, n_classes):
