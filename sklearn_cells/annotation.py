@@ -1,4 +1,4 @@
-"""Names of cells, and those that most cells of a cluster have: annotate and majority_vote."""
+"""Predicted types of cells, and those of their clusters: annotate and majority_vote."""
 
 import shutil
 from numbers import Real
@@ -49,7 +49,7 @@ def annotate(
     return_proba=False,
     verbose=0,
 ):
-    """Name the type of each cell, with the confidence of the name.
+    """Predict the type of each cell, with its probability.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def annotate(
     prefer_skip_nested_validation=True,
 )
 def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
-    """Give each cell the label that most cells of its cluster have.
+    """Label each cell as most cells of its cluster are labelled.
 
     Parameters
     ----------

@@ -412,7 +412,9 @@ def test_other_files_are_named_for_what_they_seem_to_be(tmp_path, content, messa
 
 
 def test_missing_file_and_folder_are_told_apart(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"There is no model file at .*blood\.cellmodel"):
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no model file at .*blood\.cellmodel\. Pass .* the package: sorted_blood\."
+    ):
         load_model(tmp_path / "blood.cellmodel")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         load_model(tmp_path)
