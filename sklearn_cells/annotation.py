@@ -12,7 +12,7 @@ from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._files import atomic_path
 from sklearn_cells._models import check_model, default_unassigned_label, for_query, last_step_of, rejecting_model
 from sklearn_cells._validation import Interval, StrOptions, validate_params
-from sklearn_cells._warnings import once_per_call
+from sklearn_cells._warnings import gathered, once_per_call
 from sklearn_cells.pipeline import row_blocks
 
 __all__ = ["annotate", "majority_vote"]
@@ -144,12 +144,12 @@ def annotate(
     refuse_other_objects(cells)
     model = for_query(model, threshold=threshold, layer=layer, gene_names=gene_names, duplicates=duplicates)
     index = _names_of(cells)
-    clusters = None if clusters is None else _clusters_of(cells, clusters, len(index))
+    if clusters is not None:
+        clusters, unassigned_label = _clusters_of(cells, clusters, len(index)), _unassigned_label(model, min_share)
     labels, probabilities = _predict(model, cells, len(index), verbose)
     probabilities = pd.DataFrame(probabilities, index=index, columns=list(map(str, model.classes_)))
     annotation = pd.DataFrame({"predicted_label": labels, "confidence": probabilities.max(axis=1)}, index=index)
     if clusters is not None:
-        unassigned_label = _unassigned_label(model, min_share)
         vote = majority_vote(labels, clusters, min_share=min_share, unassigned_label=unassigned_label)
         annotation = annotation.assign(**{name: vote[name].array for name in vote})  # names of cells may repeat
     return (annotation, probabilities) if return_proba else annotation
@@ -239,7 +239,8 @@ def _predict(model, cells, n_cells, verbose):
         task = progress.add_task("predict", total=n_cells)
         for _, block in row_blocks(cells) if n_cells else ():
             probabilities.append(model.predict_proba(block))
-            labels.append(naming.assign(probabilities[-1]) if hasattr(naming, "assign") else model.predict(block))
+            with gathered():  # a second pass warns of the same
+                labels.append(naming.assign(probabilities[-1]) if hasattr(naming, "assign") else model.predict(block))
             progress.advance(task, len(probabilities[-1]))
     labels = np.concatenate(labels)
     categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes

@@ -185,11 +185,14 @@ def test_genes_that_a_query_has_twice_are_taken_as_the_call_says(cells, model):
         annotate(model, query, duplicates="error")
 
 
-def test_missing_genes_are_told_once_and_not_for_each_block(cells, model, monkeypatch):
+def test_missing_genes_and_empty_cells_are_told_once_and_not_for_each_block(cells, model, monkeypatch):
     monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
-    with pytest.warns(UserWarning, match="The cells lack") as caught:
-        annotate(model, cells[:, 10:])
-    assert len(caught) == 1
+    query = cells[:, 10:].copy()
+    query.X[:3] = 0
+    query.X.eliminate_zeros()
+    with pytest.warns(UserWarning, match="The cells lack|3 of 240 cells have no counts") as caught:
+        annotate(model, query)
+    assert len(caught) == 2
     assert caught[0].filename == __file__
 
 
