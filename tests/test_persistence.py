@@ -691,7 +691,7 @@ def test_subclass_of_a_known_estimator_is_refused(tmp_path):
 def test_network_that_the_parameters_do_not_describe_is_refused(values, labels, tmp_path):
     network = build_mlp(values.shape[1], 3, hidden_layer_sizes=(5, 4), seed=0)
     classifier = KerasCellClassifier.from_keras(network, classes=["B", "NK", "T"])
-    with pytest.raises(TypeError, match="cannot be made again of its parameters"):
+    with pytest.raises(TypeError, match="cannot be made again from its parameters"):
         save_model(classifier, tmp_path / "keras.cellmodel")
     for changed in [{"activation": "gelu"}, {"hidden_layer_sizes": (8, 8)}, {"dtype": "mixed_bfloat16"}, CNN]:
         classifier = KerasCellClassifier(**SMALL).fit(values, labels).set_params(**changed)
@@ -702,6 +702,9 @@ def test_network_that_the_parameters_do_not_describe_is_refused(values, labels, 
 def test_network_of_keras_that_the_parameters_describe_is_saved(values, tmp_path):
     classes = ["T", "B", "NK"]  # outputs in another order than sorted
     classifier = KerasCellClassifier.from_keras(build_mlp(values.shape[1], 3, seed=0), classes=classes)
+    with pytest.raises(TypeError, match="comes from a function or from Keras"):
+        save_model(classifier, tmp_path / "keras.cellmodel")
+    classifier.set_params(architecture="mlp")
     loaded = saved_and_loaded(classifier, tmp_path)
     np.testing.assert_array_equal(loaded.predict_proba(values), classifier.predict_proba(values))
 
