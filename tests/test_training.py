@@ -276,7 +276,7 @@ class FamiliesAndLaboratories(Objective):
 
 
 class History:
-    """What an engine tells of its epochs."""
+    """Keeps the losses of epochs."""
 
     def __init__(self):
         self.losses = []

@@ -89,7 +89,7 @@ def settle(network: keras.Model) -> None:
 
 
 def layers_of(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:
-    """Say what the layers of a model compute; those of training and the centring of the input are left out."""
+    """Return what the layers of a model compute; those of training and the centring of the input are left out."""
     names = ("units", "filters", "kernel_size", "strides", "padding", "pool_size", "activation", "axis", "scale")
     stack = []
     for layer in model.layers:
