@@ -704,6 +704,8 @@ def test_network_that_the_parameters_do_not_describe_is_refused(values, labels, 
 def test_network_of_keras_that_the_parameters_describe_is_saved(values, tmp_path):
     classes = ["T", "B", "NK"]  # outputs in another order than sorted
     classifier = KerasCellClassifier.from_keras(build_mlp(values.shape[1], 3, seed=0), classes=classes)
+    with pytest.raises(TypeError, match="comes from a function or from Keras"):
+        save_model(classifier, tmp_path / "keras.cellmodel")
     classifier.set_params(architecture="mlp")
     loaded = saved_and_loaded(classifier, tmp_path)
     np.testing.assert_array_equal(loaded.predict_proba(values), classifier.predict_proba(values))
