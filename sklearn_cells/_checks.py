@@ -37,10 +37,10 @@ class Checks:
         X = check_array(
             X, accept_sparse=("csr", "csc"), dtype=self.dtype, ensure_all_finite=False, ensure_min_samples=0
         )
-        self.check_values(X, rows)
         if sp.issparse(X) and not X.has_canonical_format:
             X = X.copy()
-            X.sum_duplicates()
+            X.sum_duplicates()  # before the check: the value of a cell is the sum of its entries
+        self.check_values(X, rows)
         return X
 
     def check_values(self, X, rows=None):
