@@ -308,7 +308,7 @@ WRONG = {
     "scaled": (["predict", "scaled.h5ad", "-m", "model.cellmodel"], 1, "expected counts >= 0, got -1.0 at cell 0"),
     "wrong output": (["predict", "query.h5ad", "-m", "model.cellmodel", "-o", "x.txt"], 2, "x.txt must end in .h5ad"),
     "no folder": (["predict", "query.h5ad", "-m", "model.cellmodel", "-o", "a/b.h5ad"], 1, "there is no folder"),
-    "no cluster": (["predict", "query.h5ad", "-m", "model.cellmodel", "--clusters=leiden"], 1, "is not a column of obs"),
+    "no cluster": (["predict", "query.h5ad", "-m", "model.cellmodel", "--clusters=leiden"], 1, "not a column of obs"),
     "no layer": (["predict", "query.h5ad", "-m", "model.cellmodel", "--layer=raw"], 1, "layer='raw' is not in"),
     "no names": (["predict", "query.h5ad", "-m", "model.cellmodel", "--gene-names=id"], 1, "'id' is no column of var"),
     "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], 1, "no column 'type' in obs"),
