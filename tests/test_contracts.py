@@ -24,7 +24,6 @@ from sklearn_cells import (
     LogNormalizer,
     RejectOptionClassifier,
     VarianceStabilizer,
-    annotate,
     make_cell_pipeline,
 )
 from sklearn_cells._cells import Cells, check_cells, is_dask
