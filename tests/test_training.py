@@ -348,7 +348,9 @@ def unseeded(n_genes, n_classes):
     return keras.Sequential([keras.Input((n_genes,)), *hidden, keras.layers.Dense(n_classes, activation="softmax")])
 
 
-@pytest.mark.parametrize("params", [{}, {"engine": "keras"}, {"architecture": unseeded}], ids=str)
+@pytest.mark.parametrize(
+    "params", [{}, {"engine": "keras"}, {"architecture": unseeded}], ids=["own", "keras", "function"]
+)
 def test_fits_leave_the_random_streams_as_they_are(data, params):
     def drawn(between):
         keras.utils.set_random_seed(3)
