@@ -110,7 +110,7 @@ def refuse_other_objects(X):
         remedy = f"Pass one of its modalities {names}, such as mdata[{'rna' if 'rna' in names else names[0]!r}]."
     elif kind == "Raw" and type(X).__module__.startswith("anndata"):
         remedy = "Pass the AnnData object itself, with layer='raw'."
-    elif isinstance(X, dict | set | bytes) or X is None or hasattr(X, "predict"):
+    elif isinstance(X, dict | set | bytes) or X is None or hasattr(type(X), "fit"):
         remedy = ""
     else:
         return
