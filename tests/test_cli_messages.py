@@ -37,9 +37,9 @@ WRONG = {
     "NaN": (["predict", "nan.h5ad", "-m", "model.cellmodel"], "Input X contains NaN at cell 3 (cell 163), gene 'gene 52'; expected finite values ..."),
     "index out of bounds": (["predict", "index.h5ad", "-m", "model.cellmodel"], "The sparse matrix of shape (80, 60) has indices from 0 to 1000000: it is damaged. Write it again."),
     "no folder": ([*PREDICT, "-o", "a/b.h5ad"], "There is no folder ... to write b.h5ad to. Make it first."),
-    "no cluster": ([*PREDICT, "--clusters=leiden"], "--clusters leiden is no column of obs, which has ['cell_type', 'cluster']: pass one of these."),
-    "no layer": ([*PREDICT, "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. Pass the one that holds counts, such as --layer X."),
-    "layer of the model": (["predict", "reference.h5ad", "-m", "layer.cellmodel"], "--layer counts is not in the AnnData object, which has ['X']. Pass the one that holds counts, such as --layer X."),
+    "no cluster": ([*PREDICT, "--clusters=leiden"], "--clusters leiden is not a column of obs, which has ['cell_type', 'cluster']: pass one of these."),
+    "no layer": ([*PREDICT, "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
+    "layer of the model": (["predict", "reference.h5ad", "-m", "layer.cellmodel"], "--layer counts is not in the AnnData object, which has ['X']. --layer X holds counts. Pass that."),
     "no X": (["predict", "no_x.h5ad", "-m", "model.cellmodel"], "The AnnData object has no X. Name the counts with --layer, which has ['counts']."),
     "no names": ([*PREDICT, "--gene-names=id"], "--gene-names id is no column of var, which has ['symbol']: name one of these with --gene-names, or var_names."),
     "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], "reference.h5ad has no column 'type' in obs, which has 'cell_type'. Name one with --labels."),
@@ -56,8 +56,8 @@ WRONG = {
     "table of genes in rows": (["predict", "rows.csv"], "rows.csv: Genes seem to be in rows ('gene' in the header); expected cells: pass --transpose."),
     "two genomes": (["predict", "genomes.h5"], "genomes.h5: It holds 2 genomes, 'hg19', 'mm10': pass one, as --genome hg19."),
     "a genome of none": ([*PREDICT, "--genome=hg19"], "query.h5ad: --genome hg19 chooses from a 10x .h5 file, and this is none: leave it out."),
-    "no layer to report": (["report", "query.h5ad", "--labels=cell_type", "-m", "model.cellmodel", "-o", "x.html", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. Pass the one that holds counts, such as --layer X."),
-    "no layer to rank": (["genes", "query.h5ad", "--labels=cell_type", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. Pass the one that holds counts, such as --layer X."),
+    "no layer to report": (["report", "query.h5ad", "--labels=cell_type", "-m", "model.cellmodel", "-o", "x.html", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
+    "no layer to rank": (["genes", "query.h5ad", "--labels=cell_type", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
 }  # fmt: skip
 # Commands that were not understood.
 MISUSED = {
@@ -265,6 +265,8 @@ def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tm
         ("Found 1. Set layer='counts', or set layer=\"X\".", "Found 1. Pass --layer counts, or pass --layer X."),
         ("It is there: pass overwrite=True, or another.", "It is there: pass --force, or another."),
         ("Found 1. Set bins=10. Or leave it.", "Found 1. Or leave it."),
+        ("Found 1. Pass raw counts, or set bins=10 to say that this is meant.", "Found 1. Pass raw counts."),
+        ("Found 1: pass layer='raw', or set bins='auto'. More.", "Found 1: pass --layer raw. More."),
         ("Found a=1 alone.", "Found a=1 alone."),  # the first sentence says what was found
     ],
 )

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import warnings
 
 import anndata as ad
 import h5py
@@ -36,7 +37,8 @@ def anndata():
 
 @pytest.fixture
 def stored(tmp_path):
-    with ad.settings.override(zarr_write_format=3):
+    with ad.settings.override(zarr_write_format=3), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anndata 0.12 announces how the next version writes
         anndata().write_zarr(tmp_path / "cells.zarr")
     return tmp_path / "cells.zarr"
 
@@ -207,9 +209,7 @@ def test_mudata_and_archives_are_told_which_part_to_pass(tmp_path):
     with h5py.File(tmp_path / "cells.h5mu", "w") as file:
         file.create_group("mod/prot")
         file.create_group("mod/rna")
-    said = (
-        r"MuData with 2 modalities, 'prot', 'rna'; .*mudata.read_h5mu\('cells.h5mu'\)\['rna'\].write_h5ad\('rna.h5ad'\)"
-    )
+    said = r"MuData with 2 modalities, 'prot', 'rna'; .*read_h5mu\('cells.h5mu'\)\['rna'\].write_h5ad\('rna.h5ad'\)"
     refused(tmp_path / "cells.h5mu", said)
     folder = tmp_path / "filtered"
     folder.mkdir()

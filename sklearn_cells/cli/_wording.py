@@ -8,12 +8,9 @@ NAMES = {"overwrite": "force", "cv": "folds", "n_features_to_select": "n_genes",
 # Sentences whose Python is more than a parameter.
 PHRASES = {
     r" In a chain of steps, the first one alone chooses\.": "",
-    r"(which has \['?)(\w+)(.*?\])\. Pass the one that holds counts\.": (
-        r"\1\2\3. Pass the one that holds counts, such as layer='\2'."
-    ),
+    r"Pass the one that holds counts\.": "Name the one that holds counts with --layer.",
     r"Pass layer=\.\.\. to name the counts": "Name the counts with --layer",
     r"pass one of these, or 'var_names'": "name one of these with --gene-names, or var_names",
-    r"is no column of cells\.obs": "is no column of obs",
     r"the parameter duplicates \('sum', 'first' or 'error'\) chooses": "--duplicates sum, first or error chooses",
     r"gene names must differ, but (.*) occurs more than once; .*": (
         r"Gene names must differ, but \1 occurs more than once. Pass --duplicates sum or first."
@@ -24,7 +21,12 @@ PHRASES = {
     r"set require_counts=False of GeneAligner \(.*?\)\.": "round them first.",
     r"pass cells\.T": "pass --transpose",
     r": set the others to None\.": ": leave out the others.",
-    r": lower cv\.": ": pass a smaller --folds.",
+    r"(: lower|pass a smaller) cv\b": ": pass a smaller --folds",
+    r"such as RejectOptionClassifier, or no threshold\.": "such as sklearn-cells train writes, or no --threshold.",
+    r"(?:pass a model of make_cell_pipeline, .*? GeneAligner|wrap it in RejectOptionClassifier, .*?),": (
+        "name a model that sklearn-cells train wrote,"
+    ),
+    r"Lower learning_rate, .*": "Check that the cells hold raw counts.",
     r"Leave those cells out, such as adata.* missing values\.": "Leave those cells out of the file.",
     r"Pass y\.str\.strip\(\) to join them\.": "Strip the names in the file to join them.",
     r"KerasCellClassifier\.from_keras loads Keras models \((\.\w+)\)": r"of a Keras model (\1)",
@@ -40,6 +42,8 @@ PHRASES = {
 }
 
 _PARAMETER = re.compile(r"\b(?:[Ss]et )?(?:\w+__)?(\w+)=('[^']*'|\"[^\"]*\"|[\w.]+\w|\w)")
+# What could be set in Python instead.
+_CHOICE = re.compile(r",? or (?:set|pass) \w+=\S*\w['\"]?(?: to say that this is meant)?")
 # Code that is left: assigned parameters, calls of methods or with parameters, AnnData by its usual name.
 _PYTHON = re.compile(r"\b[a-z]\w*=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|\badata\b|\bmodel\.")
 
@@ -66,6 +70,7 @@ def in_shell(message, options):
     for name, option in options.items():
         if "_" in name:  # other names may be words
             message = re.sub(rf"\b{name}\b", option, message)
+    message = _CHOICE.sub("", message)
     first, *others = re.split(r"(?<=[.;]) (?=[A-Z-])", message)
     return " ".join([first, *(sentence for sentence in others if not _PYTHON.search(sentence))])
 
