@@ -37,9 +37,10 @@ def anndata():
 
 @pytest.fixture
 def stored(tmp_path):
-    with ad.settings.override(zarr_write_format=3), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # anndata 0.12 announces how the next version writes
-        anndata().write_zarr(tmp_path / "cells.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each anndata announces how the next one writes
+        with ad.settings.override(zarr_write_format=3):
+            anndata().write_zarr(tmp_path / "cells.zarr")
     return tmp_path / "cells.zarr"
 
 
