@@ -82,7 +82,7 @@ def read_10x_folder(folder: Path) -> AnnData:
         raise Refusal("Its list of genes has one column; expected ID and symbol of the genes, separated by a tab.")
     with reading(matrix) as path, open_maybe_gzipped(path, "rb") as file:
         # mmread(path) leaves a damaged file open (scipy 1.17)
-        X = sp.csr_matrix(scipy.io.mmread(file).T)
+        X = sp.csr_matrix(scipy.io.mmread(file, spmatrix=True).T)
     X.data = as_float(X.data)
     ids, symbols, *types = features[:3]
     return _cells(X, barcodes[0], symbols, ids, *types)
