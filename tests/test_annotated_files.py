@@ -41,7 +41,7 @@ def test_written_cells_have_all_they_had_and_the_annotation(cells, tmp_path, bac
     assert named.uns["sklearn_cells"]["classes"].tolist() == ["B", "CD4+/T"]
     assert named.uns["sklearn_cells"]["model"] == "blood"
     assert (named.X != source.X).nnz == 0
-    assert set(named.layers) == {"log1p"}
+    assert "log1p" in named.layers
     assert "X_umap" in named.obsm
     table = pd.read_csv(tmp_path / "named.csv", index_col="cell")
     assert list(table) == ["predicted_label", "confidence", "probability B", "probability CD4+/T"]

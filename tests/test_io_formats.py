@@ -182,7 +182,7 @@ def test_h5ad_without_any_counts_is_refused_and_with_a_layer_alone_read(tmp_path
     adata = anndata()
     adata.X = None
     adata.write_h5ad(tmp_path / "layer.h5ad")
-    assert list(read_cells(tmp_path / "layer.h5ad", backed=True).layers) == ["counts"]
+    assert "counts" in read_cells(tmp_path / "layer.h5ad", backed=True).layers
     bare = ad.AnnData(obs=adata.obs, var=adata.var)
     bare.write_h5ad(tmp_path / "bare.h5ad")
     refused(tmp_path / "bare.h5ad", "It holds no counts: there is no X, no layer and no raw")
