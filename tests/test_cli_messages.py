@@ -143,14 +143,17 @@ def cut(name, length=None, **attributes):
     """Shorten a data set of an .h5ad or remove it, or change attributes."""
 
     def edit(file):
-        kept = dict(file[name].attrs) | attributes
         if not attributes:
-            values = file[name][()] if length else None
-            del file[name]
+            part = name if isinstance(file[name], h5py.Dataset) or not length else f"{name}/values"  # of pandas 3
+            kept = dict(file[part].attrs)
+            values = file[part][()] if length else None
+            del file[part]
             if length is None:
                 return
-            file[name] = values[:length]
-        for key, value in kept.items():
+            file[part] = values[:length]
+            for key, value in kept.items():
+                file[part].attrs[key] = value
+        for key, value in attributes.items():
             file[name].attrs[key] = value
 
     return edit
