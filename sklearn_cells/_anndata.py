@@ -15,7 +15,9 @@ N_LOOKED_AT = 100
 
 def is_anndata(X) -> bool:
     """Tell an AnnData object without importing anndata."""
-    return any(base.__name__ == "AnnData" and base.__module__.partition(".")[0] == "anndata" for base in type(X).__mro__)
+    return any(
+        base.__name__ == "AnnData" and base.__module__.partition(".")[0] == "anndata" for base in type(X).__mro__
+    )
 
 
 def is_on_disk(cells, layer=None) -> bool:

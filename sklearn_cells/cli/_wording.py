@@ -69,7 +69,7 @@ def in_shell(message, options):
     message = _PARAMETER.sub(lambda found: _option(found, options), message)
     for name, option in options.items():
         if "_" in name:  # other names may be words
-            message = re.sub(rf"\b{name}\b", option, message)
+            message = re.sub(rf"(?<!['\"])\b{name}\b(?!['\"])", option, message)
     message = _CHOICE.sub("", message)
     first, *others = re.split(r"(?<=[.;]) (?=[A-Z-])", message)
     return " ".join([first, *(sentence for sentence in others if not _PYTHON.search(sentence))])

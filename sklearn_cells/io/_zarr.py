@@ -47,7 +47,7 @@ def _read_cells_and_genes(group: Any, path: Path, error: Exception) -> AnnData:
         except Exception:
             left_out.append(name)
     warn(
-        f"{path}: anndata cannot read all of it ({type(error).__name__}: {str(error)[:80]} ...); {', '.join(left_out)} "
-        "left out."
+        f"{path}: anndata cannot read it as a whole, so {', '.join(left_out)} is left out. {type(error).__name__}: "
+        f"{str(error)[:80]}"
     )
     return AnnData(**parts)
