@@ -37,6 +37,8 @@ class Checks:
         X = check_array(
             X, accept_sparse=("csr", "csc"), dtype=self.dtype, ensure_all_finite=False, ensure_min_samples=0
         )
+        if sp.issparse(X):
+            _check_indices(X)
         if sp.issparse(X) and not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()  # before the check: the value of a cell is the sum of its entries
@@ -98,6 +100,15 @@ class Checks:
         name = "" if self.cell_names is None else f" ({self.cell_names[cell]})"
         gene = gene if self.gene_names is None else repr(str(self.gene_names[gene]))
         return value, f"cell {cell}{name}, gene {gene}"
+
+
+def _check_indices(X):
+    """Refuse places outside of the matrix, with which compiled code would read any memory."""
+    if X.nnz and not 0 <= X.indices.min() <= X.indices.max() < X.shape[X.format == "csr"]:
+        raise ValueError(
+            f"The sparse matrix of shape {X.shape} has indices from {X.indices.min()} to {X.indices.max()}: it is "
+            "damaged. Write it again."
+        )
 
 
 def refuse_other_objects(X):

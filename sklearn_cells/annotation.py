@@ -1,6 +1,5 @@
 """Predicted types of cells, and those of their clusters: annotate and majority_vote."""
 
-import shutil
 from numbers import Real
 
 import numpy as np
@@ -9,16 +8,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sklearn_cells._checks import refuse_other_objects
-from sklearn_cells._files import atomic_path
 from sklearn_cells._models import check_model, default_unassigned_label, for_query, last_step_of, rejecting_model
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells._warnings import gathered, once_per_call
 from sklearn_cells.pipeline import row_blocks
 
 __all__ = ["annotate", "majority_vote"]
-
-# The columns of obs that an annotation has.
-ANNOTATION = ["predicted_label", "confidence", "majority_label", "majority_share"]
 
 
 @validate_params(
@@ -286,68 +281,3 @@ def _clusters_of(cells, clusters, n_cells):
     if len(clusters) != n_cells:
         raise ValueError(f"There are {n_cells} cells, but {len(clusters)} clusters: pass one per cell.")
     return clusters
-
-
-def check_not_annotated(cells):
-    """Raise where AnnData has an annotation already."""
-    found = [f"obs[{name!r}]" for name in ANNOTATION if name in cells.obs]
-    found += ["obsm['probabilities']"] if "probabilities" in cells.obsm else []
-    if found:
-        raise ValueError(f"the cells have {', '.join(found)} already: pass overwrite=True to replace them.")
-
-
-def write_annotation(source, cells, annotation, probabilities, path, *, model, overwrite=False):
-    """Write cells with their annotation to an .h5ad, which appears whole or not at all.
-
-    An .h5ad is copied as it is, and the annotation is added: its matrix is never in memory.
-
-    Parameters
-    ----------
-    source : path
-        The file that the cells came from.
-
-    cells : AnnData
-        The cells. Those of an .h5ad are not looked at but for `obs`.
-
-    annotation, probabilities : DataFrame
-        As `annotate` gives them: columns of `obs`, and the array `obsm["probabilities"]`.
-
-    path : path
-        The file to write.
-
-    model : str
-        Named in `uns["sklearn_cells"]`, beside the `classes` of the probabilities.
-
-    overwrite : bool, default=False
-        Whether an older file, and older columns of the same names, may be replaced.
-
-    Raises
-    ------
-    FileExistsError, ValueError
-        If it may not.
-    """
-    import anndata as ad
-    import h5py
-
-    from sklearn_cells import __version__
-
-    if not overwrite:
-        check_not_annotated(cells)
-    # By place: names of cells may repeat.
-    obs = cells.obs.drop(columns=ANNOTATION, errors="ignore").assign(
-        **{name: annotation[name].array for name in annotation}
-    )
-    about = {"model": model, "version": __version__, "classes": probabilities.columns.to_numpy(dtype=object)}
-    # Names of classes may have slashes, which are not for names in the file.
-    added = {"obs": obs, "obsm/probabilities": probabilities.to_numpy(), "uns/sklearn_cells": about}
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        if cells.isbacked:
-            shutil.copyfile(source, temporary)
-        else:
-            cells.write_h5ad(temporary)
-        with h5py.File(temporary, "r+") as file:
-            for key, value in added.items():
-                group, _, name = key.rpartition("/")
-                if group and group not in file:
-                    ad.io.write_elem(file, group, {})
-                ad.io.write_elem(file[group] if group else file, name, value)
