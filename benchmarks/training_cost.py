@@ -30,7 +30,7 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid
 
 from sklearn_cells import KerasCellClassifier, LogNormalizer
 from sklearn_cells.datasets import make_cells
-from sklearn_cells.neural_network import _training
+from sklearn_cells.neural_network import _trainers
 
 
 @click.group(help=__doc__.splitlines()[0])
@@ -102,7 +102,7 @@ def fit_repeatedly(engine, n_shapes, n_fits):
         if i + 1 in (2, n_fits // 2, n_fits):
             gc.collect()
             resident.append(memory("VmRSS"))
-    trainers = _training._trainers.values()
+    trainers = _trainers._trainers.values()
     traces = sum(trainer._train_block.experimental_get_tracing_count() for trainer in trainers)
     return resident, f"{traces} traces by the {len(trainers)} trainers kept"
 

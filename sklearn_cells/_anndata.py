@@ -15,7 +15,9 @@ N_LOOKED_AT = 100
 
 def is_anndata(X) -> bool:
     """Tell an AnnData object without importing anndata."""
-    return any(base.__name__ == "AnnData" and base.__module__.startswith("anndata.") for base in type(X).__mro__)
+    return any(
+        base.__name__ == "AnnData" and base.__module__.partition(".")[0] == "anndata" for base in type(X).__mro__
+    )
 
 
 def is_on_disk(cells, layer=None) -> bool:
@@ -25,7 +27,7 @@ def is_on_disk(cells, layer=None) -> bool:
 
 def matrix_of(cells, layer=None):
     """Return X (None or "X"), a layer or, with "raw", the X of `cells.raw`, in memory or of Dask."""
-    if layer in cells.layers:
+    if layer is not None and layer in cells.layers:
         return cells.layers[layer]
     if layer in (None, "X"):
         if cells.isbacked:
@@ -127,7 +129,8 @@ def _holds_counts(cells, name):
 
 def _matrices(cells):
     """Return what `layer` may name."""
-    return (["X"] if _has_x(cells) else []) + list(cells.layers) + (["raw"] if cells.raw is not None else [])
+    layers = [name for name in cells.layers if name is not None]  # anndata 0.13 has X there too, as None
+    return (["X"] if _has_x(cells) else []) + layers + (["raw"] if cells.raw is not None else [])
 
 
 def _has_x(cells):

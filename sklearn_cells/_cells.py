@@ -167,6 +167,13 @@ class Cells:
             return self._with(checks=checks)
         return self._with(source=_Memory(checks(self.source.X, self._numbers(None))), checks=checks)
 
+    def lazy(self):
+        """Return the Dask array of these genes, with zeros for those that were not measured."""
+        X = self.source.X
+        if self.columns is None:
+            return X
+        return X.map_blocks(_columns_of, self.columns, chunks=(X.chunks[0], (self.shape[1],)), dtype=X.dtype)
+
     def delayed(self, genes=None):
         """Return blocks of Dask that are not computed: slices of rows, and what `take` would return of them."""
         import dask
@@ -199,13 +206,7 @@ class Cells:
             if genes is None:
                 return X
             return X[:, genes].tocsr() if sp.issparse(X) else X[:, genes]
-        columns = self.columns if genes is None else self.columns[:, genes]
-        columns = columns.astype(X.dtype)
-        if not sp.issparse(X):
-            return np.ascontiguousarray((columns.T @ X.T).T)
-        X = X.tocsr() @ columns.tocsr()
-        X.sort_indices()
-        return X
+        return _columns_of(X, self.columns if genes is None else self.columns[:, genes])
 
 
 class _Memory:
@@ -253,6 +254,16 @@ class _Dask:
 
     def read(self, rows):
         return (self.X if rows is None else self.X[rows]).compute()
+
+
+def _columns_of(X, columns):
+    """Return sums of columns of a matrix, as the sparse array `columns` has them."""
+    columns = columns.astype(X.dtype)
+    if not sp.issparse(X):
+        return np.ascontiguousarray((columns.T @ X.T).T)
+    X = X.tocsr() @ columns.tocsr()
+    X.sort_indices()
+    return X
 
 
 def _take_block(cells, block, rows, genes):

@@ -37,10 +37,12 @@ class Checks:
         X = check_array(
             X, accept_sparse=("csr", "csc"), dtype=self.dtype, ensure_all_finite=False, ensure_min_samples=0
         )
-        self.check_values(X, rows)
+        if sp.issparse(X):
+            _check_indices(X)
         if sp.issparse(X) and not X.has_canonical_format:
             X = X.copy()
-            X.sum_duplicates()
+            X.sum_duplicates()  # before the check: the value of a cell is the sum of its entries
+        self.check_values(X, rows)
         return X
 
     def check_values(self, X, rows=None):
@@ -100,6 +102,15 @@ class Checks:
         return value, f"cell {cell}{name}, gene {gene}"
 
 
+def _check_indices(X):
+    """Refuse places outside of the matrix, with which compiled code would read any memory."""
+    if X.nnz and not 0 <= X.indices.min() <= X.indices.max() < X.shape[X.format == "csr"]:
+        raise ValueError(
+            f"The sparse matrix of shape {X.shape} has indices from {X.indices.min()} to {X.indices.max()}: it is "
+            "damaged. Write it again."
+        )
+
+
 def refuse_other_objects(X):
     """Refuse what is no cells x genes matrix, before a library tries to make one of it."""
     kind = type(X).__name__
@@ -110,7 +121,7 @@ def refuse_other_objects(X):
         remedy = f"Pass one of its modalities {names}, such as mdata[{'rna' if 'rna' in names else names[0]!r}]."
     elif kind == "Raw" and type(X).__module__.startswith("anndata"):
         remedy = "Pass the AnnData object itself, with layer='raw'."
-    elif isinstance(X, dict | set | bytes) or X is None or hasattr(X, "predict"):
+    elif isinstance(X, dict | set | bytes) or X is None or hasattr(type(X), "fit"):
         remedy = ""
     else:
         return

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path in the same folder, which takes the place of `path` when the block ends.
+    """Yield a temporary path in the same folder, which takes the place of `path` when the block ends.
 
     Until then an older file at `path` stays as it is. After an error or an interrupt the temporary
     file is removed; a process that is killed leaves it behind, hidden, as `.NAME.xxxxxxxx.tmp`.
@@ -40,6 +40,45 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator
     FileNotFoundError
         If the folder to write to is missing.
     """
+    with atomic_paths(path, overwrite=overwrite) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def atomic_paths(*paths: str | os.PathLike, overwrite: bool = False) -> Iterator[list[Path]]:
+    """Yield a temporary path for each of several files, which appear together, or none of them.
+
+    As `atomic_path` otherwise. A process that is killed in the moment between two files leaves the
+    first alone.
+    """
+    targets = [_checked(path, overwrite) for path in paths]
+    # Not of tempfile, whose files nobody else may read.
+    temporaries = [target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp") for target in targets]
+    kept = [temporary.with_suffix(".old") for temporary in temporaries]
+    moved: list[tuple[Path, Path]] = []
+    try:
+        yield temporaries
+        for temporary in temporaries:
+            with open(temporary, "r+b") as file:
+                os.fsync(file.fileno())
+        for temporary, target, old in zip(temporaries, targets, kept, strict=True):
+            with suppress(OSError):  # no older file, or a file system without hard links
+                os.link(target, old)
+            if overwrite:
+                os.replace(temporary, target)
+            else:
+                _move_unless_there(temporary, target)
+            moved.append((target, old))
+    except BaseException:  # an interrupt too
+        for target, old in moved:
+            os.replace(old, target) if old.exists() else target.unlink()
+        raise
+    finally:
+        for leftover in (*temporaries, *kept):
+            leftover.unlink(missing_ok=True)
+
+
+def _checked(path: str | os.PathLike, overwrite: bool) -> Path:
     path = Path(os.path.realpath(path))  # a link stays one
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the file to write in it.")
@@ -47,19 +86,7 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator
         raise FileExistsError(f"{path} is there already: pass overwrite=True to replace it, or another name.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to: make it first.")
-    # Not of tempfile, whose files nobody else may read.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "r+b") as file:
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _move_unless_there(temporary, path)
-    except BaseException:  # an interrupt too
-        temporary.unlink(missing_ok=True)
-        raise
+    return path
 
 
 def _move_unless_there(temporary: Path, path: Path) -> None:

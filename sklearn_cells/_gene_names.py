@@ -53,6 +53,6 @@ def places_of(genes, names: pd.Index, column: str = "var_names") -> np.ndarray:
 
 
 def _hint(missing, names):
-    """Say which name is meant by the first that is missing, where it differs in upper and lower case alone."""
+    """Return a hint at the name that is meant by the first missing one, where only the case of letters differs."""
     meant = [name for name in names if missing and str(name).lower() == str(missing[0]).lower()]
-    return f" X has {meant[0]!r}, in upper and lower case as it stands here." if meant else ""
+    return f" X has {meant[0]!r}, in this spelling." if meant else ""

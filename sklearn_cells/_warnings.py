@@ -32,15 +32,16 @@ def warn(finding: str | Finding, category: type[Warning] = UserWarning) -> None:
     Parameters
     ----------
     finding : str or Finding
-        The message. Findings of the same type that are gathered are added up; equal texts are told
-        once.
+        The message. Findings of the same type that are gathered are added up, and told if they are true;
+        equal texts are told once.
 
     category : type of Warning, default=UserWarning
         The category.
     """
     gathered = _gathered.get()
     if gathered is None:
-        warnings.warn(str(finding), category, stacklevel=_level_of_user())
+        if finding:
+            warnings.warn(str(finding), category, stacklevel=_level_of_user())
         return
     key = category, finding if isinstance(finding, str) else type(finding)
     gathered[key] = gathered[key] + finding if key in gathered and not isinstance(finding, str) else finding

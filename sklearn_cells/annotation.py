@@ -1,6 +1,5 @@
-"""Names of cells, and those that most cells of a cluster have: annotate and majority_vote."""
+"""Predicted types of cells, and those of their clusters: annotate and majority_vote."""
 
-import shutil
 from numbers import Real
 
 import numpy as np
@@ -9,16 +8,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sklearn_cells._checks import refuse_other_objects
-from sklearn_cells._files import atomic_path
 from sklearn_cells._models import check_model, default_unassigned_label, for_query, last_step_of, rejecting_model
 from sklearn_cells._validation import Interval, StrOptions, validate_params
-from sklearn_cells._warnings import once_per_call
+from sklearn_cells._warnings import gathered, once_per_call
 from sklearn_cells.pipeline import row_blocks
 
 __all__ = ["annotate", "majority_vote"]
-
-# The columns of obs that an annotation has.
-ANNOTATION = ["predicted_label", "confidence", "majority_label", "majority_share"]
 
 
 @validate_params(
@@ -49,7 +44,7 @@ def annotate(
     return_proba=False,
     verbose=0,
 ):
-    """Name the type of each cell, with the confidence of the name.
+    """Predict the type of each cell, with its probability.
 
     Parameters
     ----------
@@ -144,12 +139,12 @@ def annotate(
     refuse_other_objects(cells)
     model = for_query(model, threshold=threshold, layer=layer, gene_names=gene_names, duplicates=duplicates)
     index = _names_of(cells)
-    clusters = None if clusters is None else _clusters_of(cells, clusters, len(index))
+    if clusters is not None:
+        clusters, unassigned_label = _clusters_of(cells, clusters, len(index)), _unassigned_label(model, min_share)
     labels, probabilities = _predict(model, cells, len(index), verbose)
     probabilities = pd.DataFrame(probabilities, index=index, columns=list(map(str, model.classes_)))
     annotation = pd.DataFrame({"predicted_label": labels, "confidence": probabilities.max(axis=1)}, index=index)
     if clusters is not None:
-        unassigned_label = _unassigned_label(model, min_share)
         vote = majority_vote(labels, clusters, min_share=min_share, unassigned_label=unassigned_label)
         annotation = annotation.assign(**{name: vote[name].array for name in vote})  # names of cells may repeat
     return (annotation, probabilities) if return_proba else annotation
@@ -165,7 +160,7 @@ def annotate(
     prefer_skip_nested_validation=True,
 )
 def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
-    """Give each cell the label that most cells of its cluster have.
+    """Label each cell as most cells of its cluster are labelled.
 
     Parameters
     ----------
@@ -239,7 +234,8 @@ def _predict(model, cells, n_cells, verbose):
         task = progress.add_task("predict", total=n_cells)
         for _, block in row_blocks(cells) if n_cells else ():
             probabilities.append(model.predict_proba(block))
-            labels.append(naming.assign(probabilities[-1]) if hasattr(naming, "assign") else model.predict(block))
+            with gathered():  # a second pass warns of the same
+                labels.append(naming.assign(probabilities[-1]) if hasattr(naming, "assign") else model.predict(block))
             progress.advance(task, len(probabilities[-1]))
     labels = np.concatenate(labels)
     categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes
@@ -285,68 +281,3 @@ def _clusters_of(cells, clusters, n_cells):
     if len(clusters) != n_cells:
         raise ValueError(f"There are {n_cells} cells, but {len(clusters)} clusters: pass one per cell.")
     return clusters
-
-
-def check_not_annotated(cells):
-    """Raise where AnnData has an annotation already."""
-    found = [f"obs[{name!r}]" for name in ANNOTATION if name in cells.obs]
-    found += ["obsm['probabilities']"] if "probabilities" in cells.obsm else []
-    if found:
-        raise ValueError(f"the cells have {', '.join(found)} already: pass overwrite=True to replace them.")
-
-
-def write_annotation(source, cells, annotation, probabilities, path, *, model, overwrite=False):
-    """Write cells with their annotation to an .h5ad, which appears whole or not at all.
-
-    An .h5ad is copied as it is, and the annotation is added: its matrix is never in memory.
-
-    Parameters
-    ----------
-    source : path
-        The file that the cells came from.
-
-    cells : AnnData
-        The cells. Those of an .h5ad are not looked at but for `obs`.
-
-    annotation, probabilities : DataFrame
-        As `annotate` gives them: columns of `obs`, and the array `obsm["probabilities"]`.
-
-    path : path
-        The file to write.
-
-    model : str
-        Named in `uns["sklearn_cells"]`, beside the `classes` of the probabilities.
-
-    overwrite : bool, default=False
-        Whether an older file, and older columns of the same names, may be replaced.
-
-    Raises
-    ------
-    FileExistsError, ValueError
-        If it may not.
-    """
-    import anndata as ad
-    import h5py
-
-    from sklearn_cells import __version__
-
-    if not overwrite:
-        check_not_annotated(cells)
-    # By place: names of cells may repeat.
-    obs = cells.obs.drop(columns=ANNOTATION, errors="ignore").assign(
-        **{name: annotation[name].array for name in annotation}
-    )
-    about = {"model": model, "version": __version__, "classes": probabilities.columns.to_numpy(dtype=object)}
-    # Names of classes may have slashes, which are not for names in the file.
-    added = {"obs": obs, "obsm/probabilities": probabilities.to_numpy(), "uns/sklearn_cells": about}
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        if cells.isbacked:
-            shutil.copyfile(source, temporary)
-        else:
-            cells.write_h5ad(temporary)
-        with h5py.File(temporary, "r+") as file:
-            for key, value in added.items():
-                group, _, name = key.rpartition("/")
-                if group and group not in file:
-                    ad.io.write_elem(file, group, {})
-                ad.io.write_elem(file[group] if group else file, name, value)

@@ -147,6 +147,7 @@ def shared_genes(reference, query):
 def gene_coverage(aligner, selector, cells):
     """Return the coverage of cells by a fitted aligner and, if there is one, a fitted selector."""
     names = cells.gene_names if hasattr(cells, "gene_names") else cells.columns
+    names = pd.Index(names).unique()  # what becomes of repeated ones is for the aligner to say
     if np.array_equal(names, aligner.feature_names_in_):
         measured = np.ones(len(names), dtype=bool)
     else:

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 from sklearn import get_config
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import process_routing
@@ -111,10 +111,14 @@ class CellPipeline(Pipeline):
         Returns
         -------
         self : CellPipeline
-            The fitted pipeline.
+            The fitted pipeline. After an error no step is fitted.
         """
-        with once_per_call():
-            return super().fit(self._taken(X), y, **params)
+        try:
+            with once_per_call():
+                return super().fit(self._taken(X), y, **params)
+        except BaseException:  # an interrupt too: steps of this fit do not go with those of the fit before
+            self.steps = [(name, clone(step, safe=False)) for name, step in self.steps]
+            raise
 
     @_if_pipeline_has("predict")
     def predict(self, X, **params):

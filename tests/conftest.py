@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 import os
+import warnings
 from pathlib import Path
 
 # Each of the pytest workers has its own TensorFlow; with a thread each they do not wait for one another.
@@ -11,7 +12,9 @@ import anndata
 import hypothesis
 import matplotlib as mpl
 import pytest
+from click.testing import CliRunner
 
+from sklearn_cells.cli import main
 from sklearn_cells.datasets import make_cells
 
 mpl.use("agg")
@@ -27,6 +30,27 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def cells():
     """240 simulated cells of 3 types, 60 genes, 30 of them markers."""
     return make_cells(240, 60, n_classes=3, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def command_folder(cells, tmp_path_factory):
+    """A folder with reference.h5ad, query.h5ad, whose genes are in another order, and a model trained on the first."""
+    folder = tmp_path_factory.mktemp("commands")
+    cells[:160].write_h5ad(folder / "reference.h5ad")
+    query = cells[160:, ::-1].copy()
+    query.obs["cluster"] = query.obs["cell_type"]
+    query.var["symbol"] = query.var_names
+    query.layers["counts"] = query.X.copy()
+    query.write_h5ad(folder / "query.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = ["--labels=cell_type", "--genes=20", "--folds=2", "--target-error=0.2", "--description=simulated"]
+        arguments = ["train", f"{folder}/reference.h5ad", *options, "-o", f"{folder}/model.cellmodel"]
+        result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "160" in result.output
+    assert "accuracy" in result.output
+    return folder
 
 
 @pytest.fixture(scope="session")

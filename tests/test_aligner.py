@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 
-from sklearn_cells import GeneAligner
+from sklearn_cells import GeneAligner, JSDivergenceSelector
 
 GENES = ["CD3E", "CD79A", "LYZ", "CD74"]
 IDS = ["ENSG00000198851", "ENSG00000105369", "ENSG00000090382", "ENSG00000019582"]
@@ -21,7 +22,7 @@ def cells_of(counts, names, **columns):
 
 @pytest.fixture
 def fitted():
-    return GeneAligner(warn_coverage=0).fit(cells_of(sp.csr_matrix(COUNTS), GENES), TYPES)
+    return GeneAligner().fit(cells_of(sp.csr_matrix(COUNTS), GENES), TYPES)
 
 
 def dense(X):
@@ -31,36 +32,46 @@ def dense(X):
 
 @pytest.mark.parametrize("container", [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_array])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
-def test_genes_come_in_training_order_missing_ones_as_zero_others_dropped(fitted, container, dtype):
+def test_genes_come_in_training_order_missing_ones_as_not_measured_others_dropped(fitted, container, dtype):
     query = cells_of(container(np.array([[5, 7, 9], [0, 1, 2]], dtype=dtype)), ["CD74", "MS4A1", "CD3E"])
     aligned = fitted.transform(query)
     assert aligned.var_names.tolist() == GENES
     assert aligned.obs_names.tolist() == ["cell 0", "cell 1"]
     assert aligned.X.dtype == dtype
     np.testing.assert_array_equal(dense(aligned), [[9, 0, 0, 5], [2, 0, 0, 0]])
-    assert fitted.coverage_ == 0.5
+    assert aligned.var["measured"].tolist() == [True, False, False, True]
+    np.testing.assert_array_equal(
+        dense(JSDivergenceSelector(4).fit(cells_of(COUNTS, GENES), TYPES).transform(aligned)),
+        [[9, np.nan, np.nan, 5], [2, np.nan, np.nan, 0]],
+    )
 
 
 def test_data_frames_give_data_frames(fitted):
     query = pd.DataFrame([[5, 7, 9]], columns=["CD74", "MS4A1", "CD3E"], index=["cell"])
-    expected = pd.DataFrame([[9, 0, 0, 5]], columns=GENES, index=["cell"])
-    pd.testing.assert_frame_equal(fitted.transform(query), expected, check_names=False)
+    expected = pd.DataFrame([[9, np.nan, np.nan, 5]], columns=GENES, index=["cell"])
+    pd.testing.assert_frame_equal(fitted.transform(query), expected.astype(float), check_names=False)
 
 
-def test_the_same_genes_are_not_copied(fitted, tmp_path):
+def test_the_same_genes_are_not_copied_and_cells_on_disk_stay_there(fitted, tmp_path):
     query = cells_of(sp.csr_matrix(COUNTS), GENES)
-    assert fitted.transform(query) is query
+    assert fitted.transform(query).X is query.X
     query.write_h5ad(tmp_path / "query.h5ad")
     backed = ad.read_h5ad(tmp_path / "query.h5ad", backed="r")
-    assert fitted.transform(backed) is backed
+    assert fitted.transform(backed).on_disk
     backed.file.close()
+
+
+def test_the_table_of_the_cells_stays(fitted):
+    query = cells_of(COUNTS[:, :2], GENES[:2])
+    query.obs["batch"] = list("abab")[: query.n_obs]
+    assert fitted.transform(query).obs["batch"].tolist() == query.obs["batch"].tolist()
 
 
 def test_versions_of_ensembl_ids_do_not_count():
     aligner = GeneAligner().fit(cells_of(COUNTS, [f"{name}.{i}" for i, name in enumerate(IDS)]))
     aligned = aligner.transform(cells_of(COUNTS[:, ::-1], [f"{name}.15" for name in IDS[::-1]]))
     np.testing.assert_array_equal(aligned.X, COUNTS)
-    assert aligner.coverage_ == 1
+    assert "measured" not in aligned.var
 
 
 def test_versions_that_make_two_training_genes_one_are_refused():
@@ -83,7 +94,7 @@ def test_names_from_a_column_of_the_query(fitted):
 
 
 def test_another_species_and_genes_in_rows_are_recognised(fitted):
-    with pytest.raises(ValueError, match="0 of 4 training genes .* same in capital letters: .* another species"):
+    with pytest.raises(ValueError, match="none of the 4 training genes.* same in capital letters: .* another species"):
         fitted.transform(cells_of(COUNTS, [name.capitalize() for name in GENES]))
     with pytest.raises(ValueError, match="genes are in the rows: pass cells.T"):
         fitted.transform(cells_of(COUNTS, GENES).T)
@@ -91,43 +102,38 @@ def test_another_species_and_genes_in_rows_are_recognised(fitted):
         fitted.transform(cells_of(COUNTS, ["a", "b", "c", "d"]))
 
 
-def test_coverage_counts_genes_and_what_they_tell_of_the_classes(fitted):
-    assert fitted.divergences_.argsort()[::-1].tolist()[-1] == 2  # LYZ
-    fitted.transform(cells_of(COUNTS[:, :3], GENES[:3]))
-    assert fitted.coverage_ == 0.75
-    share = fitted.divergences_[:3].sum() / fitted.divergences_.sum()
-    assert fitted.informative_coverage_ == pytest.approx(share)
-    fitted.transform(cells_of(COUNTS, GENES))
-    assert (fitted.coverage_, fitted.informative_coverage_) == (1, 1)
-
-
-def test_low_coverage_names_the_most_informative_missing_genes():
-    cells = cells_of(np.repeat(COUNTS, 10, axis=0), GENES)
-    aligner = GeneAligner(warn_coverage=0.9).fit(cells, np.repeat(TYPES, 10))
-    most = aligner.feature_names_in_[aligner.divergences_.argmax()]
-    query = cells[:, [most != name for name in GENES]]
-    with pytest.warns(UserWarning, match=rf"3 of 4 training genes \(75%\), .* missing genes: {most}\."):
-        aligner.transform(query)
-    with pytest.raises(ValueError, match="3 of 4 training genes"):
-        aligner.set_params(min_coverage=0.9).transform(query)
-
-
-def test_coverage_without_classes_or_counts_is_that_of_genes():
-    for X, y in ((COUNTS, None), (COUNTS - 1, TYPES)):
-        aligner = GeneAligner(warn_coverage=0).fit(cells_of(X, GENES), y)
-        assert aligner.divergences_ is None
-        aligner.transform(cells_of(COUNTS[:, :1], GENES[:1]))
-        assert aligner.coverage_ == aligner.informative_coverage_ == 0.25
-
-
-def test_genes_twice_in_the_query_are_refused_only_where_they_matter(fitted):
+@pytest.mark.parametrize(("duplicates", "expected"), [("sum", COUNTS[:, 1] + COUNTS[:, 3]), ("first", COUNTS[:, 1])])
+def test_repeated_genes_are_added_up_or_the_first_is_taken(fitted, duplicates, expected):
     with pytest.warns(UserWarning, match="not unique"):
         query = cells_of(COUNTS, ["CD3E", "LYZ", "CD74", "LYZ"])
-    with pytest.raises(ValueError, match="1 training genes come more than once in the cells, such as 'LYZ'"):
-        fitted.transform(query)
+    fitted.set_params(duplicates=duplicates)
+    with pytest.warns(UserWarning, match="1 of 3 gene names occur more than once, such as 'LYZ'.*duplicates"):
+        aligned = fitted.transform(query)
+    np.testing.assert_array_equal(dense(aligned)[:, GENES.index("LYZ")], expected)
+    with pytest.warns(UserWarning, match="1 of 3 gene names"):
+        assert clone(fitted).fit(query).feature_names_in_.tolist() == ["CD3E", "LYZ", "CD74"]
+
+
+def test_repeated_genes_are_refused_where_that_is_asked_for(fitted):
     with pytest.warns(UserWarning, match="not unique"):
-        query = cells_of(COUNTS, ["CD3E", "other", "CD74", "other"])
-    np.testing.assert_array_equal(fitted.transform(query).X, COUNTS[:, [0, 0, 0, 2]] * [1, 0, 0, 1])
+        query = cells_of(COUNTS, ["CD3E", "LYZ", "CD74", "LYZ"])
+    with pytest.raises(ValueError, match="gene names must differ, but 'LYZ' occurs more than once"):
+        fitted.set_params(duplicates="error").transform(query)
+
+
+def test_values_that_are_not_counts_are_refused_with_the_layer_that_holds_counts():
+    cells = cells_of(np.log1p(COUNTS), GENES)
+    cells.layers["centred"] = COUNTS - 0.5
+    cells.layers["counts"] = COUNTS.copy()
+    aligner = GeneAligner(require_counts=True)
+    message = (
+        r"Expected counts, which are whole numbers, got .* at cell 0 \(cell 0\), gene 'CD3E'.* layer='counts' holds"
+    )
+    for fit in (aligner.fit, GeneAligner().fit(cells).set_params(require_counts=True).transform):
+        with pytest.raises(ValueError, match=message):
+            fit(cells)
+    assert aligner.set_params(layer="counts").fit(cells).n_features_in_ == 4
+    assert GeneAligner().fit(cells).n_features_in_ == 4
 
 
 def test_cells_without_names_pass_if_their_number_of_genes_is_right(fitted):
@@ -150,9 +156,9 @@ def test_names_on_disk_from_a_column_leave_the_cells_on_disk(tmp_path):
     cells_of(sp.csr_matrix(COUNTS), IDS, symbol=GENES).write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     for query in (backed, backed[np.array([2, 0])]):
-        named = GeneAligner(gene_names="symbol").fit(query, TYPES[: query.n_obs]).transform(query)
-        assert named.isbacked
-        assert named.var_names.tolist() == GENES
-        np.testing.assert_array_equal(dense(named.to_memory()), dense(query.to_memory()))
+        named = GeneAligner(gene_names="symbol").fit(query).transform(query)
+        assert named.on_disk
+        assert named.gene_names.tolist() == GENES
+        np.testing.assert_array_equal(named.take().toarray(), dense(query.to_memory()))
     assert backed.var_names.tolist() == IDS
     backed.file.close()

@@ -4,13 +4,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 
 from sklearn_cells import RejectOptionClassifier, annotate, majority_vote
-from sklearn_cells.annotation import write_annotation
+from sklearn_cells._annotated_files import write_annotation
 from sklearn_cells.pipeline import make_cell_pipeline
 
 
@@ -185,12 +186,15 @@ def test_genes_that_a_query_has_twice_are_taken_as_the_call_says(cells, model):
         annotate(model, query, duplicates="error")
 
 
-def test_missing_genes_are_told_once_and_not_for_each_block(cells, model, monkeypatch):
+def test_missing_genes_and_empty_cells_are_told_once_and_not_for_each_block(cells, model, monkeypatch):
     monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
-    with pytest.warns(UserWarning, match="The cells lack") as caught:
-        annotate(model, cells[:, 10:])
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
+    query = cells[:, 10:].copy()
+    query.X = sp.diags_array((np.arange(240) > 2).astype(np.float32)).tocsr() @ query.X  # three empty cells
+    with pytest.warns(UserWarning, match="The cells lack|3 of .* cells have no counts") as caught:
+        annotate(model, query)
+    told = [warning for warning in caught if warning.category is UserWarning]
+    assert len(told) == 2
+    assert told[0].filename == __file__
 
 
 def test_majority_counts_the_cells_of_a_cluster():
@@ -219,31 +223,3 @@ def test_votes_need_a_label_and_a_cluster_for_each_cell():
         majority_vote(["B", "T"], [0, np.nan])
     with pytest.raises(ValueError, match="1 of 2 cells have no label"):
         majority_vote(["B", None], [0, 1])
-
-
-@pytest.mark.parametrize("backed", [None, "r"])
-def test_written_cells_have_all_they_had_and_the_annotation(cells, model, tmp_path, backed):
-    source = cells.copy()
-    source.obsm["X_umap"] = np.zeros((240, 2))
-    source.layers["log1p"] = source.X.log1p()
-    source.write_h5ad(tmp_path / "cells.h5ad")
-    query = ad.read_h5ad(tmp_path / "cells.h5ad", backed=backed)
-    annotation, probabilities = annotate(model, query, return_proba=True)
-    out = tmp_path / "named.h5ad"
-    write_annotation(tmp_path / "cells.h5ad", query, annotation, probabilities, out, model="blood")
-    named = ad.read_h5ad(out)
-    pd.testing.assert_frame_equal(named.obs[annotation.columns.tolist()], annotation, check_index_type=False)
-    np.testing.assert_array_equal(named.obsm["probabilities"], probabilities)
-    assert named.uns["sklearn_cells"]["classes"].tolist() == model.classes_.tolist()
-    assert named.uns["sklearn_cells"]["model"] == "blood"
-    assert (named.X != source.X).nnz == 0
-    assert set(named.layers) == {"log1p"}
-    assert "X_umap" in named.obsm
-    with pytest.raises(FileExistsError, match="is there already"):
-        write_annotation(tmp_path / "cells.h5ad", query, annotation, probabilities, out, model="blood")
-    again = tmp_path / "again.h5ad"
-    with pytest.raises(ValueError, match=r"the cells have obs\['predicted_label'\], .*obsm\['probabilities'\] already"):
-        write_annotation(out, named, annotation, probabilities, again, model="blood")
-    write_annotation(out, named, annotation, probabilities, again, model="blood", overwrite=True)
-    assert ad.read_h5ad(again).obs.columns.tolist() == ["cell_type", "predicted_label", "confidence"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.h5ad", "cells.h5ad", "named.h5ad"]

@@ -190,10 +190,8 @@ def test_shapes_of_weights_are_known_without_building(hidden_layer_sizes, convol
 def test_centre_and_scale_come_back_to_the_last_bit():
     network, rng = build_mlp(3, 2, hidden_layer_sizes=(), seed=0), np.random.default_rng(0)
     for scale in rng.lognormal(sigma=3, size=20):
-        center = rng.normal(size=3).astype(np.float32)
-        model = with_input_norm(network, InputNorm(center, center, scale))
-        center_again, scale_again = input_norm_of(model)
-        again = with_input_norm(network, InputNorm(center, center_again, scale_again))
+        model = with_input_norm(network, InputNorm(rng.normal(size=3).astype(np.float32), scale))
+        again = with_input_norm(network, input_norm_of(model))
         np.testing.assert_array_equal(again.layers[0].variance, model.layers[0].variance)
         np.testing.assert_array_equal(again.layers[0].mean, model.layers[0].mean)
 

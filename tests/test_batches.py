@@ -14,8 +14,7 @@ from sklearn_cells.neural_network._input import InputNorm, dense_blocks, measure
 N_CELLS = 23
 DENSE = np.arange(N_CELLS * 4, dtype=np.float32).reshape(N_CELLS, 4)  # the first gene says which cell it is
 FIELDS = {"codes": np.arange(N_CELLS) % 3, "weights": np.arange(N_CELLS, dtype=np.float32) / 10}
-ZEROS = np.zeros(4, dtype=np.float32)
-AS_THEY_ARE = InputNorm(ZEROS, ZEROS, 1.0)
+AS_THEY_ARE = InputNorm(np.zeros(4, dtype=np.float32), None)
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def test_keras_gets_the_same_minibatches(cells, small_blocks):
 
 def test_blocks_go_through_the_epochs_centered_and_scaled(cells, small_blocks):
     center = np.arange(4, dtype=np.float32)
-    blocks = list(batches_of(cells, norm=InputNorm(center, center, 0.5)).blocks(range(2, 4)))
+    blocks = list(batches_of(cells, norm=InputNorm(center, 0.5)).blocks(range(2, 4)))
     plain = batches_of(cells)
     expected = [plain.block(number, i) for number in (2, 3) for i in range(3)]
     for block, as_it_is in zip(blocks, expected, strict=True):
@@ -181,7 +180,7 @@ def test_missing_values_are_the_mean_of_their_gene(container, input_norm, small_
     norm, expected = (measure_input(c, weights, input_norm) for c in (cells, check_cells(filled)))
     np.testing.assert_allclose(norm.means, expected.means, rtol=1e-6)
     assert norm.means[3] == 0
-    assert norm.scale == pytest.approx(expected.scale, rel=1e-6)
+    assert norm.factor == pytest.approx(expected.factor, rel=1e-6)
     seen = joined(batches_of(cells, norm=norm, seed=None).blocks([0]))["cells"]
     np.testing.assert_allclose(seen, expected(filled), rtol=1e-5, atol=1e-5)
     if input_norm is not None:

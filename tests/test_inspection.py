@@ -317,7 +317,7 @@ def test_a_constant_gene_correlates_with_none(method):
         ({}, "Neither y nor genes are given: pass the class of each cell"),
         ({"genes": ["CD3E"]}, "Expected genes of X, got ['CD3E']: the names in X are ['gene 0', 'gene 1', 'gene 2']"),
         ({"genes": []}, "Expected genes of X, got []"),
-        ({"genes": ["GENE 7"]}, "X has 'gene 7', in upper and lower case as it stands here"),
+        ({"genes": ["GENE 7"]}, "X has 'gene 7', in this spelling"),
         ({"genes": "gene 7"}, "genes is 'gene 7': pass a list of genes, such as ['gene 7']"),
         ({"genes": [True, False]}, "genes is a mask of 2 genes, but X has 60: pass one value for each"),
         ({"genes": ["gene 1"], "layer": "counts"}, "layer='counts' is not in the AnnData object"),

@@ -1,5 +1,6 @@
 """Every file format against counts known by hand, and what is said about files that are not right."""
 
+import csv
 import gzip
 import os
 import re
@@ -13,8 +14,8 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 
-from sklearn_cells import io
-from sklearn_cells.io import read_cells
+from sklearn_cells import _blocks
+from sklearn_cells.io import _hdf5, read_cells
 
 # 4 cells x 3 genes, not symmetric in any way
 COUNTS = np.array([[0, 3, 0], [1, 0, 2], [0, 0, 5], [4, 0, 7]])
@@ -197,9 +198,9 @@ def test_dense_mat_is_read_in_bounded_blocks(tmp_path, monkeypatch, cells_first,
         file.create_dataset("data", data=data, chunks=chunks)
         file["labels"] = np.ones((1, 1000))
     sizes = []
-    monkeypatch.setattr(io, "_BLOCK_VALUES", 2001)
-    as_float = io._as_float
-    monkeypatch.setattr(io, "_as_float", lambda block: sizes.append(block.size) or as_float(block))
+    monkeypatch.setattr(_blocks, "DENSE_VALUES", 2001)
+    as_float = _hdf5.as_float
+    monkeypatch.setattr(_hdf5, "as_float", lambda block: sizes.append(block.size) or as_float(block))
     assert_holds(read_cells(tmp_path / "data.mat"), counts)
     assert sum(sizes) == counts.size
     assert len(sizes) >= 4
@@ -220,7 +221,7 @@ def test_text_in_blocks_equals_the_whole(tmp_path, monkeypatch):
     counts[37, 2] = 2**24 + 1  # only one of the blocks needs float64
     table = pd.DataFrame(counts, columns=list("ABCD")).rename(index="cell{}".format)
     table.to_csv(tmp_path / "cells.csv")
-    monkeypatch.setattr(io, "_BLOCK_VALUES", 30)
+    monkeypatch.setattr(_blocks, "DENSE_VALUES", 30)
     adata = read_cells(tmp_path / "cells.csv")
     assert_holds(adata, counts, np.float64)
     assert list(adata.obs_names) == list(table.index)
@@ -280,15 +281,16 @@ def test_float64_is_taken_where_float32_would_change_a_value(tmp_path, value, dt
 
 def test_count_that_no_float_holds_is_refused(tmp_path):
     path = write_npz(tmp_path / "cells.npz", X=np.array([[2**53 + 1, 0]]))
-    assert_refused(path, "integers beyond 2**53 would change")
+    assert_refused(path, "integers beyond 2**53")
 
 
 # What is said about a name
 
 
 def test_unknown_suffix_lists_those_that_are_understood(tmp_path):
-    path = write_text(tmp_path / "cells.loom", "")
-    assert_refused(path, ".h5ad, .h5, .mat, .npz, .csv, .csv.gz, .tsv, .tsv.gz, .txt, .txt.gz", "matrix.mtx")
+    path = write_text(tmp_path / "cells.counts", "")
+    ends = ".h5ad, .zarr, .zarr.zip, .h5, .loom, .mat, .npz, .csv, .csv.gz, .tsv, .tsv.gz, .txt, .txt.gz"
+    assert_refused(path, "does not say the format", ends, "matrix.mtx")
 
 
 def test_missing_file_is_not_found(tmp_path):
@@ -302,7 +304,7 @@ def test_folder_names_the_member_it_lacks(tmp_path, member):
     (folder / member).rename(folder / "other")
     error = assert_refused(folder, f"lacks {member}", error=FileNotFoundError)
     left = {"matrix.mtx", "barcodes.tsv", "features.tsv", "other"} - {member}
-    assert str(error).endswith("found " + ", ".join(map(repr, sorted(left))))
+    assert str(error).endswith("found " + ", ".join(map(repr, sorted(left))) + ".")
 
 
 # What is said about damage
@@ -375,7 +377,7 @@ def test_file_that_cannot_be_opened_is_not_called_damaged(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz"])
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "it is empty"), ("cell,A,B\n", "a header and no cells"), ("\n\n", "it is empty")]
+    ("text", "message"), [("", "It is empty"), ("cell,A,B\n", "a header and no cells"), ("\n\n", "It is empty")]
 )
 def test_text_without_cells_is_refused(tmp_path, name, text, message):
     text = text if "csv" in name else text.replace(",", "\t")
@@ -423,7 +425,7 @@ def test_two_genomes_in_one_file_are_named(tmp_path):
 
 def test_h5_that_is_not_10x_lists_its_groups(tmp_path):
     path = write_h5(tmp_path / "a.h5", {"obs/x": COUNTS, "var/x": COUNTS})
-    error = assert_refused(path, "not a 10x file", "'matrix'", "found 'obs', 'var'")
+    error = assert_refused(path, "not a 10x file", "'matrix'", "found 'obs', 'var'", "a name that ends in .h5ad")
     assert "Keras" not in str(error)
 
 
@@ -434,8 +436,8 @@ def test_keras_model_is_sent_to_from_keras(tmp_path):
 
 def test_10x_h5_names_the_dataset_it_lacks(tmp_path):
     arrays = tenx_v3()
-    del arrays["matrix/features/id"]
-    assert_refused(write_h5(tmp_path / "a.h5", arrays), "lacks 'features/id'", "found 'barcodes', 'data'")
+    del arrays["matrix/features/name"]
+    assert_refused(write_h5(tmp_path / "a.h5", arrays), "lacks 'features/name'", "found 'barcodes', 'data'")
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
@@ -445,7 +447,7 @@ def test_10x_without_gene_expression_lists_the_types(tmp_path, as_folder):
         path = write_10x_folder(tmp_path / "filtered", types=types)
     else:
         path = write_h5(tmp_path / "filtered.h5", tenx_v3(types))
-    assert_refused(path, "no feature is 'Gene Expression'", "'Antibody Capture', 'Peaks'")
+    assert_refused(path, "No feature is 'Gene Expression'", "'Antibody Capture', 'Peaks'")
 
 
 def test_10x_shapes_that_disagree_are_both_said(tmp_path):
@@ -465,7 +467,7 @@ def test_10x_matrix_with_cells_in_rows_looks_transposed(tmp_path):
 def test_10x_genes_of_one_column_are_refused(tmp_path):
     folder = write_10x_folder(tmp_path / "filtered")
     write_text(folder / "features.tsv", "\n".join(GENE_IDS))
-    assert_refused(folder, "expected ID and symbol")
+    assert_refused(folder, "one column", "expected ID and symbol")
 
 
 # What is said about MATLAB files
@@ -499,13 +501,13 @@ def test_sparse_mat_without_an_axis_of_cells_says_both_shapes(tmp_path):
 @pytest.mark.parametrize("label", [0, -1, 1.5, np.nan, np.inf])
 def test_label_that_is_no_whole_number_from_1_is_refused(tmp_path, label):
     path = write_mat(tmp_path / "data.mat", COUNTS, np.array([[2, 1, label, 1.0]]))
-    assert_refused(path, "whole numbers from 1", f"got {float(label)} for cell 3 of 4")
+    assert_refused(path, f"label of cell 3 of 4 is {float(label)}", "whole numbers from 1")
 
 
 @pytest.mark.parametrize("labels", [list("baca"), np.ones((2, 2)), 1.0])
 def test_labels_that_are_no_vector_of_numbers_are_refused(tmp_path, labels):
     path = write_mat(tmp_path / "data.mat", COUNTS, labels)
-    assert_refused(path, "expected labels to be a vector of numbers", "labels")
+    assert_refused(path, "labels", "expected labels to be a vector of numbers")
 
 
 def test_mat_labels_in_a_group_are_refused(tmp_path):
@@ -519,29 +521,29 @@ def test_mat_labels_in_a_group_are_refused(tmp_path):
 @pytest.mark.parametrize("value", ["x", "", "NA", "nan", "inf", "1 2", "5#"])
 @pytest.mark.parametrize("block_values", [1, 2**21], ids=["row by row", "at once"])
 def test_entry_that_is_no_number_is_named_with_its_place(tmp_path, monkeypatch, value, block_values):
-    monkeypatch.setattr(io, "_BLOCK_VALUES", block_values)
+    monkeypatch.setattr(_blocks, "DENSE_VALUES", block_values)
     path = write_text(tmp_path / "a.csv", f"cell,A,B\nc1,0,1\nc2,3,{value}\nc3,y,1\n")
-    assert_refused(path, "expected a number for cell 'c2' and gene 'B', got " + repr(value))
+    assert_refused(path, "Expected a number for cell 'c2' and gene 'B', got " + repr(value))
 
 
 @pytest.mark.parametrize(("row", "n_values"), [("c2,1", 1), ("c2,1,2,3", 3), ("c2", 0)])
 @pytest.mark.parametrize("block_values", [1, 2**21], ids=["row by row", "at once"])
 def test_row_of_another_length_is_named(tmp_path, monkeypatch, row, n_values, block_values):
-    monkeypatch.setattr(io, "_BLOCK_VALUES", block_values)
+    monkeypatch.setattr(_blocks, "DENSE_VALUES", block_values)
     path = write_text(tmp_path / "a.csv", f"cell,A,B\nc1,0,1\n{row}\n")
-    assert_refused(path, f"expected 2 values for cell 'c2', got {n_values}", "truncated?")
+    assert_refused(path, f"Expected 2 values for cell 'c2', got {n_values}", "truncated?")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
 def test_genes_in_rows_are_recognised_by_cell_barcodes(tmp_path, name):
     table = pd.DataFrame(COUNTS.T, index=SYMBOLS, columns=BARCODES)
     table.to_csv(tmp_path / name, sep="," if name == "a.csv" else "\t")
-    assert_refused(tmp_path / name, "genes seem to be in rows", BARCODES[0], ".T.to_csv")
+    assert_refused(tmp_path / name, "Genes seem to be in rows", BARCODES[0], "pass transpose=True")
 
 
 def test_genes_in_rows_are_recognised_by_ensembl_ids(tmp_path):
     pd.DataFrame(COUNTS.T, index=GENE_IDS).to_csv(tmp_path / "a.csv")
-    assert_refused(tmp_path / "a.csv", "genes seem to be in rows", GENE_IDS[0], ".T.to_csv")
+    assert_refused(tmp_path / "a.csv", "Genes seem to be in rows", GENE_IDS[0], "pass transpose=True")
 
 
 def test_barcodes_and_ensembl_ids_in_their_places_are_read(tmp_path):
@@ -564,34 +566,63 @@ def test_npz_without_x_lists_its_arrays(tmp_path):
 
 
 def test_npz_x_of_other_than_two_axes_is_refused(tmp_path):
-    assert_refused(write_npz(tmp_path / "a.npz", X=COUNTS[0]), "expected X of shape (cells, genes), got (3,)")
+    assert_refused(write_npz(tmp_path / "a.npz", X=COUNTS[0]), "X has shape (3,); expected (cells, genes)")
 
 
 @pytest.mark.parametrize(("name", "length"), [("gene_names", 3), ("cell_names", 4), ("labels", 4)])
 def test_npz_names_of_another_number_are_refused(tmp_path, name, length):
     path = write_npz(tmp_path / "a.npz", X=COUNTS, **{name: list("abcde")})
-    assert_refused(path, f"expected {length} {name}, got 5")
+    assert_refused(path, f"It has 5 {name}; expected {length}")
 
 
 def test_npz_of_text_is_refused(tmp_path):
-    assert_refused(write_npz(tmp_path / "a.npz", X=COUNTS.astype(str)), "expected numbers as counts", "<U")
+    assert_refused(write_npz(tmp_path / "a.npz", X=COUNTS.astype(str)), "dtype <U", "expected numbers")
 
 
-def test_csv_without_names_of_cells_or_genes_is_refused(tmp_path):
-    path = tmp_path / "cells.csv"
-    path.write_text("CD3E,CD79A,LYZ\n1,0,2\n1,3,0\n")
-    with pytest.raises(ValueError, match="first column holds numbers that repeat, '1' first"):
-        read_cells(path)
-    path.write_text("2,0,2\n1,3,0\n")
-    with pytest.raises(ValueError, match="header holds numbers, '0' first"):
-        read_cells(path)
+@pytest.mark.parametrize("n_cells", [1, 3])
+def test_numbers_under_the_name_of_a_gene_are_not_taken_for_names(tmp_path, n_cells):
+    path = write_text(tmp_path / "cells.csv", "CD3E,CD79A,LYZ\n" + "4,0,2\n" * n_cells)
+    assert_refused(
+        path, "first column is headed 'CD3E' and holds numbers, '4' first", "names before the counts", "'cell'"
+    )
+    path = write_text(tmp_path / "genes.csv", "c1,c2\n" + "1,0\n" * n_cells)
+    with pytest.raises(ValueError, match="headed 'c1' and holds numbers, '1' first.*head it 'gene'"):
+        read_cells(path, transpose=True)
+    assert_refused(write_text(tmp_path / "headless.csv", "2,0,2\n1,3,0\n"), "header holds numbers, '0' first")
+
+
+@pytest.mark.parametrize(
+    "head", ["", "cell", "Cell ID", "barcodes", "cell_barcode", "index", "Unnamed: 0", "X", "obs_names"]
+)
+def test_numbers_under_a_usual_heading_are_names(tmp_path, head):
+    adata = read_cells(write_text(tmp_path / "cells.csv", f"{head},CD3E,CD79A\n7,4,0\n7,0,1\n"))
+    assert list(adata.obs_names) == ["7", "7"]
+    assert_holds(adata, [[4, 0], [0, 1]])
+
+
+def test_genes_in_rows_are_read_where_that_is_said(tmp_path):
+    table = pd.DataFrame(COUNTS.T, index=GENE_IDS, columns=BARCODES)
+    table.to_csv(tmp_path / "a.csv", index_label="gene")
+    table.to_csv(tmp_path / "r.tsv", sep="\t", index_label=False, quoting=csv.QUOTE_NONNUMERIC)
+    table.T.to_csv(tmp_path / "b.csv", index_label="cell")
+    for name in ("a.csv", "r.tsv"):
+        adata = read_cells(tmp_path / name, transpose=True)
+        assert_holds(adata)
+        assert (list(adata.obs_names), list(adata.var_names)) == (BARCODES, GENE_IDS)
+        assert_refused(tmp_path / name, "Genes seem to be in rows", "pass transpose=True")
+    with pytest.raises(ValueError, match="Cells seem to be in rows .* leave out transpose=True"):
+        read_cells(tmp_path / "b.csv", transpose=True)
+    write_text(tmp_path / "c.csv", "gene,c1,c2\nCD3E,4,0\n")
+    assert_refused(tmp_path / "c.csv", "Genes seem to be in rows ('gene' in the header)")
+    write_h5ad(tmp_path / "a.h5ad")
+    assert_holds(read_cells(tmp_path / "a.h5ad", transpose=True, backed=True), COUNTS.T)
 
 
 @pytest.mark.parametrize("barcode", ["ACGTACGTACGT", "ACGTACGTACGT-1", "s1_ACGTACGTACGT-1", "ACGTACGTACGT_1"])
 def test_barcodes_in_the_header_are_recognised(tmp_path, barcode):
     path = tmp_path / "cells.csv"
     path.write_text(f"gene,{barcode}\nCD3E,4\nCD79A,0\n")
-    with pytest.raises(ValueError, match="genes seem to be in rows"):
+    with pytest.raises(ValueError, match="Genes seem to be in rows"):
         read_cells(path)
 
 

@@ -272,7 +272,9 @@ class OwnWithArgument(Own):
         super().__init__()
 
 
-@pytest.mark.parametrize("layer", [Own(), OwnWithArgument(3), keras.layers.Lambda(lambda x: x)], ids=repr)
+@pytest.mark.parametrize(
+    "layer", [Own(), OwnWithArgument(3), keras.layers.Lambda(lambda x: x)], ids=["own", "own with argument", "lambda"]
+)
 def test_layers_that_cannot_be_built_again_are_refused_by_fit(layer, labelled):
     X, y = labelled
     model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(3, activation="softmax")])

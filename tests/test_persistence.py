@@ -128,7 +128,7 @@ def test_parameters_and_attributes_come_back_as_they_were(fitted, model_file):
     for before, after in zip(fitted, loaded, strict=True):
         assert type(after) is type(before)
         assert list(vars(after)) == list(vars(before))
-        for name in sorted(vars(before).keys() - {"_table", "_compared", "_normalizer", "model_"}):
+        for name in sorted(vars(before).keys() - {"_table", "_compared", "_normalizer", "_input_norm", "model_"}):
             np.testing.assert_equal(getattr(after, name), getattr(before, name), err_msg=name)
             assert type(getattr(after, name)) is type(getattr(before, name)), name
 
@@ -412,7 +412,9 @@ def test_other_files_are_named_for_what_they_seem_to_be(tmp_path, content, messa
 
 
 def test_missing_file_and_folder_are_told_apart(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"There is no model file at .*blood\.cellmodel"):
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no model file at .*blood\.cellmodel\. Pass .* the package: sorted_blood\."
+    ):
         load_model(tmp_path / "blood.cellmodel")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         load_model(tmp_path)
@@ -691,7 +693,7 @@ def test_subclass_of_a_known_estimator_is_refused(tmp_path):
 def test_network_that_the_parameters_do_not_describe_is_refused(values, labels, tmp_path):
     network = build_mlp(values.shape[1], 3, hidden_layer_sizes=(5, 4), seed=0)
     classifier = KerasCellClassifier.from_keras(network, classes=["B", "NK", "T"])
-    with pytest.raises(TypeError, match="cannot be made again of its parameters"):
+    with pytest.raises(TypeError, match="cannot be made again from its parameters"):
         save_model(classifier, tmp_path / "keras.cellmodel")
     for changed in [{"activation": "gelu"}, {"hidden_layer_sizes": (8, 8)}, {"dtype": "mixed_bfloat16"}, CNN]:
         classifier = KerasCellClassifier(**SMALL).fit(values, labels).set_params(**changed)
@@ -702,6 +704,9 @@ def test_network_that_the_parameters_do_not_describe_is_refused(values, labels, 
 def test_network_of_keras_that_the_parameters_describe_is_saved(values, tmp_path):
     classes = ["T", "B", "NK"]  # outputs in another order than sorted
     classifier = KerasCellClassifier.from_keras(build_mlp(values.shape[1], 3, seed=0), classes=classes)
+    with pytest.raises(TypeError, match="comes from a function or from Keras"):
+        save_model(classifier, tmp_path / "keras.cellmodel")
+    classifier.set_params(architecture="mlp")
     loaded = saved_and_loaded(classifier, tmp_path)
     np.testing.assert_array_equal(loaded.predict_proba(values), classifier.predict_proba(values))
 

@@ -16,9 +16,11 @@ from scipy.stats import entropy, spearmanr
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
+from sklearn.model_selection import permutation_test_score
+from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
-from sklearn_cells import GeneAligner, JSDivergenceSelector, LogNormalizer, js_divergence, js_divergence_test
+from sklearn_cells import JSDivergenceSelector, LogNormalizer, js_divergence, js_divergence_test
 from sklearn_cells.datasets import make_cells
 
 X_BY_HAND = np.array([[1, 0, 0], [1, 0, 1], [1, 3, 1], [1, 3, 1]])
@@ -205,14 +207,16 @@ def test_partial_fit_goes_on_after_fit_and_after_loading(cells):
     selector = JSDivergenceSelector(3).fit(cells[:100], y[:100])
     selector = pickle.loads(pickle.dumps(selector)).partial_fit(cells[100:], y[100:])
     np.testing.assert_array_equal(selector.divergences_, js_divergence(cells, y))
-    assert JSDivergenceSelector(3).partial_fit(cells[:100], y[:100]).fit(cells, y).divergences_ == pytest.approx(
-        js_divergence(cells, y), abs=0
-    )
+    assert JSDivergenceSelector(3).partial_fit(cells[:100], y[:100], np.unique(y)).fit(
+        cells, y
+    ).divergences_ == pytest.approx(js_divergence(cells, y), abs=0)
 
 
 def test_partial_fit_refuses_what_does_not_fit_the_cells_before(cells):
     y = cells.obs["cell_type"].to_numpy(dtype=str)
-    selector = JSDivergenceSelector(3).partial_fit(cells, y)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        JSDivergenceSelector(3).partial_fit(cells, y)
+    selector = JSDivergenceSelector(3, bins=None).partial_fit(cells, y, np.unique(y))
     before = selector.divergences_
     with pytest.raises(ValueError, match=r"labels \['new'\] that are not among the classes"):
         selector.partial_fit(cells[:2], ["new", y[0]])
@@ -322,17 +326,24 @@ def test_max_fdr_refuses_weights_that_are_no_numbers_of_cells(cells):
         JSDivergenceSelector(5, max_fdr=0.05).fit(cells, y, sample_weight=np.full(240, 0.5))
 
 
-def test_labels_of_the_same_cells_in_another_order_are_refused(cells):
+def test_labels_of_the_same_cells_in_another_order_are_announced(cells):
     y = cells.obs["cell_type"]
     shuffled = y.sample(frac=1, random_state=0)
-    for fit in (JSDivergenceSelector(5).fit, GeneAligner().fit):
-        with pytest.raises(
-            ValueError, match="the same cells in another order: the first that differs is 'cell 0' in X"
-        ):
-            fit(cells, shuffled)
-        fit(cells, shuffled.loc[cells.obs_names])
-        fit(cells, shuffled.to_numpy())
-        fit(cells, y.set_axis(range(240)))
+    with pytest.warns(UserWarning, match="the same cells in another order: the first that differs is 'cell 0' in X"):
+        by_place = JSDivergenceSelector(5).fit(cells, shuffled).divergences_
+    np.testing.assert_array_equal(by_place, JSDivergenceSelector(5).fit(cells, shuffled.to_numpy()).divergences_)
+    in_order = JSDivergenceSelector(5).fit(cells, shuffled.loc[cells.obs_names]).divergences_
+    np.testing.assert_array_equal(in_order, JSDivergenceSelector(5).fit(cells, y.set_axis(range(240))).divergences_)
+
+
+@pytest.mark.filterwarnings("ignore:X and y hold the same cells in another order:UserWarning")
+def test_permutation_test_permutes_labels_that_have_names(cells):
+    model = make_pipeline(JSDivergenceSelector(10), MultinomialNB())
+    score, permuted, p_value = permutation_test_score(
+        model, cells, cells.obs["cell_type"], cv=2, n_permutations=19, random_state=0
+    )
+    assert score > 0.9 > 0.6 > permuted.max()
+    assert p_value == 0.05
 
 
 def test_name_of_a_column_in_place_of_labels_is_told_what_to_pass(cells):
@@ -343,15 +354,19 @@ def test_name_of_a_column_in_place_of_labels_is_told_what_to_pass(cells):
 @pytest.mark.parametrize("container", [np.asarray, sp.csr_array, sp.csc_array])
 def test_value_that_is_no_count_is_shown(container):
     X = np.array([[0, 1.0, 2], [3, 0, 0.5], [1, 1, 1], [0, 2, 7]])
+    with pytest.warns(UserWarning, match="neither counts nor log1p of counts, so the values above zero .* pooled"):
+        by_default = JSDivergenceSelector(1).fit(container(X), list("BBTT")).divergences_
+    assert by_default.shape == (3,)
     with pytest.raises(ValueError, match=r"nor log1p of counts, such as 0.5 in column 2\. .* layer='counts'"):
-        JSDivergenceSelector(1).fit(container(X), list("BBTT"))
+        JSDivergenceSelector(1, bins=None).fit(container(X), list("BBTT"))
 
 
+@pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p of counts:UserWarning")
 @pytest.mark.parametrize("scale", ["halves", "log1p"])
 def test_cells_one_by_one_give_what_all_do_where_some_are_counts_by_chance(scale):
     rng = np.random.default_rng(0)
     counts, y = rng.poisson(2, (40, 6)), np.arange(40) % 2
-    X = counts * 0.5 if scale == "halves" else LogNormalizer("median").fit_transform(counts.astype(float))
+    X = counts * 0.5 if scale == "halves" else LogNormalizer().fit_transform(counts.astype(float))
     whole = JSDivergenceSelector(2, bins="auto").fit(X, y)
     parts = JSDivergenceSelector(2, bins="auto")
     for i in range(40):
@@ -389,3 +404,17 @@ def test_cells_on_disk_are_read_in_blocks(tmp_path, monkeypatch):
         backed.file.close()
     growth = peaks[1] - peaks[0]
     assert growth < 0.2 * 9_000 / 12_000 * (cells.X.data.nbytes + cells.X.indices.nbytes), peaks
+
+
+@pytest.mark.parametrize("bins", [3, "auto"])
+@pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p of counts:UserWarning")
+def test_minus_zero_is_zero(bins):
+    X = np.array([[0.0, 0.3], [0.0, 0.1], [0.7, 0.0], [0.9, 0.0]])
+    minus = np.where(X == 0, -0.0, X)
+    np.testing.assert_array_equal(
+        js_divergence(minus, list("BBTT"), bins=bins), js_divergence(X, list("BBTT"), bins=bins)
+    )
+    stored = sp.csr_array((minus.ravel(), np.tile([0, 1], 4), np.arange(0, 9, 2)), shape=X.shape)
+    np.testing.assert_array_equal(
+        js_divergence(stored, list("BBTT"), bins=bins), js_divergence(X, list("BBTT"), bins=bins)
+    )

@@ -224,7 +224,7 @@ def test_noise_acts_as_on_the_values_before_centring(norm):
         network = keras.Sequential([keras.Input((4,)), layer])
         set_input_noise(network, norm)
         np.testing.assert_array_equal(network(norm(values)), norm(values))  # outside of training
-        return network(norm(values), training=True).numpy() / norm.scale + norm.center
+        return network(norm(values), training=True).numpy() / norm.factor + norm.center
 
     ratios = changed(Efficiency) / values
     np.testing.assert_allclose(ratios, np.tile(ratios[0], (20, 1)), rtol=1e-3)
@@ -276,7 +276,7 @@ class FamiliesAndLaboratories(Objective):
 
 
 class History:
-    """What an engine tells of its epochs."""
+    """Keeps the losses of epochs."""
 
     def __init__(self):
         self.losses = []
@@ -348,7 +348,9 @@ def unseeded(n_genes, n_classes):
     return keras.Sequential([keras.Input((n_genes,)), *hidden, keras.layers.Dense(n_classes, activation="softmax")])
 
 
-@pytest.mark.parametrize("params", [{}, {"engine": "keras"}, {"architecture": unseeded}], ids=str)
+@pytest.mark.parametrize(
+    "params", [{}, {"engine": "keras"}, {"architecture": unseeded}], ids=["own", "keras", "function"]
+)
 def test_fits_leave_the_random_streams_as_they_are(data, params):
     def drawn(between):
         keras.utils.set_random_seed(3)

@@ -62,8 +62,8 @@ def gene_ablation(
 ):
     """Score a classifier without one block of genes after the other, the most divergent first.
 
-    With retraining, a block that costs nothing tells nothing that the other genes do not tell.
-    Without, it tells how much this model relies on the block.
+    With retraining, the score falls where a block carries information that the other genes lack.
+    Without, it falls by as much as this model relies on the block.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ class _Part:
     names: tuple | None
 
     def without(self, block, method):
-        """Return the cells in the container that came, but with a block of genes taken away; None is no block."""
+        """Return the cells in the container that came, without a block of genes; None leaves all."""
         counts = self.counts if block is None else _without(self.counts, *block, method)
         if self.names is None:
             return counts

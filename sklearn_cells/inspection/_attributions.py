@@ -33,7 +33,7 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
 
     The evidence is the logit of the class less the mean of the logits of all classes. The genes with
     the greatest values are those by which this network knows the class, by showing more of them or
-    less; :func:`marker_genes` gives the former.
+    less; :func:`marker_genes` finds the former.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     Integrated gradients [1]_ of an input x_i are (x_i - b_i) times the mean of the derivative of
     the evidence by x_i along the line from the baseline b to x, here at the midpoints of `n_steps`
     parts. They add up to the difference of the evidence between x and b. The views that
-    :class:`VarianceStabilizer` gives of a gene are summed.
+    :class:`VarianceStabilizer` makes of a gene are summed.
 
     A gene that repeats another shares its attributions with it: they say what this network uses,
     not all that it could use.

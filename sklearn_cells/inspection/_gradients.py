@@ -88,7 +88,7 @@ def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64
     """
     cells = _cells_of(classifier, X)
     total, n_cells = np.zeros(cells.shape[1]), np.zeros(cells.shape[1], dtype=np.int64)
-    for rows in row_slices(*cells.shape, DENSE_VALUES):
+    for rows in row_slices(cells.shape[0], cells.shape[1], DENSE_VALUES):
         block = _dense(cells, rows)
         total += np.nansum(block, axis=0, dtype=np.float64)
         n_cells += np.count_nonzero(~np.isnan(block), axis=0)
@@ -146,7 +146,7 @@ def attributions(
 
 
 def _centred_logits(model: keras.Model, cells: tf.Tensor) -> tf.Tensor:
-    """Return the logits of cells, less their mean: all that probabilities tell of logits."""
+    """Return the logits of cells, less their mean, which is what probabilities determine."""
     logits = _logits(model, cells)
     return logits - tf.reduce_mean(logits, axis=1, keepdims=True)
 

@@ -92,8 +92,8 @@ class Fitting:
     def _norm(self) -> InputNorm:
         classifier, norm = self.classifier, self.classifier.input_norm
         if self.plan.goes_on:
-            if classifier._input_norm is not None:
-                return classifier._input_norm
+            if hasattr(classifier, "means_"):
+                return InputNorm(classifier.means_, classifier._input_scale)
             norm = None  # the network came from Keras, and takes cells as they are
         if classifier.views is not None:
             return of_counts(self.cells.shape[1], self._dtype())
@@ -125,7 +125,7 @@ class Fitting:
             "model_": with_input_norm(network, self.norm),
             "history_": history,
             "n_iter_": len(history["loss"]),
-            "_input_norm": self.norm,
+            "_input_scale": self.norm.scale,
             "_output_order": plan.output_order,
             "_class_counts": plan.class_counts,
             "_as_trained": plan.as_trained,

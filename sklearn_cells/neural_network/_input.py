@@ -22,25 +22,36 @@ class InputNorm:
     """What is done to cells before the network, which sees (cells - center) * scale."""
 
     means: NDArray  # of shape (n_genes,), the value of a gene that was not measured in a cell
-    center: NDArray  # of shape (n_genes,)
-    scale: float
+    scale: float | None  # None passes cells as they are, neither centred nor scaled
+
+    @property
+    def center(self) -> NDArray:
+        """What is subtracted: the means, or zeros."""
+        return np.zeros_like(self.means) if self.scale is None else self.means
+
+    @property
+    def factor(self) -> np.floating:
+        """What is multiplied with the differences."""
+        return self.means.dtype.type(1 if self.scale is None else self.scale)
 
     def __call__(self, X) -> NDArray:
         """Return cells of an ndarray or CSR as the network sees them, dense."""
         block = dense(X, self.means)
+        if self.scale is None:
+            return block
         block = np.subtract(block, self.center, out=block if sp.issparse(X) else None)
-        block *= block.dtype.type(self.scale)
+        block *= self.factor
         return block
 
     @property
     def zero(self) -> NDArray:
         """What the network sees of genes that are not expressed."""
-        return -self.center * self.center.dtype.type(self.scale)
+        return -self.center * self.factor
 
     @property
     def not_measured(self) -> NDArray:
         """What the network sees of genes that were not measured."""
-        return (self.means - self.center) * self.center.dtype.type(self.scale)
+        return (self.means - self.center) * self.factor
 
 
 def measure_input(cells: Cells, sample_weight: NDArray, norm: float | None) -> InputNorm:
@@ -69,16 +80,15 @@ def measure_input(cells: Cells, sample_weight: NDArray, norm: float | None) -> I
     differences = np.divide(sums, measured, out=np.zeros_like(sums), where=measured > 0)
     means = np.where(measured > 0, origin + differences, 0).astype(origin.dtype)
     if norm is None:
-        return InputNorm(means, np.zeros_like(means), 1.0)
+        return InputNorm(means, None)
     variance = (squares - np.sum(measured * differences**2)) / weights.sum()
     scale = min(norm / np.sqrt(variance), MAX_SCALE) if variance > 0 else 1.0
-    return InputNorm(means, means, float(scale))
+    return InputNorm(means, float(scale))
 
 
 def of_counts(n_genes: int, dtype) -> InputNorm:
     """Return what leaves counts as they are, NaN too, for networks that make views of them."""
-    zeros = np.zeros(n_genes, dtype=dtype)
-    return InputNorm(np.full(n_genes, np.nan, dtype=dtype), zeros, 1.0)
+    return InputNorm(np.full(n_genes, np.nan, dtype=dtype), None)
 
 
 def dense(X, means: NDArray | None) -> NDArray:

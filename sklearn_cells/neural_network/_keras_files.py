@@ -16,8 +16,8 @@ import keras
 import numpy as np
 
 from sklearn_cells._validation import check_labels
-from sklearn_cells.neural_network._input import InputNorm, of_counts
-from sklearn_cells.neural_network._layers import has_input_norm, input_norm_of
+from sklearn_cells.neural_network._input import of_counts
+from sklearn_cells.neural_network._layers import input_norm_of
 from sklearn_cells.neural_network._process import seeded
 from sklearn_cells.neural_network._views import CountViews
 
@@ -94,16 +94,13 @@ def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
         raise ValueError(f"classes must differ, one for each output of the model, got {classes}.")
     n_genes = check_classifier_model(model, n_classes=len(classes))
     attributes = {"n_features_in_": n_genes, "classes_": sorted_classes, "model_": model, "history_": {}, "n_iter_": 0}
-    norm = None
-    if has_input_norm(model):  # a KerasCellClassifier trained it
-        center, scale = input_norm_of(model)
-        norm = InputNorm(center, center, scale)
-        attributes["means_"] = center
-    elif any(isinstance(layer, CountViews) for layer in model.layers):  # likewise, on counts
+    norm = input_norm_of(model)
+    if norm is None and any(isinstance(layer, CountViews) for layer in model.layers):
         norm = of_counts(n_genes, model.inputs[0].dtype)
+    if norm is not None:  # a KerasCellClassifier trained it
         attributes["means_"] = norm.means
     return attributes | {
-        "_input_norm": norm,
+        "_input_scale": None if norm is None else norm.scale,
         # scikit-learn expects sorted classes; the outputs of the model come in an order of their own.
         "_output_order": np.argsort(codes),
         "_class_counts": np.zeros(len(classes)),

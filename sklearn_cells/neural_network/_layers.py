@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._input import InputNorm
 
@@ -54,32 +53,27 @@ def set_input_noise(network: keras.Model, norm: InputNorm) -> None:
 
 
 def with_input_norm(network: keras.Model, norm: InputNorm) -> keras.Model:
-    """Put a layer before a network that centres and scales cells, unless there is nothing to do.
+    """Put a layer before a network that centres and scales cells, where that is to be done.
 
     The layers of the network are shared, not copied.
     """
     set_input_noise(network, norm)
-    if norm.scale == 1 and not norm.center.any():
+    if norm.scale is None:
         return network
-    shape, dtype = network.input_shape[1:], norm.center.dtype.name
-    values = {"mean": norm.center.reshape(shape), "variance": np.full(shape, norm.scale**-2, dtype=dtype)}
+    shape, dtype = network.input_shape[1:], norm.means.dtype.name
+    values = {"mean": norm.means.reshape(shape), "variance": np.full(shape, norm.scale**-2, dtype=dtype)}
     layer = layers.Normalization(axis=tuple(range(1, len(shape) + 1)), name="input_norm", dtype=dtype, **values)
     stack = network.layers if isinstance(network, keras.Sequential) else [network]
     return keras.Sequential([keras.Input(shape, dtype=dtype), layer, *stack])
 
 
-def input_norm_of(model: keras.Model) -> tuple[NDArray, float]:
-    """Return the centre and scale of what :func:`with_input_norm` made, 0 and 1 of a bare network."""
-    if not has_input_norm(model):
-        return np.zeros(np.prod(model.input_shape[1:]), dtype=model.inputs[0].dtype), 1.0
+def input_norm_of(model: keras.Model) -> InputNorm | None:
+    """Return what :func:`with_input_norm` put before a network, None of others."""
     layer = model.layers[0]
-    # As float64, from which with_input_norm gets the same variance again.
-    return np.ravel(layer.mean), float(np.ravel(layer.variance)[0]) ** -0.5
-
-
-def has_input_norm(model: keras.Model) -> bool:
-    """Tell whether :func:`with_input_norm` put a layer before a network."""
-    return model.layers[0].name == "input_norm"
+    if layer.name != "input_norm":
+        return None
+    # As float64, from which with_input_norm gets the same float32 variance again.
+    return InputNorm(np.ravel(layer.mean), float(np.ravel(layer.variance)[0]) ** -0.5)
 
 
 def learned_weights(model: keras.Model) -> list[keras.Variable]:
@@ -95,7 +89,7 @@ def settle(network: keras.Model) -> None:
 
 
 def layers_of(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:
-    """Say what the layers of a model compute; those of training and the centring of the input are left out."""
+    """Return what the layers of a model compute; those of training and the centring of the input are left out."""
     names = ("units", "filters", "kernel_size", "strides", "padding", "pool_size", "activation", "axis", "scale")
     stack = []
     for layer in model.layers:

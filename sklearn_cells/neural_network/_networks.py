@@ -82,7 +82,7 @@ def network_of_weights(classifier, weights: list[NDArray], n_genes: int, n_class
 
 
 def take_weights(network: keras.Model, trained: keras.Model) -> None:
-    """Give a network the weights of a trained one, or refuse where its layers are others."""
+    """Set the weights of a network to those of a trained one, or refuse where its layers are others."""
     wanted, found = layers_of(network), layers_of(trained)
     targets, sources = learned_weights(network), learned_weights(trained)
     if wanted != found or [v.shape for v in targets] != [v.shape for v in sources]:

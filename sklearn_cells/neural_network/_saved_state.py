@@ -22,15 +22,10 @@ def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
     TypeError
         If the parameters of the classifier do not describe its network.
     """
-    norm, model = classifier._input_norm, classifier.model_
-    if norm is None:  # of a network from Keras, which takes cells as they are
-        zeros = np.zeros(classifier.n_features_in_, dtype=np.float32)
-        norm = InputNorm(zeros, zeros, 1.0)
-    weights = [weight.numpy() for weight in learned_weights(model)]
-    saved = {"weights": weights, "center": norm.center, "scale": norm.scale}
-    cells = np.abs(np.random.default_rng(0).normal(size=(16, classifier.n_features_in_))).astype(norm.center.dtype)
+    model, weights = classifier.model_, [weight.numpy() for weight in learned_weights(classifier.model_)]
+    cells = np.abs(np.random.default_rng(0).normal(size=(16, classifier.n_features_in_))).astype(model.inputs[0].dtype)
     try:
-        again = _network(classifier, weights, norm, len(classifier.classes_))
+        again = _network(classifier, weights, state)
         same = layers_of(again) == layers_of(model) and np.array_equal(forward(again, cells), forward(model, cells))
     except ValueError:
         same = False
@@ -41,24 +36,32 @@ def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
             "model_.save('network.keras') the network alone."
         )
     gate = state.get("gate_")
-    return state | {"model_": saved, "_input_norm": None} | ({} if gate is None else {"gate_": gate.arrays()})
+    return state | {"model_": {"weights": weights}} | ({} if gate is None else {"gate_": gate.arrays()})
 
 
 def unpacked(classifier, state: dict[str, Any]) -> dict[str, Any]:
-    """Return the fitted attributes with the network, and those that files of the first versions lack."""
-    saved, classes, counts = state["model_"], state["classes_"], state["_class_counts"]
-    if "_input_norm" not in state:
-        as_trained = counts
-        if counts.any():
-            as_trained = counts * weights_of_classes(classifier.class_weight, classes, counts)
-        state = state | {"means_": saved["center"], "_as_trained": shares(as_trained)}
-    norm = InputNorm(state.get("means_", saved["center"]), saved["center"], saved["scale"])
-    if not norm.means.shape == norm.center.shape == (state["n_features_in_"],):
-        raise ValueError("the weights are not of the shapes that the parameters describe.")
-    model = _network(classifier, saved["weights"], norm, len(classes))
-    state = state | {"model_": model, "_input_norm": norm if "means_" in state else None}
+    """Return the fitted attributes with the network, and those that files of the first format lack."""
+    saved = state["model_"]
+    if "_input_scale" not in state:
+        state = state | _of_first_format(classifier, state)
+    state = state | {"model_": _network(classifier, saved["weights"], state)}
     return state if state.get("gate_") is None else state | {"gate_": ExperimentGate(**state["gate_"])}
 
 
-def _network(classifier, weights, norm, n_classes):
-    return with_input_norm(network_of_weights(classifier, weights, len(norm.center), n_classes), norm)
+def _of_first_format(classifier, state):
+    center, scale = state["model_"]["center"], state["model_"]["scale"]
+    as_trained = counts = state["_class_counts"]
+    if counts.any():
+        as_trained = counts * weights_of_classes(classifier.class_weight, state["classes_"], counts)
+    scale = scale if scale != 1 or center.any() else None
+    return {"means_": center, "_input_scale": scale, "_as_trained": shares(as_trained)}
+
+
+def _network(classifier, weights, state):
+    n_genes, means = state["n_features_in_"], state.get("means_")
+    network = network_of_weights(classifier, weights, n_genes, len(state["classes_"]))
+    if means is None:  # it came from Keras, and takes cells as they are
+        return network
+    if means.shape != (n_genes,):
+        raise ValueError("the means are not one for each gene.")
+    return with_input_norm(network, InputNorm(means, state["_input_scale"]))

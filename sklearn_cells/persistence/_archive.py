@@ -87,9 +87,6 @@ class Archive:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
-
     IsADirectoryError
         If it is a folder.
 
@@ -100,8 +97,6 @@ class Archive:
     def __init__(self, path: Path):
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder: name the model file in it.")
-        if not path.exists():
-            raise FileNotFoundError(f"There is no model file at {path}.")
         self._file = open(path, "rb")  # noqa: SIM115  (closed by __exit__)
         try:
             _check_digest(self._file, path)
@@ -171,7 +166,7 @@ def _array(data: bytes) -> NDArray:
 
 
 def _digits(file: IO[bytes]) -> bytes:
-    """Give the SHA-256 of all but the last digits of a file."""
+    """Return the SHA-256 of all but the last digits of a file."""
     left = file.seek(0, os.SEEK_END) - N_DIGITS
     file.seek(0)
     digest = hashlib.sha256()
@@ -219,7 +214,7 @@ def _check_version(manifest: dict[str, Any], path: Path) -> None:
 
 
 def _kind(start: bytes) -> str:
-    """Say what a file seems to be, and what reads it."""
+    """Return what a file seems to be, and what reads it."""
     if not start:
         return "it is empty, as after a copy that failed; copy it again"
     kinds = [f"it seems to be {kind}" for magic, kind in OTHER_FILES.items() if start.startswith(magic)]

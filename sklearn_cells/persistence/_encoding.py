@@ -96,7 +96,7 @@ class Encoder:
         raise _refusal(where, value)
 
     def _number(self, array: NDArray) -> int:
-        """Give the number of an array; those in `arrays` live on, so that their ids stay theirs."""
+        """Return the number of an array; those in `arrays` live on, so that their ids stay theirs."""
         number = self._number_of.setdefault(id(array), len(self.arrays))
         if number == len(self.arrays):
             self.arrays.append(array)

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from typing import Any
 
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells import __version__
 from sklearn_cells._files import atomic_path
-from sklearn_cells._installed import model_path
+from sklearn_cells._installed import installed_models, model_path
+from sklearn_cells._models import check_model
 from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileError, write_archive
 from sklearn_cells.persistence._card import ModelCard
 from sklearn_cells.persistence._encoding import Encoder, decode
@@ -37,7 +37,7 @@ def save_model(
         The file to write, `.cellmodel` by custom. It appears whole or not at all.
 
     card : dict, default=None
-        What a user of the model should know, as :func:`training_card` gives it: any values of
+        What a user of the model should know, as :func:`training_card` returns it: any values of
         JSON.
 
     overwrite : bool, default=False
@@ -80,14 +80,14 @@ def save_model(
     --------
     >>> from tempfile import TemporaryDirectory
     >>> from sklearn_cells import LogNormalizer, load_model, save_model
-    >>> normalizer = LogNormalizer("median").fit([[1.0, 4.0], [0.0, 2.0]])
+    >>> normalizer = LogNormalizer().fit([[1.0, 4.0], [0.0, 2.0]])
     >>> with TemporaryDirectory() as folder:
     ...     save_model(normalizer, f"{folder}/depth.cellmodel", card={"name": "depth of two cells"})
     ...     loaded = load_model(f"{folder}/depth.cellmodel")
     >>> loaded.target_sum_, loaded.card_["name"]
     (3.5, 'depth of two cells')
     """
-    check_is_fitted(model)
+    check_model(model)
     card = _checked_card(card)
     encoder = Encoder()
     content = encoder.estimator(model, type(model).__name__)
@@ -194,8 +194,13 @@ def read_card(path: str | os.PathLike) -> ModelCard:
 
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[Archive]:
-    """Open a file, and name it where its content turns out to be none of a model."""
+    """Open a file, and name it where its content is not that of a model."""
     found = model_path(path)
+    if not found.exists():
+        raise FileNotFoundError(
+            f"There is no model file at {found}. Pass the path of one, or the name of a model that comes with the "
+            f"package: {', '.join(installed_models())}."
+        )
     try:
         with Archive(found) as archive:
             yield archive

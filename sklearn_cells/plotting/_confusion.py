@@ -286,7 +286,7 @@ class ClassScoresDisplay:
 
 
 def _checked_predictions(y_true, y_pred):
-    """Give true and predicted types, and those that occur truly in the order to draw."""
+    """Return true and predicted types, and the true ones that occur, in the order to draw."""
     checked_true, checked_pred = checked_pair(y_true, y_pred)
     if isinstance(getattr(y_true, "dtype", None), pd.CategoricalDtype):
         types = pd.Categorical(y_true).remove_unused_categories().categories.to_numpy()

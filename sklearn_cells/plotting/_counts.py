@@ -93,7 +93,7 @@ class CountDistributionDisplay:
         Raises
         ------
         ValueError
-            If `X` holds no counts, or has no such gene.
+            If `X` holds other values than counts, or lacks the gene.
         """
         check_same_order(X, y)
         cells, names = cells_and_names(X)
@@ -236,7 +236,7 @@ class ExpressionHeatmapDisplay:
         Raises
         ------
         ValueError
-            If `X` holds no counts, or a gene is not in it.
+            If `X` holds other values than counts, or lacks a gene.
         """
         check_same_order(X, y)
         cells, names = cells_and_names(X)

@@ -91,7 +91,7 @@ class GeneRankingDisplay:
     def plot(self, *, ax=None):
         """Draw the ranking.
 
-        At the right of a gene that marks no class stands nothing.
+        Nothing is written beside a gene that marks no class.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ class GeneCorrelationDisplay:
     Parameters
     ----------
     correlation : DataFrame of shape (n_genes, n_genes)
-        As :func:`gene_correlation` gives it.
+        As :func:`gene_correlation` returns it.
 
     Attributes
     ----------
@@ -227,7 +227,7 @@ class GeneAblationDisplay:
     Parameters
     ----------
     ablation : DataFrame of shape (n_folds * n_blocks, n_columns)
-        As :func:`gene_ablation` gives it.
+        As :func:`gene_ablation` returns it.
 
     Attributes
     ----------

@@ -20,8 +20,8 @@ class TrainingHistoryDisplay:
         As `history_` of :class:`KerasCellClassifier`.
 
     metric : {"loss", "accuracy"}, default="loss"
-        What is drawn. The loss of the training cells has the L2 terms in it, that of cells set aside
-        has not.
+        What is drawn. The loss of the training cells includes the L2 terms, that of cells set aside
+        does not.
 
     Attributes
     ----------

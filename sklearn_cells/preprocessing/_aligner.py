@@ -153,7 +153,7 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
                     f"{_some(cells.gene_names)}, those of the training cells {_some(wanted)}. {self.advice(cells)}"
                 )
             cells = aligned
-        return cells if isinstance(X, Cells) or not cells.in_memory else _like(X, cells)
+        return cells if isinstance(X, Cells) or cells.on_disk else _like(X, cells)
 
     def check(self, X, *, reset):
         """Return checked cells, with the genes that they have. Not for users."""
@@ -223,10 +223,12 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
 
 
 def _like(X, cells):
-    """Return cells in memory in the container that they came in."""
+    """Return cells in the container that they came in."""
     if is_anndata(X):
-        return as_anndata(cells.stored(), cells.obs, cells.gene_names, cells.measured)
-    matrix = cells.take()
+        return as_anndata(
+            cells.lazy() if cells.is_dask else cells.stored(), cells.obs, cells.gene_names, cells.measured
+        )
+    matrix = cells.lazy() if cells.is_dask else cells.take()
     return pd.DataFrame(matrix, X.index, cells.gene_names) if isinstance(X, pd.DataFrame) else matrix
 
 

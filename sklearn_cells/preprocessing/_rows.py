@@ -19,6 +19,9 @@ class EmptyCells:
     def __add__(self, other):
         return EmptyCells(self.n_empty + other.n_empty, self.n_cells + other.n_cells, self.n_genes)
 
+    def __bool__(self):
+        return self.n_empty > 0
+
     def __str__(self):
         return (
             f"{self.n_empty} of {self.n_cells} cells have no counts of any of the {self.n_genes} genes. Nothing there "
@@ -28,9 +31,7 @@ class EmptyCells:
 
 def warn_of_empty_cells(X):
     """Warn of cells that show none of the genes."""
-    n_empty = int(np.sum(row_sums(X) == 0))
-    if n_empty:
-        warn(EmptyCells(n_empty, *X.shape))
+    warn(EmptyCells(int(np.sum(row_sums(X) == 0)), *X.shape))
 
 
 def inverse(values):

@@ -1,0 +1,111 @@
+"""Cells with their annotation in files: an .h5ad, and a .csv beside it."""
+
+import shutil
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+
+from sklearn_cells._files import atomic_paths
+
+# The columns of obs that an annotation has.
+ANNOTATION = ["predicted_label", "confidence", "majority_label", "majority_share"]
+
+
+def check_not_annotated(cells):
+    """Raise where AnnData has an annotation already."""
+    found = [f"obs[{name!r}]" for name in ANNOTATION if name in cells.obs]
+    found += ["obsm['probabilities']"] if "probabilities" in cells.obsm else []
+    if found:
+        raise ValueError(f"The cells have {', '.join(found)} already: pass overwrite=True to replace them.")
+
+
+def write_annotation(source, cells, annotation, probabilities, path, *, model, table=None, overwrite=False):
+    """Write cells with their annotation to an .h5ad, and maybe a table; both appear whole, or neither.
+
+    An .h5ad is copied as it is, and the annotation is added: its matrix is never in memory, and its
+    other columns are not written anew. (One of anndata before 0.7 is read and written as a whole.)
+
+    Parameters
+    ----------
+    source : path
+        The file that the cells came from.
+
+    cells : AnnData
+        The cells. Those of an .h5ad are not looked at but for `obs`.
+
+    annotation, probabilities : DataFrame
+        As `annotate` returns them: columns of `obs`, and the array `obsm["probabilities"]`.
+
+    path : path
+        The file to write.
+
+    model : str
+        Named in `uns["sklearn_cells"]`, beside the `classes` of the probabilities.
+
+    table : path, default=None
+        A .csv for the annotation and the probabilities.
+
+    overwrite : bool, default=False
+        Whether older files, and older columns of the same names, may be replaced.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        If it may not.
+    """
+    from sklearn_cells import __version__
+
+    if not overwrite:
+        check_not_annotated(cells)
+    about = {"model": model, "version": __version__, "classes": probabilities.columns.to_numpy(dtype=object)}
+    with atomic_paths(path, *([] if table is None else [table]), overwrite=overwrite) as (temporary, *beside):
+        if cells.isbacked and _has_tables(source):
+            shutil.copyfile(source, temporary)
+        else:
+            _write_h5ad(cells, temporary)
+        _add(temporary, annotation, probabilities.to_numpy(), about)
+        if beside:
+            columns = pd.concat([annotation, probabilities.add_prefix("probability ")], axis=1)
+            columns.to_csv(beside[0], index_label="cell")
+
+
+def _has_tables(path):
+    """Tell whether a file has obs and obsm in a form to which columns can be added, as it has since anndata 0.7."""
+    with h5py.File(path) as file:
+        return "_index" in file["obs"].attrs and isinstance(file.get("obsm", file), h5py.Group)
+
+
+def _write_h5ad(cells, path):
+    cells = cells.to_memory() if cells.isbacked else cells
+    # What pandas 3 makes of text, and anndata 0.12 refuses to write by default.
+    with ad.settings.override(allow_write_nullable_strings=True):
+        cells.write_h5ad(path)
+
+
+def _add(path, annotation, probabilities, about):
+    """Add an annotation to a file, by place: names of cells may repeat."""
+    with h5py.File(path, "r+") as file:
+        for name in ("obsm", "uns"):
+            if name not in file:
+                ad.io.write_elem(file, name, {})
+        # Names of classes may have slashes, which are not for names in the file.
+        ad.io.write_elem(file["uns"], "sklearn_cells", about)
+        ad.io.write_elem(file["obsm"], "probabilities", probabilities)
+        table = file["obs"]
+        others = [name for name in table.attrs["column-order"] if name not in ANNOTATION]
+        for name in ANNOTATION:
+            if name in table:
+                del table[name]
+        for name in annotation:
+            ad.io.write_elem(table, name, _plain(annotation[name].array))
+        order = np.array([*others, *annotation], dtype=object)
+        table.attrs.create("column-order", order, dtype=h5py.string_dtype())
+
+
+def _plain(values):
+    """Return values as an array, or as categories whose names are objects, which every anndata writes."""
+    if not isinstance(values, pd.Categorical):
+        return np.asarray(values)
+    return pd.Categorical.from_codes(values.codes, pd.Index(np.asarray(values.categories).tolist(), dtype=object))

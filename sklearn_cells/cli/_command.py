@@ -1,0 +1,93 @@
+"""A command that prints errors and warnings as sentences."""
+
+import linecache
+import traceback
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from sklearn_cells.cli._wording import in_shell
+
+_PACKAGE = Path(__file__).parents[1]
+# anndata says it whenever names repeat; --duplicates is about that.
+_NOT_SHOWN = "names are not unique"
+
+
+class Command(click.Command):
+    """A command whose examples are printed as they are written, and whose errors come as one sentence."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        help_text = "Print where in the program an error happened."
+        self.params.append(click.Option(["--traceback"], is_flag=True, expose_value=False, help=help_text))
+
+    def parse_args(self, ctx, args):
+        ctx.meta["traceback"] = "--traceback" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx):
+        options = {parameter.name: max(parameter.opts, key=len) for parameter in self.params}
+        try:
+            with _shown_warnings(options):
+                return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.meta["traceback"]:
+                traceback.print_exception(error)
+            raise click.ClickException(in_shell(_sentence(error, ctx.meta.get("stage", "working")), options)) from error
+
+    def format_epilog(self, ctx, formatter):
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.strip().splitlines():
+                    formatter.write(f"  {line.strip()}\n")
+
+
+def stage(doing):
+    """Note what a command is doing, for the message of an error that nobody expected."""
+    click.get_current_context().meta["stage"] = doing
+
+
+def _sentence(error, doing):
+    text = " ".join(str(error).split())
+    if _is_meant(error):
+        return text
+    if isinstance(error, OSError) and error.strerror:
+        file = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{file}, while {doing}."
+    if isinstance(error, MemoryError):
+        return f"The memory of this machine does not suffice, while {doing}: {text or 'no more is known'}."
+    return (
+        f"Unexpected error while {doing}: {type(error).__name__}: {text[:500]}. "
+        "Repeat the command with --traceback to see where it happened."
+    )
+
+
+def _is_meant(error):
+    """Tell whether this package raised the error on purpose, instead of a library or by mistake."""
+    place = error.__traceback__
+    while place.tb_next is not None:
+        place = place.tb_next
+    file = place.tb_frame.f_code.co_filename
+    line = linecache.getline(file, place.tb_lineno)
+    return Path(file).is_relative_to(_PACKAGE) and line.lstrip().startswith("raise ") and bool(str(error))
+
+
+@contextmanager
+def _shown_warnings(options):
+    """Print each warning once, in one form."""
+    shown = set()
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        text = in_shell(" ".join(str(message).split()), options)
+        of_libraries = issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning)
+        if text not in shown and not of_libraries and _NOT_SHOWN not in text:
+            shown.add(text)
+            click.echo(f"Warning: {text}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,106 @@
+"""sklearn-cells evaluate and report: a model on cells whose types are known."""
+
+import click
+
+from sklearn_cells.cli._command import Command, stage
+from sklearn_cells.cli._shared import (
+    CELLS,
+    FILE,
+    check_free,
+    for_model,
+    force,
+    labels_of,
+    load,
+    model,
+    of_cells,
+    progress,
+    read,
+    write_csv,
+)
+
+
+@click.command(
+    cls=Command,
+    epilog="""sklearn-cells evaluate labelled.h5ad --labels cell_type -m blood.cellmodel
+    sklearn-cells evaluate labelled.h5ad --labels cell_type -m blood.cellmodel -o scores.csv""",
+)
+@click.argument("cells", type=CELLS)
+@click.option("--labels", required=True, help="The column of obs with the true types.")
+@model
+@click.option("-o", "--output", type=FILE, help="A .csv to write the scores to.")
+@of_cells
+@force
+def evaluate(cells, labels, model, output, force, **chosen):
+    """Compare the predicted types of cells with the true ones."""
+    if output is not None:
+        check_free(output, force, cells)
+    import pandas as pd
+    from sklearn.metrics import classification_report
+
+    from sklearn_cells.annotation import annotate
+
+    data = read(cells, chosen, backed=True)
+    y = labels_of(data, labels, cells).astype(str).to_numpy()
+    classifier = load(model)
+    unknown = sorted(set(y) - set(map(str, classifier.classes_)))
+    if len(unknown) == len(set(y)):
+        raise click.ClickException(
+            f"None of the types in {labels!r} of {cells} is one that {model} knows: {', '.join(unknown)} against "
+            f"{', '.join(map(str, classifier.classes_))}. Name another column with --labels, or another model."
+        )
+    stage(f"naming the cells of {cells}")
+    annotation = annotate(classifier, data, verbose=progress(), **for_model(chosen))
+    predicted = annotation["predicted_label"].astype(str).to_numpy()
+    unassigned = str(getattr(classifier, "unassigned_label_", ""))
+    assigned = predicted != unassigned
+    click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all right")
+    if assigned.any() and not assigned.all():
+        click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned right")
+    if unknown:
+        click.echo(f"Types that the model does not know: {', '.join(unknown)}")
+    types = sorted(set(y) | (set(predicted) - {unassigned}))
+    scores = {"labels": types, "zero_division": 0}
+    click.echo("\n" + classification_report(y, predicted, digits=3, **scores))
+    if output is not None:
+        write_csv(pd.DataFrame(classification_report(y, predicted, output_dict=True, **scores)).T, output, force)
+        click.echo(f"Written: {output}")
+
+
+@click.command(
+    cls=Command,
+    epilog="""sklearn-cells report labelled.h5ad --labels cell_type -o report.html
+    sklearn-cells report labelled.h5ad --labels cell_type -m blood.cellmodel -o report.html --no-peers""",
+)
+@click.argument("cells", type=CELLS)
+@click.option("--labels", required=True, help="The column of obs with the true types.")
+@model
+@click.option("-o", "--output", type=FILE, required=True, help="The .html to write.")
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Cross-validate linear classifiers as well.")
+@of_cells
+@force
+def report(cells, labels, model, output, peers, force, **chosen):
+    """Write a page about a model on cells whose types are known.
+
+    The page is one file, with scores and their confidence intervals, confused types and the genes that tell them apart,
+    calibration, unassigned cells and markers. Beside them stands what a new copy of the model and linear classifiers
+    reach on these cells, by cross-validation.
+    """
+    check_free(output, force, cells)
+    from sklearn_cells.report import write_html
+
+    data = read(cells, chosen)
+    y = labels_of(data, labels, cells)
+    classifier = load(model)
+    stage(f"writing {output}")
+    write_html(
+        classifier,
+        data,
+        y,
+        output,
+        peers=peers,
+        overwrite=force,
+        random_state=0,
+        verbose=progress(),
+        **for_model(chosen),
+    )
+    click.echo(f"Written: {output}")

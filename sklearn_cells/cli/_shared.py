@@ -1,0 +1,125 @@
+"""What commands share: options, files that are read and written, columns with labels."""
+
+import os
+from pathlib import Path
+
+import click
+
+from sklearn_cells.cli._command import stage
+
+MODEL_HELP = "A model file, or the name of an installed model (see: sklearn-cells models)."
+
+
+class _File(click.Path):
+    """A path in which "~" is the home folder; addresses of the web are refused as such."""
+
+    def __init__(self, **kwargs):
+        super().__init__(path_type=Path, **kwargs)
+
+    def convert(self, value, param, ctx):
+        if "://" in str(value):
+            self.fail(f"{value} is an address of the web: download it first, and name the file.", param, ctx)
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+FILE = _File(dir_okay=False)
+FOLDER = _File(file_okay=False)
+CELLS = _File(exists=True)
+
+
+def _options(*options):
+    def add(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+# Options of cells; commands take them together, as `chosen`.
+of_cells = _options(
+    click.option("--layer", help="The layer with the counts, or raw, or X. [default: X, or that of the model]"),
+    click.option("--gene-names", help="The column of var with gene names. [default: var_names, or that of the model]"),
+    click.option("--transpose", is_flag=True, help="The file has genes in rows and cells in columns."),
+    click.option("--genome", help="The genome to take of a 10x .h5 file that holds several."),
+)
+force = click.option("--force", is_flag=True, help="Replace what is there already.")
+model = click.option("-m", "--model", default="sorted_blood", show_default=True, help=MODEL_HELP)
+
+
+def for_model(chosen):
+    """Return the options of cells that a model takes."""
+    return {name: chosen[name] for name in ("layer", "gene_names")}
+
+
+def read(path, chosen, *, backed=False):
+    """Read cells; with `backed` those of an .h5ad stay on disk."""
+    from sklearn_cells import read_cells
+
+    stage(f"reading {path}")
+    options = {"transpose": chosen["transpose"], "genome": chosen["genome"]}
+    return read_cells(path, backed=backed, make_unique=False, **options)
+
+
+def load(model):
+    from sklearn_cells import load_model
+    from sklearn_cells._installed import installed_models, model_path
+
+    stage(f"loading the model {model}")
+    path = model_path(Path(model).expanduser())
+    if not path.exists():
+        raise click.ClickException(
+            f"There is no model {model}. Name a file, or one of the installed models {', '.join(installed_models())}."
+        )
+    return load_model(path)
+
+
+def labels_of(cells, column, path):
+    """Return a column of obs in which every cell has a label."""
+    if column not in cells.obs:
+        found = ", ".join(map(repr, cells.obs.columns)) or "no columns"
+        raise click.ClickException(
+            f"{path} has no column {column!r} in obs, which has {found}. Name one with --labels."
+        )
+    labels = cells.obs[column]
+    missing = int(labels.isna().sum())
+    if missing:
+        raise click.ClickException(
+            f"{missing} of {len(labels)} cells of {path} have no label in {column!r}. Leave them out of the file first."
+        )
+    if labels.dtype.kind == "f" and (labels % 1 != 0).any():
+        raise click.ClickException(
+            f"The column {column!r} of {path} holds numbers such as {labels[labels % 1 != 0].iloc[0]:g}; expected a "
+            "type for each cell. Name another column with --labels."
+        )
+    return labels
+
+
+def check_free(path, force, *inputs):
+    """Refuse a file that cannot be written, before long work."""
+    if any(path.exists() and path.samefile(file) for file in inputs):
+        raise click.ClickException(f"{path} is read by this command. Name another file to write.")
+    if path.is_dir():
+        raise click.ClickException(f"{path} is a folder. Name the file to write in it.")
+    if path.exists() and not force:
+        raise click.ClickException(f"{path} is there already. Pass --force to replace it.")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise click.ClickException(f"There is no folder {folder} to write {path.name} to. Make it first.")
+    if not os.access(folder, os.W_OK):
+        raise click.ClickException(f"{folder} cannot be written to. Name a file in another folder.")
+
+
+def write_csv(table, path, force, **options):
+    from sklearn_cells._files import atomic_path
+
+    stage(f"writing {path}")
+    with atomic_path(path, overwrite=force) as temporary:
+        table.to_csv(temporary, **options)
+
+
+def progress():
+    """Return 1 where somebody looks at the terminal, else 0."""
+    from rich.console import Console
+
+    return int(Console(stderr=True).is_terminal)

@@ -1,0 +1,86 @@
+"""sklearn-cells train."""
+
+import click
+
+from sklearn_cells.cli._command import Command, stage
+from sklearn_cells.cli._shared import CELLS, FILE, check_free, for_model, force, labels_of, of_cells, progress, read
+
+
+@click.command(
+    cls=Command,
+    epilog="""sklearn-cells train reference.h5ad --labels cell_type -o blood.cellmodel
+    sklearn-cells train reference.h5ad --labels cell_type --target-error 0.1 -o blood.cellmodel
+    sklearn-cells train reference.h5ad --labels cell_type --shared-with query.h5ad -o panel.cellmodel""",
+)
+@click.argument("reference", type=CELLS)
+@click.option("--labels", required=True, help="The column of obs with the types.")
+@click.option("-o", "--output", type=FILE, required=True, help="The model file to write.")
+@of_cells
+@click.option("--shared-with", type=CELLS, help="Cells to name later: train on the genes that they have too.")
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "cross_dataset", "mlp_2019", "cnn_2019"]),
+    default="default",
+    show_default=True,
+    help="cross_dataset for cells of other laboratories, see the guide.",
+)
+@click.option("--genes", "n_genes", type=click.IntRange(min=1), help="The number of genes to select.")
+@click.option(
+    "--target-error",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Errors allowed among assigned cells. [default: 0.05]",
+)
+@click.option(
+    "--target-coverage", type=click.FloatRange(0, 1, min_open=True), help="Instead, the share of cells to assign."
+)
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of held-out cells.")
+@click.option("--name", help="What the model card calls the model. [default: name of the file]")
+@click.option("--description", help="What it is for, on the model card.")
+@click.option("--seed", default=0, show_default=True)
+@force
+def train(
+    reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, folds, name, description,
+    seed, force, **chosen,
+):  # fmt: skip
+    """Train a model on cells whose types are known.
+
+    The model leaves cells unassigned whose confidence is below a threshold. The threshold and the scores on the model
+    card come from cells that were held out.
+    """
+    check_free(output, force, reference)
+    from sklearn.callback import ProgressBar
+
+    from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, save_model
+    from sklearn_cells.persistence import training_card
+
+    cells = read(reference, chosen)
+    y = labels_of(cells, labels, reference)
+    if shared_with is not None:
+        cells = _shared(cells, shared_with, chosen)
+    stage(f"training on {reference}")
+    given = {name: value for name, value in for_model(chosen).items() if value is not None}
+    pipeline = make_cell_pipeline(preset, classify__random_state=seed, **given)
+    if n_genes is not None:
+        if preset == "cnn_2019":
+            raise click.BadParameter("the preset cnn_2019 takes all genes.", param_hint="--genes")
+        pipeline.set_params(select__n_features_to_select=n_genes)
+    model = RejectOptionClassifier(
+        pipeline, target_error=target_error, target_coverage=target_coverage, cv=folds, random_state=seed
+    )
+    if progress():
+        model.set_callbacks(ProgressBar(max_propagation_depth=None))
+    model.fit(cells, y)
+    card = training_card(model, cells, y, name=name or output.stem, description=description, source=reference.name)
+    stage(f"writing {output}")
+    save_model(model, output, card=card, overwrite=force)
+    click.echo(f"{card}\n\nWritten: {output}")
+
+
+def _shared(cells, query, chosen):
+    """Return the cells with the genes that a query has too."""
+    from sklearn_cells import shared_genes
+
+    if chosen["gene_names"] or chosen["layer"] == "raw":
+        raise click.BadParameter("needs gene names in var_names of both files.", param_hint="--shared-with")
+    genes = shared_genes(cells, read(query, {**chosen, "transpose": False}, backed=True))
+    return cells[:, cells.var_names.isin(genes)]

@@ -1,0 +1,84 @@
+"""How messages of the package read in a shell: options instead of parameters, and no Python."""
+
+import re
+
+# The option that sets what a message calls by the name of a parameter, where these differ.
+NAMES = {"overwrite": "force", "cv": "folds", "n_features_to_select": "n_genes", "random_state": "seed"}
+
+# Sentences whose Python is more than a parameter.
+PHRASES = {
+    r" In a chain of steps, the first one alone chooses\.": "",
+    r"Pass the one that holds counts\.": "Name the one that holds counts with --layer.",
+    r"Pass layer=\.\.\. to name the counts": "Name the counts with --layer",
+    r"pass one of these, or 'var_names'": "name one of these with --gene-names, or var_names",
+    r"the parameter duplicates \('sum', 'first' or 'error'\) chooses": "--duplicates sum, first or error chooses",
+    r"gene names must differ, but (.*) occurs more than once; .*": (
+        r"Gene names must differ, but \1 occurs more than once. Pass --duplicates sum or first."
+    ),
+    r"fit a model on the genes that both have: genes = shared_genes\(.*?\); model\.fit\(.*?\)\.": (
+        "train a model on the genes that both have: sklearn-cells train REFERENCE --shared-with QUERY."
+    ),
+    r"set require_counts=False of GeneAligner \(.*?\)\.": "round them first.",
+    r"pass cells\.T": "pass --transpose",
+    r": set the others to None\.": ": leave out the others.",
+    r"(: lower|pass a smaller) cv\b": ": pass a smaller --folds",
+    r"such as RejectOptionClassifier, or no threshold\.": "such as sklearn-cells train writes, or no --threshold.",
+    r"(?:pass a model of make_cell_pipeline, .*? GeneAligner|wrap it in RejectOptionClassifier, .*?),": (
+        "name a model that sklearn-cells train wrote,"
+    ),
+    r"Lower learning_rate, .*": "Check that the cells hold raw counts.",
+    r"Leave those cells out, such as adata.* missing values\.": "Leave those cells out of the file.",
+    r"Pass y\.str\.strip\(\) to join them\.": "Strip the names in the file to join them.",
+    r"KerasCellClassifier\.from_keras loads Keras models \((\.\w+)\)": r"of a Keras model (\1)",
+    r", read_cells reads cells \(\.h5ad\)\.": " or of cells (.h5ad). Name a model that sklearn-cells train wrote.",
+    r"model file of sklearn_cells: (?:save_model writes such files|it seems to be .*(?:joblib|pickle).*)": (
+        "model file of sklearn_cells. Name one that sklearn-cells train wrote."
+    ),
+    r"^y has 1 class": "The labels have 1 class",
+    r"The number of unique classes is greater than 50% of.*": (
+        "More than half of the labels are different; expected a type that many cells share."
+    ),
+    r"Ask for fewer, or for a fraction, to select\.": "Ask for fewer to select.",
+}
+
+_PARAMETER = re.compile(r"\b(?:[Ss]et )?(?:\w+__)?(\w+)=('[^']*'|\"[^\"]*\"|[\w.]+\w|\w)")
+# What could be set in Python instead.
+_CHOICE = re.compile(r",? or (?:set|pass) \w+=\S*\w['\"]?(?: to say that this is meant)?")
+# Code that is left: assigned parameters, calls of methods or with parameters, AnnData by its usual name.
+_PYTHON = re.compile(r"\b[a-z]\w*=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|\badata\b|\bmodel\.")
+
+
+def in_shell(message, options):
+    """Return a message in the words of a command.
+
+    Parameters
+    ----------
+    message : str
+        As Python says it: "set layer='counts'".
+
+    options : dict of str
+        The options of the command by name, such as {"layer": "--layer"}.
+
+    Returns
+    -------
+    message : str
+        "pass --layer counts". Sentences after the first that hold Python code alone are left out.
+    """
+    for python, shell in PHRASES.items():
+        message = re.sub(python, shell, message)
+    message = _PARAMETER.sub(lambda found: _option(found, options), message)
+    for name, option in options.items():
+        if "_" in name:  # other names may be words
+            message = re.sub(rf"(?<!['\"])\b{name}\b(?!['\"])", option, message)
+    message = _CHOICE.sub("", message)
+    first, *others = re.split(r"(?<=[.;]) (?=[A-Z-])", message)
+    return " ".join([first, *(sentence for sentence in others if not _PYTHON.search(sentence))])
+
+
+def _option(found, options):
+    option = options.get(NAMES.get(found[1], found[1]))
+    if option is None:
+        return found[0]
+    value = found[2].strip("'\"")
+    verb = "pass " if found[0].startswith("set ") else "Pass " if found[0].startswith("Set ") else ""
+    return f"{verb}{option}" if value == "True" else f"{verb}{option} {value}"

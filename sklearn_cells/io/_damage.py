@@ -1,0 +1,30 @@
+"""What is said where a library fails over the bytes of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sklearn_cells.io._common import Refusal
+
+# HDF5 raises BlockingIOError for a file that is being written.
+_NO_DAMAGE = (Refusal, FileNotFoundError, PermissionError, BlockingIOError, MemoryError, Warning)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Path]:
+    """Call a file damaged where reading it fails, with what it holds."""
+    try:
+        yield path
+    except _NO_DAMAGE:
+        raise
+    except Exception as error:  # over damaged bytes every library raises what it likes
+        found = ""
+        if path.is_file():
+            with path.open("rb") as file:
+                found = f" (found {path.stat().st_size} bytes that begin with {file.read(12)!r})"
+        raise Refusal(
+            f"{path.name} is damaged, truncated, or not what its name says{found}; fetch or write it again. "
+            f"{type(error).__name__}: {error}"
+        ) from error

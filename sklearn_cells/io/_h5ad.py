@@ -1,0 +1,96 @@
+"""AnnData in .h5ad, whose parts are checked against each other before anything is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+from anndata import AnnData
+
+from sklearn_cells.io._common import Refusal, check_members
+from sklearn_cells.io._hdf5 import open_hdf5
+
+_BROKEN = " Was its writing broken off? Write it again."
+
+
+def read_h5ad(path: Path, backed: bool = False) -> AnnData:
+    with open_hdf5(path) as file:
+        check_parts(file)
+        backed = backed and _is_there(file, "X")
+    return anndata.read_h5ad(path, backed="r" if backed else None)
+
+
+def check_parts(store: Any) -> None:
+    """Refuse an HDF5 or Zarr group in which cells and genes do not agree with the matrices."""
+    check_members(store, ["obs", "var"], _BROKEN)
+    shape = _n_rows(store, "obs"), _n_rows(store, "var")
+    if 0 in shape:
+        raise Refusal(f"It holds {shape[0]} cells and {shape[1]} genes; expected at least one of each.")
+    layers = [f"layers/{name}" for name in store["layers"]] if "layers" in store else []
+    matrices = [name for name in ("X", *layers) if _is_there(store, name)]
+    for name in matrices:
+        _check_matrix(store[name], name, shape, "obs and var")
+    raw = "raw/" if "raw/X" in store else "raw."  # raw. is of anndata before 0.7
+    if f"{raw}X" in store:
+        check_members(store, [f"{raw}var"], _BROKEN)
+        _check_matrix(store[f"{raw}X"], f"{raw}X", (shape[0], _n_rows(store, f"{raw}var")), f"obs and {raw}var")
+    elif not matrices:
+        raise Refusal("It holds no counts: there is no X, no layer and no raw. Write them to X.")
+
+
+def _is_there(store: Any, name: str) -> bool:
+    return name in store and store[name].attrs.get("encoding-type") != "null"
+
+
+def _n_rows(store: Any, name: str) -> int:
+    """Return the number of rows of a table, whose columns must agree."""
+    table = store[name]
+    if hasattr(table, "shape"):  # of anndata before 0.7
+        return int(table.shape[0])
+    index = table.attrs.get("_index", "_index")
+    columns = [index, *(str(column) for column in table.attrs.get("column-order", []))]
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise Refusal(f"Its {name} lacks the column {missing[0]!r}.{_BROKEN}")
+    lengths = {column: _length(table[column]) for column in columns}
+    for column, length in lengths.items():
+        if length != lengths[index]:
+            raise Refusal(f"Its {name} has {lengths[index]} names, but {length} values in {column!r}.{_BROKEN}")
+    return lengths[index]
+
+
+def _length(column: Any) -> int:
+    if hasattr(column, "shape"):
+        return int(column.shape[0])
+    for part in ("codes", "values"):  # of categories, and of nullable values
+        if part in column:
+            return int(column[part].shape[0])
+    return -1
+
+
+def _check_matrix(matrix: Any, name: str, expected: tuple[int, int], of: str) -> None:
+    sparse = not hasattr(matrix, "shape")
+    if sparse:
+        check_members(matrix, ["data", "indices", "indptr"], _BROKEN)
+    found = matrix.attrs.get("shape", matrix.attrs.get("h5sparse_shape", ())) if sparse else matrix.shape
+    shape = tuple(map(int, found))
+    if shape != expected:
+        raise Refusal(
+            f"Its {name} has shape {shape}, but {of} name {expected[0]} cells and {expected[1]} genes.{_BROKEN}"
+        )
+    if sparse:
+        form = str(matrix.attrs.get("encoding-type", matrix.attrs.get("h5sparse_format", "csr")))
+        _check_sparse(matrix, name, shape["csc" in form])
+
+
+def _check_sparse(matrix: Any, name: str, n_lines: int) -> None:
+    starts = np.asarray(matrix["indptr"][:])
+    n_data, n_indices = (int(matrix[part].shape[0]) for part in ("data", "indices"))
+    ends = len(starts) == n_lines + 1 and starts[0] == 0 and starts[-1] == n_data == n_indices
+    if not ends or np.any(np.diff(starts) < 0):
+        raise Refusal(
+            f"Its {name} is sparse with {n_data} values and {n_indices} indices, but indptr of {len(starts)} entries "
+            f"does not lead through them in {n_lines} steps.{_BROKEN}"
+        )

@@ -1,0 +1,316 @@
+"""Wrong input on purpose, through the commands themselves: one sentence in the words of a shell, nothing written."""
+
+import re
+import warnings
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from sklearn_cells import load_model, read_cells, save_model
+from sklearn_cells.cli import main
+from sklearn_cells.cli._wording import in_shell
+
+# What a message for a shell must not hold: parameters, calls, AnnData by its usual name.
+PYTHON = re.compile(r"\w=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|adata|None for|\bX\.\w|Traceback")
+
+PREDICT = ["predict", "query.h5ad", "-m", "model.cellmodel"]
+TRAIN = ["train", "query.h5ad", "--labels=cell_type", "-o", "x.cellmodel"]
+# The arguments and the whole message; "..." stands for anything.
+WRONG = {
+    "no such model": (["predict", "query.h5ad", "-m", "nothing"], "There is no model nothing. Name a file, or one of the installed models sorted_blood."),
+    "cells as a model": (["predict", "query.h5ad", "-m", "reference.h5ad"], "reference.h5ad is not a model file of sklearn_cells: ... Name a model that sklearn-cells train wrote."),
+    "a pickle as a model": (["predict", "query.h5ad", "-m", "pickle.joblib"], "pickle.joblib is not a model file of sklearn_cells. Name one that sklearn-cells train wrote."),
+    "model as cells": (["predict", "model.cellmodel"], "model.cellmodel: The name does not say the format; expected a file that ends in ..."),
+    "truncated cells": (["predict", "broken.h5ad"], "broken.h5ad: broken.h5ad is damaged, truncated, or not what its name says ... fetch or write it again. OSError: ..."),
+    "truncated model": (["predict", "query.h5ad", "-m", "broken.cellmodel"], "broken.cellmodel is damaged: ..."),
+    "other genes": (["predict", "other.h5ad", "-m", "model.cellmodel"], "The cells lack 20 of the 20 genes that the model uses ... Pass cells of the same species, whose genes are named the same way. ..."),
+    "names in a column": (["predict", "column.h5ad", "-m", "model.cellmodel"], "The cells lack ... The column 'symbol' of var has names that fit: pass --gene-names symbol. ..."),
+    "genes in rows": (["predict", "transposed.h5ad", "-m", "model.cellmodel"], "The cells lack ... The genes are in the rows: pass --transpose. ..."),
+    "scaled": (["predict", "scaled.h5ad", "-m", "model.cellmodel"], "Negative values in data: expected counts >= 0, got -1.0 at cell 0 (cell 160), gene 'gene 59'. Pass raw counts, not centred or scaled values. --layer counts holds counts."),
+    "normalised": (["predict", "logs.h5ad", "-m", "model.cellmodel"], "Expected counts, which are whole numbers, got 0.693147 at cell 0 (cell 160), gene 'gene 58': the values look normalised. Pass raw counts. --layer counts holds counts. If these are estimated counts, such as those of RSEM, round them first."),
+    "normalised reference": (["train", "logs.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "Expected counts, ... --layer counts holds counts. ..."),
+    "NaN": (["predict", "nan.h5ad", "-m", "model.cellmodel"], "Input X contains NaN at cell 3 (cell 163), gene 'gene 52'; expected finite values ..."),
+    "index out of bounds": (["predict", "index.h5ad", "-m", "model.cellmodel"], "The sparse matrix of shape (80, 60) has indices from 0 to 1000000: it is damaged. Write it again."),
+    "no folder": ([*PREDICT, "-o", "a/b.h5ad"], "There is no folder ... to write b.h5ad to. Make it first."),
+    "no cluster": ([*PREDICT, "--clusters=leiden"], "--clusters leiden is not a column of obs, which has ['cell_type', 'cluster']: pass one of these."),
+    "no layer": ([*PREDICT, "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
+    "layer of the model": (["predict", "reference.h5ad", "-m", "layer.cellmodel"], "--layer counts is not in the AnnData object, which has ['X']. --layer X holds counts. Pass that."),
+    "no X": (["predict", "no_x.h5ad", "-m", "model.cellmodel"], "The AnnData object has no X. Name the counts with --layer, which has ['counts']."),
+    "no names": ([*PREDICT, "--gene-names=id"], "--gene-names id is no column of var, which has ['symbol']: name one of these with --gene-names, or var_names."),
+    "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], "reference.h5ad has no column 'type' in obs, which has 'cell_type'. Name one with --labels."),
+    "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no label in 'cell_type'. Leave them out of the file first."),
+    "numbers as labels": (["train", "missing.h5ad", "--labels=score", "-o", "x.cellmodel"], "The column 'score' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
+    "one type": (["train", "one.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "The labels have 1 class, but at least 2 are needed to tell them apart: all labels are 'B'."),
+    "many folds": ([*TRAIN, "--folds=100"], "--folds 100 needs a class of 100 cells, but the largest has ...: pass a smaller --folds."),
+    "both targets": ([*TRAIN, "--target-error=.1", "--target-coverage=.9"], "--target-error 0.1 and --target-coverage 0.9 are given, but one of them makes the threshold: leave out the others."),
+    "model there": (["train", "reference.h5ad", "--labels=cell_type", "-o", "model.cellmodel"], "model.cellmodel is there already. Pass --force to replace it."),
+    "strange types": (["evaluate", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel"], "None of the types in 'cell_type' of strange.h5ad is one that model.cellmodel knows: alpha, beta against type 0, type 1, type 2. Name another column with --labels, or another model."),
+    "output is the query": (["predict", "query.csv", "-o", "query.h5ad", "--force"], "query.csv is read by this command. Name another file to write."),
+    "model is the cells": (["train", "query.h5ad", "--labels=cell_type", "-o", "query.h5ad", "--force"], "query.h5ad is read by this command. Name another file to write."),
+    "annotated": (["predict", "annotated.h5ad", "-m", "model.cellmodel"], "The cells have obs['predicted_label'] already: pass --force to replace them."),
+    "table of genes in rows": (["predict", "rows.csv"], "rows.csv: Genes seem to be in rows ('gene' in the header); expected cells: pass --transpose."),
+    "two genomes": (["predict", "genomes.h5"], "genomes.h5: It holds 2 genomes, 'hg19', 'mm10': pass one, as --genome hg19."),
+    "a genome of none": ([*PREDICT, "--genome=hg19"], "query.h5ad: --genome hg19 chooses from a 10x .h5 file, and this is none: leave it out."),
+    "no layer to report": (["report", "query.h5ad", "--labels=cell_type", "-m", "model.cellmodel", "-o", "x.html", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
+    "no layer to rank": (["genes", "query.h5ad", "--labels=cell_type", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
+}  # fmt: skip
+# Commands that were not understood.
+MISUSED = {
+    "no such file": (["predict", "nothing.h5ad"], "'nothing.h5ad' does not exist"),
+    "web": (
+        ["predict", "https://example.org/a.h5ad"],
+        "https://example.org/a.h5ad is an address of the web: download it",
+    ),
+    "wrong output": ([*PREDICT, "-o", "x.txt"], "x.txt must end in .h5ad"),
+    "all genes": ([*TRAIN, "--preset=cnn_2019", "--genes=5"], "takes all genes"),
+    "no option": (["predict", "query.h5ad", "--modle=x"], "No such option"),
+}
+
+
+def run(*arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # as in a shell, and not as errors
+        return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def wrong_files(command_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wrong")
+    for path in command_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    query = read_cells(folder / "query.h5ad")
+    files = {name: query.copy() for name in ("other", "column", "scaled", "logs", "nan", "missing", "one", "strange")}
+    files |= {"annotated": query.copy(), "transposed": query.T.copy(), "index": query.copy(), "no_x": query.copy()}
+    for name in ("other", "column"):
+        files[name].var_names = [f"other {i}" for i in range(60)]
+    del files["other"].var["symbol"]
+    files["scaled"].X = files["scaled"].X.toarray() - 1
+    files["logs"].X = files["logs"].X.log1p()
+    files["nan"].X = files["nan"].X.toarray()
+    files["nan"].X[3, 7] = np.nan
+    files["missing"].obs["cell_type"] = files["missing"].obs["cell_type"].where(np.arange(80) > 2)
+    files["missing"].obs["score"] = 0.5
+    files["one"].obs["cell_type"] = "B"
+    files["strange"].obs["cell_type"] = ["alpha", "beta"] * 40
+    files["annotated"].obs["predicted_label"] = "B"
+    files["no_x"].X = None
+    for name, cells in files.items():
+        cells.write_h5ad(folder / f"{name}.h5ad")
+    with h5py.File(folder / "index.h5ad", "r+") as file:
+        file["X/indices"][30] = 10**6
+    model = load_model(folder / "model.cellmodel")
+    model.estimator_["align"].set_params(layer="counts")
+    save_model(model, folder / "layer.cellmodel")
+    query.to_df().to_csv(folder / "query.csv")
+    (folder / "rows.csv").write_text("gene,c1\nCD3E,4\n")
+    (folder / "pickle.joblib").write_bytes(b"\x80\x04N.")
+    with h5py.File(folder / "genomes.h5", "w") as file:
+        file["hg19/gene_names"] = file["mm10/gene_names"] = [0]
+    for name in ("query.h5ad", "model.cellmodel"):
+        content = (folder / name).read_bytes()
+        (folder / f"broken{Path(name).suffix}").write_bytes(content[: len(content) // 2])
+    return folder
+
+
+def fails(folder, monkeypatch, arguments, code):
+    """Run a command that must leave all files as they are, and return what it prints."""
+    monkeypatch.chdir(folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    return result.output
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_input_ends_with_one_sentence_in_options_and_writes_nothing(wrong_files, monkeypatch, arguments, message):
+    output = fails(wrong_files, monkeypatch, arguments, 1)
+    assert re.fullmatch(re.escape(f"Error: {message}\n").replace(r"\.\.\.", ".*"), output), output
+    assert not PYTHON.search(output.replace("['predicted_label']", "")), output
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISUSED.values(), ids=MISUSED)
+def test_command_that_is_not_understood_exits_with_2(wrong_files, monkeypatch, arguments, message):
+    assert message in fails(wrong_files, monkeypatch, arguments, 2)
+
+
+def cut(name, length=None, **attributes):
+    """Shorten a data set of an .h5ad or remove it, or change attributes."""
+
+    def edit(file):
+        if not attributes:
+            part = name if isinstance(file[name], h5py.Dataset) or not length else f"{name}/values"  # of pandas 3
+            kept = dict(file[part].attrs)
+            values = file[part][()] if length else None
+            del file[part]
+            if length is None:
+                return
+            file[part] = values[:length]
+            for key, value in kept.items():
+                file[part].attrs[key] = value
+        for key, value in attributes.items():
+            file[name].attrs[key] = value
+
+    return edit
+
+
+BROKEN = {
+    "fewer names of cells": (cut("obs/_index", 70), "Its obs has 70 names, but 80 values in 'cell_type'."),
+    "fewer names of genes": (cut("var/_index", 50), "Its var has 50 names, but 60 values in 'symbol'."),
+    "fewer labels": (cut("obs/cell_type/codes", 50), "Its obs has 80 names, but 50 values in 'cell_type'."),
+    "lost column": (cut("obs/cell_type"), "Its obs lacks the column 'cell_type'."),
+    "lost genes": (cut("var"), "It lacks 'var'; found 'X', 'layers', 'obs',"),
+    "other shape": (cut("X", shape=(80, 70)), "Its X has shape (80, 70), but obs and var name 80 cells and 60 genes."),
+    "other layer": (cut("layers/counts", shape=(9, 60)), "Its layers/counts has shape (9, 60), but obs and var name"),
+    "fewer values": (cut("X/data", 50), "Its X is sparse with 50 values and"),
+    "fewer rows": (cut("X/indptr", 20), "but indptr of 20 entries does not lead through them in 80 steps."),
+    "lost rows": (cut("X/indptr"), "It lacks 'indptr'; found 'data', 'indices'."),
+}
+
+
+@pytest.mark.parametrize("backed", [True, False], ids=["predict", "read_cells"])
+@pytest.mark.parametrize(("edit", "message"), BROKEN.values(), ids=BROKEN)
+def test_h5ad_whose_parts_disagree_is_refused_before_prediction(command_folder, tmp_path, edit, message, backed):
+    path = tmp_path / "broken.h5ad"
+    path.write_bytes((command_folder / "query.h5ad").read_bytes())
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    if backed:
+        result = run("predict", path, "-m", tmp_path / "there is no such model")
+        assert result.exit_code == 1
+        said = result.output
+    else:
+        with pytest.raises(ValueError, match="broken.h5ad: It") as caught:
+            read_cells(path)
+        said = str(caught.value)
+    assert message in said
+    assert "Was its writing broken off? Write it again." in said
+    assert [file.name for file in tmp_path.iterdir()] == ["broken.h5ad"]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 60), (80, 0)])
+def test_h5ad_without_cells_or_genes_is_refused(command_folder, tmp_path, rows, columns):
+    read_cells(command_folder / "query.h5ad")[:rows, :columns].copy().write_h5ad(tmp_path / "none.h5ad")
+    result = run("predict", tmp_path / "none.h5ad")
+    assert result.exit_code == 1
+    assert f"It holds {rows} cells and {columns} genes; expected at least one of each." in result.output
+
+
+@pytest.mark.parametrize("error", [RuntimeError, AttributeError, IndexError, KeyError, AssertionError, ValueError])
+def test_unexpected_errors_are_one_line_too(command_folder, tmp_path, monkeypatch, error):
+    def fail(*args, **kwargs):
+        {}.get(0)
+        raise error("some\nlibrary")
+
+    monkeypatch.setattr("pandas.DataFrame.to_csv", fail)
+    arguments = ["predict", command_folder / "query.h5ad", "-m", command_folder / "model.cellmodel"]
+    arguments += ["-o", tmp_path / "named.h5ad"]
+    result = run(*arguments)
+    assert result.exit_code == 1
+    said = r"'some\nlibrary'" if error is KeyError else "some library"
+    assert result.output == (
+        f"Error: Unexpected error while writing {tmp_path}/named.h5ad and {tmp_path}/named.csv: {error.__name__}: {said}. "
+        "Repeat the command with --traceback to see where it happened.\n"
+    )
+    told = run(*arguments, "--traceback")
+    assert told.exit_code == 1
+    assert "Traceback (most recent call last)" in told.output
+    assert "in fail" in told.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "/data/x"), "No space left on device: /data/x, while writing"),
+        (MemoryError("Unable to allocate 9 GiB"), "The memory of this machine does not suffice, while writing"),
+        (ImportError("no module"), "Unexpected error while writing"),
+    ],
+)
+def test_errors_of_the_machine_are_sentences(command_folder, tmp_path, monkeypatch, error, said):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("pandas.DataFrame.to_csv", fail)
+    arguments = ["predict", command_folder / "query.h5ad", "-m", command_folder / "model.cellmodel"]
+    result = run(*arguments, "-o", tmp_path / "named.h5ad")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {said} {tmp_path}/named.h5ad")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tmp_path):
+    odd = cells.copy()
+    odd.var_names = ["gene 1", *odd.var_names[1:]]
+    odd.obs["cell_type"] = np.array(["nan", "B", " B"])[np.arange(240) % 3]  # nothing that genes could tell
+    odd.write_h5ad(tmp_path / "odd.h5ad")
+    arguments = ["train", tmp_path / "odd.h5ad", "--labels=cell_type", "--genes=20", "--folds=2"]
+    result = run(*arguments, "-o", tmp_path / "odd.cellmodel")
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert all(line.startswith("Warning: ") for line in lines)
+    assert len(set(lines)) == len(lines)
+    for said in ("1 of 59 gene names", "look like a missing label", "in outer spaces alone"):
+        assert sum(said in line for line in lines) == 1
+    assert "not unique" not in result.output
+    assert not PYTHON.search(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("Allow a greater target_error, or train more.", "Allow a greater --target-error, or train more."),
+        ("Found 1. Set layer='counts', or set layer=\"X\".", "Found 1. Pass --layer counts, or pass --layer X."),
+        ("It is there: pass overwrite=True, or another.", "It is there: pass --force, or another."),
+        ("Found 1. Set bins=10. Or leave it.", "Found 1. Or leave it."),
+        ("Found 1. Pass raw counts, or set bins=10 to say that this is meant.", "Found 1. Pass raw counts."),
+        ("Found 1: pass layer='raw', or set bins='auto'. More.", "Found 1: pass --layer raw. More."),
+        ("It lacks 'target_error'. Write it.", "It lacks 'target_error'. Write it."),  # a name in a file
+        ("Found a=1 alone.", "Found a=1 alone."),  # the first sentence says what was found
+    ],
+)
+def test_parameters_become_options_and_other_python_is_left_out(python, shell):
+    assert in_shell(python, {"layer": "--layer", "target_error": "--target-error", "force": "--force"}) == shell
+
+
+def test_missing_genes_are_announced_with_the_command_that_helps(command_folder, cells, tmp_path):
+    genes = load_model(command_folder / "model.cellmodel").estimator_["select"].get_feature_names_out()
+    cells[160:, ~cells.var_names.isin(genes[:8])].write_h5ad(tmp_path / "few.h5ad")
+    options = ["-m", command_folder / "model.cellmodel", "-o", tmp_path / "named.h5ad"]
+    result = run("predict", tmp_path / "few.h5ad", *options)
+    assert result.exit_code == 0, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Warning: The cells lack 8 of the 20 genes that the model uses")
+    assert "train a model on the genes that both have: sklearn-cells train REFERENCE --shared-with QUERY." in line
+    assert not PYTHON.search(line)
+
+
+def test_home_folder_and_nullable_strings_are_understood(command_folder, tmp_path, monkeypatch):
+    query = read_cells(command_folder / "query.h5ad")
+    for table in (query.obs, query.var):
+        table.index = table.index.astype("string")
+    query.obs["donor"] = pd.array(["a", None] * 40, dtype="string")
+    query.obs["cell_type"] = query.obs["cell_type"].astype(str).astype("string")
+    with ad.settings.override(allow_write_nullable_strings=True):
+        query.write_h5ad(tmp_path / "query.h5ad", convert_strings_to_categoricals=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(command_folder)
+    given = "~/query.h5ad", "--labels=cell_type"
+    for arguments in (
+        ["predict", "~/query.h5ad", "-m", "model.cellmodel", "--clusters=cell_type", "-o", "~/named.h5ad"],
+        ["evaluate", *given, "-m", "model.cellmodel", "-o", "~/scores.csv"],
+        ["report", *given, "-m", "model.cellmodel", "-o", "~/report.html", "--no-peers"],
+        ["genes", *given, "-o", "~/genes.csv"],
+        ["train", *given, "--genes=20", "--folds=2", "--target-error=.5", "-o", "~/x.cellmodel"],
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "x.cellmodel").exists()
+    named = read_cells(tmp_path / "named.h5ad")
+    assert named.obs["donor"].isna().sum() == 40
+    assert (named.obs["majority_label"].astype(str) == query.obs["cell_type"]).all()
