@@ -8,7 +8,6 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cells._cells import check_cells, check_genes
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
 from sklearn_cells.neural_network._forward import outputs_of
-from sklearn_cells.neural_network._home import mixed
 from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
 from sklearn_cells.neural_network._process import check_process
 from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
@@ -40,7 +39,7 @@ class FittedNetwork:
         probabilities = self._outputs(cells, self.priors)
         if getattr(self, "gate_", None) is None:
             return probabilities
-        return mixed(probabilities, self.home_._outputs(cells, self.priors), self.gate_.weights(cells))
+        return self.gate_.mixed(cells, probabilities, self.home_._outputs(cells, self.priors))
 
     def _outputs(self, cells, priors):
         """Return the probabilities of the network alone."""

@@ -1,13 +1,14 @@
-"""ExperimentGate: how far each cell looks as if it came from the experiment of the training cells."""
+"""ExperimentGate: what is believed of a cell, by how far it looks like those of the training experiment."""
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.special import xlogy
+from scipy.special import log_softmax, softmax, xlogy
 from scipy.stats import poisson
 from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -24,17 +25,28 @@ N_ADDED = 5
 # A cell at this share of training cells that look as odd is weighed alike by both networks.
 HALF_AT = 0.2
 
+# The home network has no weight where genes with this share of the counts were not measured.
+MOST_MISSING = 0.1
+
+# The counts of a cell that the likelihood of a profile believes, at most: genes are not independent.
+MOST_COUNTS = 50
+
 # Depths at which the expected deviance is tabulated, in logs.
 LOG_DEPTHS = np.linspace(0, np.log(1e8), 60)
 
 
 class ExperimentGate:
-    """Weigh, for each cell alone, a network that knows the experiment against one that does not need to.
+    """Weigh, for each cell alone, what is known of the experiment, of any laboratory, and of the types alone.
 
     The deviance of a multinomial cell from the profile of the nearest type, over what it is expected to be
     at its depth, and its depth beside that of the type, are compared with those of training cells that
-    were held out: with p the share of them that look as odd, the weight is p^2 / (p^2 + 0.2^2). In
-    another laboratory the genes of a cell have other efficiencies, and p is about 0.
+    were held out: with p the share of them that look as odd, the network that knows the experiment has the
+    weight p^2 / (p^2 + 0.2^2). In another laboratory the genes of a cell have other efficiencies, and p is
+    about 0. The weight falls to 0 where genes with a tenth of the counts were not measured.
+
+    Where genes with the share m of the information about the types were not measured, the multinomial
+    likelihood of the profiles has the weight m^4: a network that was trained on all genes is lost where
+    hardly any of them are left.
 
     Attributes
     ----------
@@ -72,8 +84,8 @@ class ExperimentGate:
         X, codes = _counts(cells, rows), codes[rows]
         ratios, logs, nearest = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
         for train, test in _folds(codes, seed):
-            profiles = _profiles(X[train], codes[train], n_classes)
-            ratios[test], logs[test], nearest[test] = _deviances(X[test], profiles)
+            deviances = Deviances(X[test], _profiles(X[train], codes[train], n_classes))
+            ratios[test], logs[test], nearest[test] = deviances.ratios, deviances.logs, deviances.nearest
         limits = np.quantile(logs, [0.005, 0.995])
         design = _powers(logs, limits)
         curve = np.linalg.lstsq(design, ratios, rcond=None)[0]
@@ -82,15 +94,45 @@ class ExperimentGate:
         gate.oddness = np.sort(gate._oddness(ratios, logs, nearest))
         return gate
 
-    def weights(self, cells: Cells) -> NDArray[np.float64]:
-        """Return the weight of the network that knows the experiment, for each cell."""
-        parts = [np.zeros(0)]
+    def mixed(self, cells: Cells, anywhere: NDArray, home: NDArray) -> NDArray:
+        """Return the probabilities of cells by those of the two networks.
+
+        The logs of the probabilities are averaged by the weights, and brought to a sum of one.
+        """
+        logs = _logs(anywhere)
+        start = 0
         for _, X in cells.blocks(READ_VALUES // 4):
             X = sp.csr_array(X).astype(np.float64)
-            odd = self._oddness(*_deviances(X, self.profiles))
-            shares = (1 + len(self.oddness) - np.searchsorted(self.oddness, odd)) / (1 + len(self.oddness))
-            parts.append(shares**2 / (shares**2 + HALF_AT**2))
-        return np.concatenate(parts)
+            for rows, missing in _patterns(X):
+                at = start + rows
+                of_home, of_profiles, by_profiles = self._weigh(X[rows], missing)
+                logs[at] += of_home[:, np.newaxis] * (_logs(home[at]) - logs[at])
+                logs[at] += of_profiles * (by_profiles - logs[at])
+            start += X.shape[0]
+        return softmax(logs, axis=1).astype(anywhere.dtype)
+
+    def home_weights(self, cells: Cells) -> NDArray[np.float64]:
+        """Return the weight of the network that knows the experiment, for each cell."""
+        weights = [np.zeros(0)]
+        for _, X in cells.blocks(READ_VALUES // 4):
+            X = sp.csr_array(X).astype(np.float64)
+            of_block = np.zeros(X.shape[0])
+            for rows, missing in _patterns(X):
+                of_block[rows] = self._weigh(X[rows], missing)[0]
+            weights.append(of_block)
+        return np.concatenate(weights)
+
+    def _weigh(self, X, missing):
+        """Return the weights of home network and profiles, and the log-probabilities by the profiles."""
+        kept = np.setdiff1d(np.arange(X.shape[1]), missing)
+        deviances = Deviances(X[:, kept] if len(missing) else X, self.profiles[:, kept])
+        odd = self._oddness(deviances.ratios, deviances.logs, deviances.nearest)
+        shares = (1 + len(self.oddness) - np.searchsorted(self.oddness, odd)) / (1 + len(self.oddness))
+        mean = self.profiles.mean(axis=0)
+        counted = np.clip(1 - mean[missing].sum() / MOST_MISSING, 0, 1)
+        information = xlogy(self.profiles, self.profiles / mean).mean(axis=0)
+        lost = information[missing].sum() / max(information.sum(), 1e-12)
+        return shares**2 / (shares**2 + HALF_AT**2) * counted, lost**4, deviances.log_probabilities()
 
     def arrays(self):
         """Return what the gate is made of."""
@@ -102,6 +144,71 @@ class ExperimentGate:
         return np.maximum(excess, 0) ** 2 + ((logs - means[nearest]) / deviations[nearest]) ** 2
 
 
+class Deviances:
+    """How far cells are from the profiles of types, by the genes that were measured.
+
+    Parameters
+    ----------
+    X : CSR of shape (n_cells, n_genes)
+        Counts.
+
+    profiles : ndarray of shape (n_classes, n_genes)
+        The shares of these genes in the counts of all genes.
+
+    Attributes
+    ----------
+    ratios : ndarray of shape (n_cells,)
+        The log of the deviance from the nearest profile over what it is expected to be.
+
+    logs : ndarray of shape (n_cells,)
+        The log of the depth, with the counts that genes which were not measured are expected to have.
+
+    nearest : ndarray of shape (n_cells,)
+        The class of the nearest profile.
+    """
+
+    def __init__(self, X, profiles):
+        shares = np.maximum(profiles.sum(axis=1), 1e-12)
+        profiles = profiles / shares[:, np.newaxis]
+        self.totals = np.asarray(X.sum(axis=1)).ravel()
+        own = np.bincount(np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)), xlogy(X.data, X.data), X.shape[0])
+        self.likelihoods = X @ np.log(np.maximum(profiles, 1e-12)).T
+        deviances = 2 * ((own - xlogy(self.totals, self.totals))[:, np.newaxis] - self.likelihoods)
+        self.nearest = deviances.argmin(axis=1)
+        logs = np.log(np.maximum(self.totals, 1))
+        self.logs = logs - np.log(shares[self.nearest])
+        expected = np.zeros(len(logs))
+        for code in np.unique(self.nearest):
+            table = [_expected_deviance(np.exp(log) * profiles[code]).sum() for log in LOG_DEPTHS]
+            members = self.nearest == code
+            expected[members] = np.interp(logs[members], LOG_DEPTHS, table)
+        self.ratios = np.log((np.maximum(deviances.min(axis=1), 0) + 1) / (expected + 1))
+
+    def log_probabilities(self):
+        """Return the log of the probability of each class, of the evidence of so many counts at most."""
+        evidence = self.likelihoods * np.minimum(1, MOST_COUNTS / np.maximum(self.totals, 1))[:, np.newaxis]
+        return log_softmax(evidence, axis=1)
+
+
+def _logs(probabilities):
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float64)
+
+
+def _patterns(X):
+    """Yield the rows of cells in which the same genes are NaN, and these genes."""
+    missing = np.isnan(X.data)
+    if not missing.any():
+        yield np.arange(X.shape[0]), np.empty(0, dtype=np.int64)
+        return
+    cells = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))[missing]
+    of_cell = np.split(X.indices[missing], np.cumsum(np.bincount(cells, minlength=X.shape[0]))[:-1])
+    groups: dict[bytes, list[int]] = {}
+    for cell, genes in enumerate(of_cell):
+        groups.setdefault(np.sort(genes).astype(np.int64).tobytes(), []).append(cell)
+    for genes, rows in groups.items():
+        yield np.array(rows), np.frombuffer(genes, dtype=np.int64)
+
+
 def _counts(cells: Cells, rows: NDArray) -> sp.csr_array:
     X = sp.csr_array(cells.take(rows)).astype(np.float64)
     X.data[np.isnan(X.data)] = 0  # training cells in which a gene was not measured are rare
@@ -111,8 +218,6 @@ def _counts(cells: Cells, rows: NDArray) -> sp.csr_array:
 def _folds(codes: NDArray, seed: int):
     n_folds = min(5, len(codes))
     kind = StratifiedKFold if np.bincount(codes).max() >= n_folds else KFold
-    import warnings
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
         return list(kind(n_folds, shuffle=True, random_state=seed).split(codes, codes))
@@ -125,29 +230,6 @@ def _profiles(X: sp.csr_array, codes: NDArray, n_classes: int) -> NDArray[np.flo
     sizes = np.bincount(codes, minlength=n_classes)[:, np.newaxis]
     profiles = (np.asarray((members @ X).todense()) + N_ADDED * mean) / (sizes + N_ADDED) + 1e-6 * max(mean.sum(), 1e-9)
     return profiles / profiles.sum(axis=1, keepdims=True)
-
-
-def _deviances(X: sp.csr_array, profiles: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the log of deviance over expected deviance, the log of the depth and the nearest type of each cell.
-
-    Genes that are NaN in a cell of `X` were not measured: profiles are those of the others.
-    """
-    missing = np.unique(X.indices[np.isnan(X.data)])
-    measured_share = np.ones(len(profiles))
-    if len(missing):
-        kept = np.setdiff1d(np.arange(X.shape[1]), missing)
-        X, profiles = sp.csr_array(X[:, kept]), profiles[:, kept]
-        measured_share = np.maximum(profiles.sum(axis=1), 1e-12)
-        profiles = profiles / measured_share[:, np.newaxis]
-    totals = np.asarray(X.sum(axis=1)).ravel()
-    own = np.bincount(np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)), xlogy(X.data, X.data), X.shape[0])
-    deviances = 2 * ((own - xlogy(totals, totals))[:, np.newaxis] - X @ np.log(profiles).T)
-    nearest = deviances.argmin(axis=1)
-    logs = np.log(np.maximum(totals, 1))
-    table = np.array([[_expected_deviance(np.exp(log) * profile).sum() for log in LOG_DEPTHS] for profile in profiles])
-    expected = np.array([np.interp(log, LOG_DEPTHS, table[k]) for log, k in zip(logs, nearest, strict=True)])
-    ratios = np.log((np.maximum(deviances.min(axis=1), 0) + 1) / (expected + 1))
-    return ratios, logs - np.log(measured_share[nearest]), nearest
 
 
 def _expected_deviance(means: NDArray) -> NDArray[np.float64]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 from sklearn.base import clone
 
 from sklearn_cells._cells import Cells
@@ -43,11 +41,3 @@ def _new_home(classifier, seed):
     home = clone(classifier).set_params(**HOME, class_weight=class_weight, random_state=seed)
     home.n_features_in_ = classifier.n_features_in_
     return home
-
-
-def mixed(anywhere: NDArray, home: NDArray, weights: NDArray) -> NDArray:
-    """Return probabilities whose logs are the weighted means of those of two networks, up to a constant."""
-    tiny = np.finfo(np.float32).tiny
-    logs = np.log(np.maximum(anywhere, tiny)), np.log(np.maximum(home, tiny))
-    weights = weights[:, np.newaxis]
-    return softmax((1 - weights) * logs[0] + weights * logs[1], axis=1).astype(anywhere.dtype)
