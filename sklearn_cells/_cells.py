@@ -168,23 +168,27 @@ class Cells:
         return self._with(source=_Memory(checks(self.source.X, self._numbers(None))), checks=checks)
 
     def lazy(self):
-        """Return the Dask array of these genes, with zeros for those that were not measured."""
+        """Return a Dask array that `stored` would compute: its blocks are checked when they are computed."""
         X = self.source.X
-        if self.columns is None:
-            return X
-        return X.map_blocks(_columns_of, self.columns, chunks=(X.chunks[0], (self.shape[1],)), dtype=X.dtype)
+        return X.map_blocks(
+            _stored_block, self._unread(), chunks=(X.chunks[0], (self.shape[1],)), dtype=X.dtype, meta=X._meta
+        )
 
     def delayed(self, genes=None):
         """Return blocks of Dask that are not computed: slices of rows, and what `take` would return of them."""
         import dask
 
         take = dask.delayed(_take_block, pure=False)
-        said = replace(self.checks, hint=self.checks._said())
-        empty = Cells(None, (0, self.n_source_genes), said, columns=self.columns, measured=self.measured)
+        unread = self._unread()
         return [
-            (rows, take(empty, block, rows, genes))
+            (rows, take(unread, block, rows, genes))
             for rows, block in zip(self.source.rows, self.source.blocks, strict=True)
         ]
+
+    def _unread(self):
+        """Return these cells without values and without what they came from, for blocks of Dask."""
+        checks = replace(self.checks, hint=self.checks._said())
+        return Cells(None, (0, self.n_source_genes), checks, columns=self.columns, measured=self.measured)
 
     def _with(self, *, shape=None, **changes):
         arguments = {
@@ -267,8 +271,16 @@ def _columns_of(X, columns):
 
 
 def _take_block(cells, block, rows, genes):
-    X = cells.checks(block, np.arange(rows.start, rows.stop))
-    return cells._with(source=_Memory(X), shape=X.shape).take(genes=genes)
+    return _with_block(cells, block, rows.start).take(genes=genes)
+
+
+def _stored_block(block, cells, block_info):
+    return _with_block(cells, block, block_info[0]["array-location"][0][0]).stored()
+
+
+def _with_block(cells, block, first):
+    X = cells.checks(block, first + np.arange(block.shape[0]))
+    return cells._with(source=_Memory(X), shape=X.shape)
 
 
 def is_dask(X) -> bool:
