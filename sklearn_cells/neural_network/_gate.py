@@ -14,13 +14,10 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import Cells
-from sklearn_cells.neural_network._views import evenly_spaced
+from sklearn_cells.neural_network._views import N_ADDED, evenly_spaced, information, profiles_of
 
 # Cells from which the gate learns, at most.
 N_CELLS = 20_000
-
-# Cells of the mean profile that are added to the profile of each type, and to the spread of its depth.
-N_ADDED = 5
 
 # A cell at this share of training cells that look as odd is weighed alike by both networks.
 HALF_AT = 0.2
@@ -130,8 +127,8 @@ class ExperimentGate:
         shares = (1 + len(self.oddness) - np.searchsorted(self.oddness, odd)) / (1 + len(self.oddness))
         mean = self.profiles.mean(axis=0)
         counted = np.clip(1 - mean[missing].sum() / MOST_MISSING, 0, 1)
-        information = xlogy(self.profiles, self.profiles / mean).mean(axis=0)
-        lost = information[missing].sum() / max(information.sum(), 1e-12)
+        known = information(self.profiles)
+        lost = known[missing].sum() / max(known.sum(), 1e-12)
         return shares**2 / (shares**2 + HALF_AT**2) * counted, lost**4, deviances.log_probabilities()
 
     def arrays(self):
@@ -224,12 +221,9 @@ def _folds(codes: NDArray, seed: int):
 
 
 def _profiles(X: sp.csr_array, codes: NDArray, n_classes: int) -> NDArray[np.float64]:
-    """Return the share of each gene in the counts of each class, with some cells of the mean added."""
+    """Return the share of each gene in the counts of each class."""
     members = sp.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_classes, len(codes)))
-    mean = np.asarray(X.mean(axis=0)).ravel()
-    sizes = np.bincount(codes, minlength=n_classes)[:, np.newaxis]
-    profiles = (np.asarray((members @ X).todense()) + N_ADDED * mean) / (sizes + N_ADDED) + 1e-6 * max(mean.sum(), 1e-9)
-    return profiles / profiles.sum(axis=1, keepdims=True)
+    return profiles_of((members @ X).toarray(), np.bincount(codes, minlength=n_classes))
 
 
 def _expected_deviance(means: NDArray) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
+from scipy.special import xlogy
 from sklearn.utils.extmath import randomized_svd
 
 from sklearn_cells import _blocks
@@ -29,6 +30,9 @@ N_PROGRAMS = 10
 N_MEASURED = 20_000
 N_OF_PROGRAMS = 4_000
 
+# Cells of the mean profile that are added to the profile of each class.
+N_ADDED = 5
+
 # The log of the factor of a gene in a simulated laboratory, and of one standard deviation of a program, at most.
 MOST_LOG_FACTOR = 6.0
 MOST_LOG_PROGRAM = 1.5
@@ -40,7 +44,8 @@ class CountViews(keras.layers.Layer):
 
     With t the total of a cell, counts x become log(1 + 10,000 x / t) and sqrt(1 + T x / t) - 1, with T the
     median total of the training cells ("depth_free"), or sqrt(1 + x) - 1, x / t and log(1 + 10,000 x / t),
-    each divided by the square root of the norm of its cell ("all"). NaN is a gene that was not measured:
+    each divided by the square root of the norm of its cell, genes weighted by the fourth root of what they
+    say about the types ("all"). NaN is a gene that was not measured:
     it becomes 0, which is the mean after centring, and the total and norm of its cell are those of the
     measured genes, divided by the share that these have in the training cells.
 
@@ -167,7 +172,15 @@ class CountViews(keras.layers.Layer):
                 counts, measured = self._measured(X)
                 yield weights[part], counts, measured, self._totals(counts, measured)
 
-        self.gene_shares.assign(shares_of(sum(of @ _array(counts) for of, counts, _, _ in blocks())))
+        class_of = codes[rows][:, np.newaxis] == np.unique(codes[rows])
+        sums, start = np.zeros((class_of.shape[1], cells.shape[1])), 0
+        for of, counts, _, _ in blocks():
+            sums += (of[:, np.newaxis] * class_of[start : start + len(of)]).T @ _array(counts)
+            start += len(of)
+        self.gene_shares.assign(shares_of(sums.sum(axis=0)))
+        gene_weights = np.ones(cells.shape[1])
+        if self.kind == "all":
+            gene_weights = weights_of_genes(sums, weights @ class_of)
         totals = np.concatenate([_array(totals).ravel() for *_, totals in blocks()])
         self.depth.assign(weighted_median(totals[totals > 0], weights[totals > 0]) if totals.any() else TARGET_SUM)
         if self.kind == "all":
@@ -176,13 +189,13 @@ class CountViews(keras.layers.Layer):
                 for of, counts, measured, totals in blocks()
             )
             self.square_shares.assign([shares_of(of_view) for of_view in squares])
-        self._center_and_scale(blocks, norm)
+        self._center_and_scale(blocks, norm, gene_weights)
         if self.program_noise > 0:
             some = evenly_spaced(np.arange(len(rows)), N_OF_PROGRAMS)
             logs = np.concatenate([_array(ops.log1p(TARGET_SUM * c / ops.maximum(t, 1.0))) for _, c, _, t in blocks()])
             self.programs.assign(programs(logs[some], codes[rows][some], self.seed))
 
-    def _center_and_scale(self, blocks, norm):
+    def _center_and_scale(self, blocks, norm, gene_weights):
         n_views, sums, squares, seen = len(VIEWS[self.kind]), 0.0, 0.0, 0.0
         for of, counts, measured, totals in blocks():
             views = _array(ops.concatenate(self.views(counts, measured, totals), axis=1)).astype(np.float64)
@@ -190,10 +203,11 @@ class CountViews(keras.layers.Layer):
             seen = seen + np.tile(of @ _array(measured), n_views)
         of_cell = np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
         means = sums * of_cell
-        variances = np.maximum(squares * of_cell - means**2, 0).reshape(n_views, -1).sum(axis=1)
+        of_genes = np.tile(gene_weights, n_views)
+        variances = (np.maximum(squares * of_cell - means**2, 0) * of_genes**2).reshape(n_views, -1).sum(axis=1)
         parts = np.array(list(VIEWS[self.kind].values()))
         scales = norm * np.sqrt(np.divide(parts, variances, out=np.zeros(n_views), where=variances > 1e-12))
-        factors = np.repeat(scales, len(means) // n_views)
+        factors = np.repeat(scales, len(gene_weights)) * of_genes
         self.factor.assign(factors)
         self.center.assign(means * factors)
 
@@ -242,6 +256,33 @@ def programs(logs: NDArray, codes: NDArray, seed: int | None) -> NDArray:
     deviations = sizes[:, np.newaxis] / np.sqrt(len(logs)) * directions
     found[:n_found] = np.clip(deviations * (1 + means) / (means + 0.1), -MOST_LOG_PROGRAM, MOST_LOG_PROGRAM)
     return found
+
+
+def profiles_of(sums: NDArray, sizes: NDArray) -> NDArray[np.float64]:
+    """Return the share of each gene in the counts of each class, with `N_ADDED` cells of the mean of all added.
+
+    Parameters
+    ----------
+    sums : ndarray of shape (n_classes, n_genes)
+        The counts of each class.
+
+    sizes : ndarray of shape (n_classes,)
+        The cells of each class.
+    """
+    mean = sums.sum(axis=0) / max(sizes.sum(), 1e-12)
+    profiles = (sums + N_ADDED * mean) / (sizes[:, np.newaxis] + N_ADDED) + 1e-6 * max(mean.sum(), 1e-9)
+    return profiles / profiles.sum(axis=1, keepdims=True)
+
+
+def information(profiles: NDArray) -> NDArray[np.float64]:
+    """Return what each gene adds to the mean divergence of the profiles of classes from their mean, in nats."""
+    return xlogy(profiles, profiles / profiles.mean(axis=0)).mean(axis=0)
+
+
+def weights_of_genes(sums: NDArray, sizes: NDArray) -> NDArray[np.float64]:
+    """Return the fourth root of the information of each gene about the classes, beside the mean of all genes."""
+    found = np.maximum(information(profiles_of(sums, sizes)), 0)
+    return (found / found.mean()) ** 0.25 if found.any() else np.ones(len(found))
 
 
 def evenly_spaced(rows: NDArray, most: int) -> NDArray:
