@@ -106,7 +106,7 @@ class CountViews(keras.layers.Layer):
         """Return the views of counts, neither centred nor scaled."""
         scaled = counts / ops.maximum(totals, 1.0)
         made = {
-            "log1p": lambda: ops.log1p(TARGET_SUM * scaled),
+            "log1p": lambda: ops.log(TARGET_SUM * scaled + 1),  # log1p is not vectorized
             "sqrt_scaled": lambda: ops.sqrt(self.depth * scaled + 1) - 1,
             "sqrt": lambda: ops.sqrt(counts + 1) - 1,
             "share": lambda: scaled,
