@@ -15,9 +15,8 @@ N_LOOKED_AT = 100
 
 def is_anndata(X) -> bool:
     """Tell an AnnData object without importing anndata."""
-    return any(
-        base.__name__ == "AnnData" and base.__module__.partition(".")[0] == "anndata" for base in type(X).__mro__
-    )
+    names = ((base.__module__.partition(".")[0], base.__name__) for base in type(X).__mro__)
+    return ("anndata", "AnnData") in names
 
 
 def is_on_disk(cells, layer=None) -> bool:

@@ -129,6 +129,11 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
         y = pd.Series(np.asarray(y, dtype=object)).infer_objects().to_numpy()
     if isinstance(y, str):
         raise ValueError(f"y is {y!r}: pass the labels of the cells, such as adata.obs[{y!r}].")
+    if isinstance(y, (list, tuple)):
+        # NumPy would make text of a number or a missing label beside strings.
+        as_given = pd.Series(y, dtype=object).to_numpy()
+        _refuse_mixed(as_given)
+        y = as_given if pd.isna(as_given).any() else y
     y = column_or_1d(y, warn=True)
     _refuse_mixed(y)
     if len(y) != n_cells:

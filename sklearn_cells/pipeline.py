@@ -157,6 +157,44 @@ class CellPipeline(Pipeline):
         """
         return self._by_blocks("predict_proba", X, params)
 
+    @_if_pipeline_has("predict_log_proba")
+    def predict_log_proba(self, X, **params):
+        """Predict the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        **params : dict
+            As in :class:`sklearn.pipeline.Pipeline`; what has a value for each cell is cut with them.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_cells, n_classes)
+            In the order of `classes_`.
+        """
+        return self._by_blocks("predict_log_proba", X, params)
+
+    @_if_pipeline_has("decision_function")
+    def decision_function(self, X, **params):
+        """Return the decision values of the last step.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            Counts.
+
+        **params : dict
+            As in :class:`sklearn.pipeline.Pipeline`; what has a value for each cell is cut with them.
+
+        Returns
+        -------
+        values : ndarray of shape (n_cells,) or (n_cells, n_classes)
+            As the last step returns them.
+        """
+        return self._by_blocks("decision_function", X, params)
+
     @available_if(lambda pipeline: hasattr(pipeline[-1], "assign"))
     def assign(self, probabilities):
         """Give the labels of cells whose probabilities are known, as the last step does.
@@ -201,7 +239,9 @@ class CellPipeline(Pipeline):
             sample_weight = routed[self.steps[-1][0]].score.get("sample_weight")
         if type(self[-1]).score is not ClassifierMixin.score:
             with once_per_call():
-                return super().score(self._taken(X), y, sample_weight=sample_weight, **params)
+                cells = self._taken(X)
+                self._tell_coverage(cells)
+                return super().score(cells, y, sample_weight=sample_weight, **params)
         return accuracy_score(y, self.predict(X, **params), sample_weight=sample_weight)
 
     def gene_coverage(self, X):
@@ -269,17 +309,22 @@ class CellPipeline(Pipeline):
         """Predict block by block, and tell once what the whole lacks."""
         check_is_fitted(self)
         if getattr(X, "shape", (1,))[0] == 0:
-            return self.classes_[:0] if method == "predict" else np.empty((0, len(self.classes_)))
+            n_classes = len(self.classes_)
+            is_binary = method == "decision_function" and n_classes == 2
+            return self.classes_[:0] if method == "predict" else np.empty((0,) if is_binary else (0, n_classes))
         of_block = getattr(super(), method)
         with once_per_call():
             cells = self._taken(X)
-            coverage = self._coverage(cells)
-            if coverage is not None:
-                coverage.check()
+            self._tell_coverage(cells)
             results = []
             for rows, block in row_blocks(cells):
                 results.append(of_block(block, **check_method_params(X, params, indices=rows)))
         return np.concatenate(results)
+
+    def _tell_coverage(self, cells):
+        coverage = self._coverage(cells)
+        if coverage is not None:
+            coverage.check()
 
     def _coverage(self, X):
         """Return the coverage of cells with gene names by a pipeline that knows its genes, else None."""

@@ -162,3 +162,16 @@ def test_names_on_disk_from_a_column_leave_the_cells_on_disk(tmp_path):
         np.testing.assert_array_equal(named.take().toarray(), dense(query.to_memory()))
     assert backed.var_names.tolist() == IDS
     backed.file.close()
+
+
+@pytest.mark.parametrize("kind", ["same total", "least count"])
+def test_counts_that_were_scaled_and_rounded_are_announced(kind):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(0.5, 2, (30, 1)) * rng.gamma(0.3, 3, 400)).astype(float)
+    counts[:, 0] += 1
+    GeneAligner(require_counts=True).fit(counts)
+    totals = counts.sum(axis=1, keepdims=True)
+    scaled = np.rint(counts * 10_000 / totals) if kind == "same total" else counts * 3
+    match = "nearly the same total" if kind == "same total" else "the least count above zero is 3 or more"
+    with pytest.warns(UserWarning, match=f"look like counts that were scaled and rounded: .*{match}"):
+        GeneAligner(require_counts=True).fit(scaled)

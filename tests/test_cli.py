@@ -208,6 +208,41 @@ def test_files_may_lack_a_part(folder, tmp_path, missing):
     assert "probabilities" in ad.read_h5ad(out).obsm
 
 
+@pytest.mark.parametrize("duplicates", [None, "first", "error"])
+def test_repeated_symbols_are_added_up_from_any_file_unless_told_otherwise(folder, cells, tmp_path, duplicates):
+    halves = cells[160:, [*range(60), *range(60)]].copy()  # each gene twice, with half of its counts and the rest
+    halves.X[:, :60] = (cells.X[160:] / 2).floor()
+    halves.X[:, 60:] = cells.X[160:] - halves.X[:, :60]
+    halves.var_names = [*cells.var_names, *cells.var_names]
+    halves.write_h5ad(tmp_path / "halves.h5ad")
+    by_cell = halves.X.tocsr()
+    with h5py.File(tmp_path / "halves.h5", "w") as file:
+        for name, values in (("data", by_cell.data), ("indices", by_cell.indices), ("indptr", by_cell.indptr)):
+            file[f"matrix/{name}"] = values
+        file["matrix/shape"] = by_cell.shape[::-1]
+        file["matrix/barcodes"] = np.array(halves.obs_names, dtype="S")
+        file["matrix/features/name"] = np.array(halves.var_names, dtype="S")
+    model = load_model(folder / "model.cellmodel")
+    expected = model.predict(cells[160:] if duplicates is None else halves[:, :60].copy())
+    for end in ("h5ad", "h5"):
+        options = [] if duplicates is None else [f"--duplicates={duplicates}"]
+        arguments = [
+            "predict",
+            tmp_path / f"halves.{end}",
+            "-m",
+            folder / "model.cellmodel",
+            "-o",
+            tmp_path / f"{end}.h5ad",
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = run(*arguments, *options)
+            if duplicates == "error":
+                assert "occurs more than once. Pass --duplicates sum or first." in result.output
+            else:
+                assert read_cells(tmp_path / f"{end}.h5ad").obs["predicted_label"].tolist() == expected.tolist()
+
+
 def test_predict_reads_other_formats(folder, cells, tmp_path):
     cells[160:].to_df().to_csv(tmp_path / "query.csv")
     result = run("predict", tmp_path / "query.csv", "-m", folder / "model.cellmodel", "-o", tmp_path / "named.h5ad")

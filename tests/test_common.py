@@ -13,6 +13,7 @@ from sklearn_cells import (
     RejectOptionClassifier,
     VarianceStabilizer,
 )
+from sklearn_cells.pipeline import CellPipeline
 
 FLOAT32_REASON = (
     "in float32, a cell of weight two and the cell twice differ by some 1e-6 within one minibatch; the check allows "
@@ -42,17 +43,12 @@ def expected_failures(estimator):
 
 @parametrize_with_checks(
     [
-        # The checks pass continuous values, which need bins.
-        JSDivergenceSelector(1, bins="auto"),
-        JSDivergenceSelector(0.5, weights="prior", bins=3, bias_correction="miller-madow"),
-        JSDivergenceSelector(1, bins="auto", bias_correction="permutation", n_permutations=50),
-        JSDivergenceSelector(2, bins="auto", redundancy="jmi"),
+        JSDivergenceSelector(),
+        JSDivergenceSelector(2, bins=3, redundancy="jmi"),
         GeneAligner(),
         LogNormalizer(),
-        LogNormalizer(target_sum=100),
-        LogNormalizer(target_sum="median"),
         VarianceStabilizer(),
-        VarianceStabilizer(1.0, 0.0, 0.0, divergence_power=0),
+        CellPipeline([("select", JSDivergenceSelector(1)), ("classify", LogisticRegression())]),
         *CLASSIFIERS,
         # The checks compare predictions with classes, so that every cell must be assigned.
         RejectOptionClassifier(LogisticRegression(), threshold=0, cv=2, random_state=0),
@@ -62,6 +58,7 @@ def expected_failures(estimator):
 )
 @pytest.mark.filterwarnings("ignore:VarianceStabilizer expects counts:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*cells have no counts of any of the .* genes:UserWarning")
-@pytest.mark.filterwarnings("ignore:n_features_to_select=2, but X has only 1 genes:UserWarning")
+@pytest.mark.filterwarnings("ignore:n_features_to_select=.*, but X has only .* genes:UserWarning")
+@pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p of counts:UserWarning")
 def test_estimator_checks(estimator, check):
     check(estimator)

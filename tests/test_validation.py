@@ -229,3 +229,7 @@ def test_labels_that_are_likely_no_types_are_named(labels, message):
 def test_labels_of_mixed_kinds_are_named():
     with pytest.raises(ValueError, match="y mixes strings, such as 'B', and other values, such as 3: expected labels"):
         check_labels(np.array(["B", 3, "T"], dtype=object), 3)
+    with pytest.raises(ValueError, match="y mixes strings"):
+        check_labels(["B", 3, "T"], 3)
+    with pytest.raises(ValueError, match="1 of 3 labels are missing"):
+        check_labels(["B", float("nan"), "T"], 3)

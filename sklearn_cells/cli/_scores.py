@@ -86,21 +86,14 @@ def report(cells, labels, model, output, peers, force, **chosen):
     reach on these cells, by cross-validation.
     """
     check_free(output, force, cells)
+    from sklearn_cells._models import for_query
     from sklearn_cells.report import write_html
 
     data = read(cells, chosen)
     y = labels_of(data, labels, cells)
-    classifier = load(model)
+    where = for_model(chosen)
+    classifier = for_query(load(model), duplicates=where.pop("duplicates", None))
     stage(f"writing {output}")
-    write_html(
-        classifier,
-        data,
-        y,
-        output,
-        peers=peers,
-        overwrite=force,
-        random_state=0,
-        verbose=progress(),
-        **for_model(chosen),
-    )
+    options = {"peers": peers, "overwrite": force, "random_state": 0, "verbose": progress()}
+    write_html(classifier, data, y, output, **options, **where)
     click.echo(f"Written: {output}")

@@ -40,6 +40,11 @@ def _options(*options):
 of_cells = _options(
     click.option("--layer", help="The layer with the counts, or raw, or X. [default: X, or that of the model]"),
     click.option("--gene-names", help="The column of var with gene names. [default: var_names, or that of the model]"),
+    click.option(
+        "--duplicates",
+        type=click.Choice(["sum", "first", "error"]),
+        help="What to do with gene names that repeat. [default: sum, or that of the model]",
+    ),
     click.option("--transpose", is_flag=True, help="The file has genes in rows and cells in columns."),
     click.option("--genome", help="The genome to take of a 10x .h5 file that holds several."),
 )
@@ -48,8 +53,8 @@ model = click.option("-m", "--model", default="sorted_blood", show_default=True,
 
 
 def for_model(chosen):
-    """Return the options of cells that a model takes."""
-    return {name: chosen[name] for name in ("layer", "gene_names")}
+    """Return the options of cells that a model takes, if they were given."""
+    return {name: chosen[name] for name in ("layer", "gene_names", "duplicates") if chosen[name] is not None}
 
 
 def read(path, chosen, *, backed=False):

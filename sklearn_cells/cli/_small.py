@@ -5,7 +5,18 @@ from pathlib import Path
 import click
 
 from sklearn_cells.cli._command import Command, stage
-from sklearn_cells.cli._shared import CELLS, FILE, FOLDER, check_free, force, labels_of, of_cells, read, write_csv
+from sklearn_cells.cli._shared import (
+    CELLS,
+    FILE,
+    FOLDER,
+    check_free,
+    for_model,
+    force,
+    labels_of,
+    of_cells,
+    read,
+    write_csv,
+)
 
 
 @click.command(
@@ -24,15 +35,13 @@ def genes(reference, labels, n_genes, redundancy, output, force, **chosen):
     """Rank genes by how much their counts differ between the types."""
     if output is not None:
         check_free(output, force, reference)
-    from sklearn_cells import JSDivergenceSelector
+    from sklearn_cells import GeneAligner, JSDivergenceSelector
 
     cells = read(reference, chosen, backed=True)
     y = labels_of(cells, labels, reference)
     stage(f"ranking the genes of {reference}")
-    selector = JSDivergenceSelector(
-        n_genes, redundancy=redundancy, layer=chosen["layer"], gene_names=chosen["gene_names"] or "var_names"
-    )
-    table = selector.fit(cells, y).gene_table()
+    cells = GeneAligner(**for_model(chosen)).fit_transform(cells)
+    table = JSDivergenceSelector(n_genes, redundancy=redundancy).fit(cells, y).gene_table()
     columns = ["rank", "gene", "divergence", "pvalue", "marks", "direction"]
     click.echo(table.loc[table["selected"], columns].to_string(index=False, float_format="{:.3g}".format))
     if output is not None:

@@ -58,8 +58,7 @@ def train(
     if shared_with is not None:
         cells = _shared(cells, shared_with, chosen)
     stage(f"training on {reference}")
-    given = {name: value for name, value in for_model(chosen).items() if value is not None}
-    pipeline = make_cell_pipeline(preset, classify__random_state=seed, **given)
+    pipeline = make_cell_pipeline(preset, classify__random_state=seed, **for_model(chosen))
     if n_genes is not None:
         if preset == "cnn_2019":
             raise click.BadParameter("the preset cnn_2019 takes all genes.", param_hint="--genes")

@@ -48,6 +48,6 @@ def _read_cells_and_genes(group: Any, path: Path, error: Exception) -> AnnData:
             left_out.append(name)
     warn(
         f"{path}: anndata cannot read it as a whole, so {', '.join(left_out)} is left out. {type(error).__name__}: "
-        f"{str(error)[:80]}"
+        f"{str(error).partition('{')[0].strip()[:80]}."
     )
     return AnnData(**parts)

@@ -11,6 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import Cells, check_cells, check_genes
 from sklearn_cells._validation import StrOptions, all_or_nothing, check_feature_names_in, fit_context
+from sklearn_cells._warnings import once_per_call
+from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
 
@@ -119,6 +121,25 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
 
+    def fit_transform(self, X, y=None):
+        """Remember the genes of cells, and return the cells.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+            Counts; they are not changed.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        X_aligned : {ndarray, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+            As `transform` returns them.
+        """
+        with once_per_call():
+            return self.fit(X, y).transform(X)
+
     def transform(self, X):
         """Return the training genes of cells, in their order.
 
@@ -158,7 +179,10 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
     def check(self, X, *, reset):
         """Return checked cells, with the genes that they have. Not for users."""
         values = "counts" if self.require_counts else "any"
-        return check_cells(X, estimator=self, reset=reset, values=values)
+        cells = check_cells(X, estimator=self, reset=reset, values=values)
+        if self.require_counts:
+            warn_of_scaled_counts(cells)
+        return cells
 
     def places_of(self, gene_names):
         """Return the place of each training gene among other names, -1 where it is missing.
