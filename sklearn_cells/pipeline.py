@@ -306,9 +306,15 @@ class CellPipeline(Pipeline):
         first = _first_step(self)
         if isinstance(X, Cells) or not hasattr(first, "gene_names"):
             return X
-        require_counts = getattr(first, "require_counts", False)
-        cells = check_cells(X, estimator=first, reset=None, values="counts" if require_counts else "any")
+        cells = check_cells(X, estimator=first, reset=None, values=self._values(first))
         return cells if cells.origin is not None or cells.is_dask else X
+
+    def _values(self, first):
+        """Return what values the first steps take, so that a wrong one is found before a block is cut out."""
+        if getattr(first, "require_counts", False):
+            return "counts"
+        second = next((step for _, _, step in self._iter() if not isinstance(step, GeneAligner)), None)
+        return "nonnegative" if isinstance(second, JSDivergenceSelector | LogNormalizer | VarianceStabilizer) else "any"
 
     def _by_blocks(self, method, X, params):
         """Predict block by block, and tell once what the whole lacks."""

@@ -417,6 +417,17 @@ def test_a_bad_value_is_named_with_its_place(fitted, expected, folder, monkeypat
             use(CONTAINERS[container](X, folder))
 
 
+@pytest.mark.parametrize("container", ["ndarray float32", "csr_matrix", "DataFrame", "AnnData", "backed AnnData"])
+def test_what_a_later_step_refuses_has_its_place_among_all_cells(folder, monkeypatch, container):
+    pipeline = small_pipeline().set_params(align__require_counts=False)
+    pipeline.fit(CONTAINERS[container](counts(), folder), Y)
+    X = counts()
+    X[CELL, GENE] = -1
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", IN_BLOCKS)
+    with pytest.raises(ValueError, match=f"got -1.0 at cell {CELL}( .C{CELL}.)?, gene .*{GENE}"):
+        pipeline.predict(CONTAINERS[container](X, folder))
+
+
 class MuData:
     mod = {"prot": None, "rna": None}
     shape = N_CELLS, N_GENES
