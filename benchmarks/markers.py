@@ -16,7 +16,7 @@ from sklearn_cells import make_cell_pipeline, read_cells
 from sklearn_cells.inspection import gene_attributions, marker_genes
 
 N_GENES = 10
-PRESETS = ("default", "cross_dataset")
+PRESETS = ("default",)
 T_CELL = ("CD3D", "CD3E")
 KNOWN = {
     "CD14+ Monocyte": ("LYZ", "S100A8", "S100A9", "CST3"),

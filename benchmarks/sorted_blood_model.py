@@ -46,7 +46,7 @@ SORTED_AS = {
 def main(reference, output, query):
     cells = ad.read_h5ad(reference)
     y = cells.obs["cell_type"]
-    pipeline = make_cell_pipeline("cross_dataset", classify__random_state=0)
+    pipeline = make_cell_pipeline(classify__random_state=0)
     model = RejectOptionClassifier(pipeline, random_state=0).fit(cells, y)
     card = training_card(
         model, cells, y, name=output.stem, description=DESCRIPTION, license="CC BY 4.0, as its cells", source=SOURCE

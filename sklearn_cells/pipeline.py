@@ -372,7 +372,7 @@ def row_blocks(X):
 
 
 @validate_params(
-    {"preset": [StrOptions({"default", "cross_dataset", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True
+    {"preset": [StrOptions({"default", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True
 )
 def make_cell_pipeline(
     preset="default",
@@ -384,21 +384,20 @@ def make_cell_pipeline(
     verbose=False,
     **params,
 ):
-    """Chain gene alignment, gene selection, normalisation and classifier.
+    """Chain gene alignment, gene selection and classifier.
 
     The steps are `align` (:class:`GeneAligner`), `select` (:class:`JSDivergenceSelector`),
-    `normalize` and `classify` (:class:`KerasCellClassifier`). The selector comes before the
-    normalisation because it needs counts: depth-scaled values hardly repeat, and their divergence
-    says nothing.
+    `normalize` and `classify` (:class:`KerasCellClassifier`). The recommended chain does not
+    normalise: its networks take counts, and make what they see themselves.
 
     Parameters
     ----------
-    preset : {"default", "cross_dataset", "mlp_2019", "cnn_2019"}, default="default"
-        "default" takes 2,000 genes through :class:`VarianceStabilizer` to a network of one hidden
-        layer. "cross_dataset" does so without the depth of the cells, which misleads on those of
-        another laboratory: of the three views the logs alone. "mlp_2019" and "cnn_2019" are the
-        networks of 2019 and how they were trained, on log1p of counts: the first of 1,000 genes,
-        the second of all.
+    preset : {"default", "mlp_2019", "cnn_2019"}, default="default"
+        "default" takes 2,000 genes to two networks of one hidden layer. One is trained on simulated
+        laboratories, and names cells of any laboratory; the other knows the experiment of the
+        training cells, and counts where a cell looks as if it came from there. "mlp_2019" and
+        "cnn_2019" are the networks of 2019 and how they were trained, on log1p of counts: the
+        first of 1,000 genes, the second of all.
 
     layer : str or None, default=None
         The layer of AnnData that holds the counts; "raw" takes `adata.raw`. None takes `X`. This

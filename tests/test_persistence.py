@@ -476,7 +476,7 @@ def test_forging_alone_changes_nothing(forged, fitted, cells):
 
 
 def rename(content):
-    steps_of(content)["normalize"]["estimator"] = "FunctionTransformer"
+    steps_of(content)["select"]["estimator"] = "FunctionTransformer"
 
 
 def cache(content):
@@ -511,7 +511,7 @@ def many_genes(content):
 
 
 def unknown_parameter(content):
-    steps_of(content)["normalize"]["parameters"]["spline"] = 3
+    steps_of(content)["align"]["parameters"]["spline"] = 3
 
 
 def unknown_value(content):

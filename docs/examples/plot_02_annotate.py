@@ -29,10 +29,10 @@ query = query[:, rng.permutation(query.n_vars)[: int(0.9 * query.n_vars)]].copy(
 query.var_names = ["unknown gene", *query.var_names[1:]]
 
 # %%
-# ``"cross_dataset"`` does without the depth of cells, which differs from laboratory to laboratory. The reject option
+# The default is made for cells of other laboratories. The reject option
 # holds a quarter of the reference out, calibrates the probabilities on it, and chooses the threshold at which 10 % of
 # the assigned cells are wrong.
-pipeline = make_cell_pipeline("cross_dataset", select__n_features_to_select=500, classify__random_state=0)
+pipeline = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0)
 held_out = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
 model = RejectOptionClassifier(pipeline, target_error=0.1, cv=held_out)
 model.fit(reference, reference.obs["cell_type"])

@@ -19,10 +19,10 @@ from sklearn_cells.cli._shared import CELLS, FILE, check_free, for_model, force,
 @click.option("--shared-with", type=CELLS, help="Cells to name later: train on the genes that they have too.")
 @click.option(
     "--preset",
-    type=click.Choice(["default", "cross_dataset", "mlp_2019", "cnn_2019"]),
+    type=click.Choice(["default", "mlp_2019", "cnn_2019"]),
     default="default",
     show_default=True,
-    help="cross_dataset for cells of other laboratories, see the guide.",
+    help="The recommended chain, or a network of 2019.",
 )
 @click.option("--genes", "n_genes", type=click.IntRange(min=1), help="The number of genes to select.")
 @click.option(
