@@ -208,6 +208,7 @@ def test_files_may_lack_a_part(folder, tmp_path, missing):
     assert "probabilities" in ad.read_h5ad(out).obsm
 
 
+@pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
 @pytest.mark.parametrize("duplicates", [None, "first", "error"])
 def test_repeated_symbols_are_added_up_from_any_file_unless_told_otherwise(folder, cells, tmp_path, duplicates):
     halves = cells[160:, [*range(60), *range(60)]].copy()  # each gene twice, with half of its counts and the rest
