@@ -105,7 +105,8 @@ def _add(path, annotation, probabilities, about):
 
 
 def _plain(values):
-    """Return values as an array, or as categories whose names are objects, which every anndata writes."""
+    """Return values as an array, or as categories; text as objects, which every anndata writes."""
     if not isinstance(values, pd.Categorical):
         return np.asarray(values)
-    return pd.Categorical.from_codes(values.codes, pd.Index(np.asarray(values.categories).tolist(), dtype=object))
+    names = values.categories
+    return values.rename_categories(names.astype(object)) if names.inferred_type == "string" else values

@@ -67,12 +67,24 @@ class GeneCoverage:
 
     @property
     def genes(self):
-        """The share of the genes that the model uses and the query has."""
+        """The share of the genes that the model uses and the query has.
+
+        Returns
+        -------
+        share : float
+            1 where nothing is missing.
+        """
         return 1 - len(self.missing) / self.n_genes
 
     @property
     def least_share(self):
-        """The share by which the query is judged: of the divergence, or of the genes where that is not known."""
+        """The share by which the query is judged.
+
+        Returns
+        -------
+        share : float
+            That of the divergence, or of the genes where that is not known.
+        """
         return self.genes if np.isnan(self.divergence) else self.divergence
 
     def check(self):

@@ -6,6 +6,7 @@ from sklearn import get_config
 from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -301,6 +302,13 @@ class CellPipeline(Pipeline):
                 safe_set_output(step, transform=transform)
         return self
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        steps = (step for _, step in self.steps if not isinstance(step, GeneAligner | str | None))
+        first = next(steps, None)  # of those that do something with values
+        tags.input_tags.positive_only = first is not None and get_tags(first).input_tags.positive_only
+        return tags
+
     def _taken(self, X):
         """Return AnnData as the first step chooses it, once for all blocks; what else comes stays as it is."""
         first = _first_step(self)
@@ -365,7 +373,7 @@ def row_blocks(X):
     can_be_cut = is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or sp.issparse(X)
     slices = row_slices(*X.shape) if can_be_cut and len(X.shape) == 2 else []
     if len(slices) <= 1:
-        yield slice(0, X.shape[0] if hasattr(X, "shape") else len(X)), X
+        yield slice(0, X.shape[0] if hasattr(X, "shape") else len(np.asarray(X))), X
         return
     for rows in slices:
         yield rows, rows_of(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]

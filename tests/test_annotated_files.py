@@ -73,6 +73,16 @@ def test_nullable_strings_stay_as_they_are(cells, tmp_path, backed):
     assert named.obs_names.tolist() == cells.obs_names[:6].tolist()
 
 
+def test_labels_may_be_numbers(cells, tmp_path):
+    cells[:4].write_h5ad(tmp_path / "cells.h5ad")
+    query = read_cells(tmp_path / "cells.h5ad", backed=True)
+    annotation, probabilities = annotation_of(query)
+    annotation["predicted_label"] = pd.Categorical([0, 1, -1, 1])
+    out = tmp_path / "named.h5ad"
+    write_annotation(query.filename, query, annotation, probabilities, out, model="blood")
+    assert ad.read_h5ad(out).obs["predicted_label"].tolist() == [0, 1, -1, 1]
+
+
 @pytest.mark.filterwarnings("ignore:Observation names are not unique:UserWarning")
 def test_cells_whose_names_repeat_keep_their_place(cells, tmp_path):
     lanes = cells[:40].copy()

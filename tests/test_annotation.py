@@ -127,19 +127,6 @@ def test_a_label_for_small_majorities_that_is_a_class_is_refused(cells):
         annotate(model, cells.X, clusters=np.zeros(240), min_share=0.5)
 
 
-def test_what_is_no_cells_is_refused_with_what_to_pass(model):
-    class MuData:
-        mod, shape = {"prot": None, "rna": None}, (3, 2)
-
-    for cells, message in {
-        "cells.h5ad": r"read_cells\('cells\.h5ad'\)",
-        None: "NoneType",
-        MuData(): r"mdata\['rna'\]",
-    }.items():
-        with pytest.raises(TypeError, match=f"Expected cells as AnnData, .*{message}"):
-            annotate(model, cells)
-
-
 @pytest.mark.parametrize("model", ["sorted_blood", MultinomialNB(), None])
 def test_what_is_no_fitted_model_is_refused_first(model):
     with pytest.raises((TypeError, NotFittedError), match="The model is "):

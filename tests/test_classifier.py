@@ -59,14 +59,6 @@ def test_is_a_classifier_and_cross_validation_stratifies(data):
     assert search.best_score_ > 0.95  # unshuffled folds of sorted labels would score 0
 
 
-@pytest.mark.parametrize("container", [sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_array, pd.DataFrame])
-def test_containers_give_the_same_network(data, fitted, container):
-    X, y = data
-    dense = X.toarray()
-    classifier = clone(fitted).fit(container(dense), y)
-    np.testing.assert_array_equal(classifier.predict_proba(container(dense)), fitted.predict_proba(X))
-
-
 @pytest.mark.parametrize("labels", [["B", "T", "NK"], [7, 3, 5], [True, False, True]], ids=["str", "int", "bool"])
 def test_labels_come_back_as_they_were(data, labels):
     X, y = data

@@ -271,6 +271,7 @@ def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tm
         ("Found 1. Pass raw counts, or set bins=10 to say that this is meant.", "Found 1. Pass raw counts."),
         ("Found 1: pass layer='raw', or set bins='auto'. More.", "Found 1: pass --layer raw. More."),
         ("It lacks 'target_error'. Write it.", "It lacks 'target_error'. Write it."),  # a name in a file
+        ("a/target_error/layer=X.h5ad: It is empty.", "a/target_error/layer=X.h5ad: It is empty."),  # and of one
         ("Found a=1 alone.", "Found a=1 alone."),  # the first sentence says what was found
     ],
 )

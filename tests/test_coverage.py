@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_cells import GeneAligner, JSDivergenceSelector, LogNormalizer, shared_genes
 from sklearn_cells.datasets import make_cells
@@ -91,3 +92,60 @@ def test_an_aligner_alone_leaves_sparse_cells_sparse():
     aligned = GeneAligner().fit(cells).transform(cells[:, :4])
     assert sp.issparse(aligned.X)
     assert aligned.X.nnz == cells[:, :4].X.nnz
+
+
+# ---- Genes that one type alone shows
+
+SIX_TYPES = np.repeat(["B", "NK", "T"], 2)
+
+# What a gene that one class alone shows adds for that class, and for each of the other two.
+OF_ITS_CLASS, OF_OTHERS = np.log(3) / 3, np.log(3 / 2) / 3
+
+
+def table(**markers):
+    """Return six cells, two of each type, with genes that one type shows, and one that all show alike."""
+    first_letters = np.char.lower(SIX_TYPES).astype("<U1")
+    genes = {gene: np.where(first_letters == gene[0], count, 0) for gene, count in markers.items()}
+    return pd.DataFrame({**genes, "actb": 3})
+
+
+def chain(*selection):
+    steps = [("align", GeneAligner()), *selection, ("as_zero", FunctionTransformer(np.nan_to_num))]
+    return CellPipeline([*steps, ("classify", LogisticRegression())])
+
+
+def fitted_on(cells):
+    """Return a fitted chain that selects all genes but actb."""
+    return chain(("select", JSDivergenceSelector(cells.shape[1] - 1))).fit(cells, SIX_TYPES)
+
+
+def test_shares_are_those_of_the_formula():
+    cells = table(b=2, n=1, t=1)
+    coverage = fitted_on(cells).gene_coverage(cells[["t", "n"]])
+    assert coverage.missing.tolist() == ["b"]  # actb is missing too, but not selected
+    assert (coverage.n_genes, coverage.genes) == (3, pytest.approx(2 / 3))
+    assert coverage.counts == pytest.approx(1 / 2)
+    assert coverage.divergence == pytest.approx(2 / 3)
+    total = OF_ITS_CLASS + 2 * OF_OTHERS
+    left = [2 * OF_OTHERS, OF_ITS_CLASS + OF_OTHERS, OF_ITS_CLASS + OF_OTHERS]
+    assert coverage.by_class.to_dict() == pytest.approx(
+        dict(zip(["B", "NK", "T"], np.divide(left, total), strict=True))
+    )
+
+
+def test_one_class_that_lacks_much_is_enough_for_a_warning():
+    cells = table(**{f"{kind}{i}": 1 for kind in "bn" for i in range(6)}, t=1)
+    pipeline, other = fitted_on(cells), cells.drop(columns="t")
+    assert pipeline.gene_coverage(other).divergence == pytest.approx(12 / 13)
+    with pytest.warns(UserWarning, match=r"have 92% of the divergence .* where little is left: T \(82%\)\. With"):
+        pipeline.predict(other)
+
+
+def test_without_a_selector_genes_are_counted():
+    cells = table(b=2, n=1, t=1)
+    pipeline = chain().fit(cells, SIX_TYPES)
+    coverage = pipeline.gene_coverage(cells[["t"]])
+    assert (coverage.genes, coverage.n_genes, coverage.by_class.size) == (0.25, 4, 0)
+    assert np.isnan([coverage.counts, coverage.divergence]).all()
+    with pytest.raises(TypeError, match="gene_coverage needs a GeneAligner among the steps"):
+        CellPipeline(pipeline.steps[1:]).fit(cells, SIX_TYPES).gene_coverage(cells)

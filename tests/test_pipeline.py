@@ -9,15 +9,19 @@ import anndata as ad
 import joblib
 import numpy as np
 import pytest
-from sklearn.metrics import classification_report
+from sklearn import config_context
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, classification_report
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score, permutation_test_score
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_cells import GeneAligner, JSDivergenceSelector, VarianceStabilizer, annotate, make_cell_pipeline
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network._networks import build_network
-from sklearn_cells.pipeline import row_blocks
+from sklearn_cells.pipeline import CellPipeline, row_blocks
 
 SMALL = {
     "select__n_features_to_select": 20,
@@ -254,3 +258,91 @@ def test_preset_takes_parameters_too(cells):
     assert pipeline.score(cells[160:], cells.obs["cell_type"][160:]) > 0.8
     with pytest.raises(ValueError, match="'preset' parameter of make_cell_pipeline must be"):
         make_cell_pipeline("mlp_2020")
+
+
+# ---- CellPipeline
+
+
+class RecordingClassifier(LogisticRegression):
+    """Keeps what it is asked for, and takes the batch of each cell."""
+
+    def predict(self, X, batch=None):
+        self.asked = [*getattr(self, "asked", []), (X.shape[0], None if batch is None else list(batch))]
+        return super().predict(X)
+
+
+def cell_pipeline(classifier):
+    return CellPipeline([("select", JSDivergenceSelector(20)), ("classify", classifier)])
+
+
+@pytest.mark.parametrize("kind", ["CSC", "Dask", "AnnData of Dask"])
+def test_cells_that_rows_are_slow_of_come_in_blocks(cells, monkeypatch, kind):
+    if kind == "CSC":
+        X = cells.X.tocsc()
+    else:
+        X = pytest.importorskip("dask.array").from_array(cells.X.toarray(), chunks=(50, 60))
+        X = X if kind == "Dask" else ad.AnnData(X, cells.obs, cells.var)
+    y = cells.obs["cell_type"]
+    pipeline = cell_pipeline(RecordingClassifier(max_iter=1000)).fit(X, y)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
+    predicted = pipeline.predict(X)
+    assert [n_cells for n_cells, _ in pipeline[-1].asked] == [50, 50, 50, 50, 40]
+    np.testing.assert_array_equal(predicted, pipeline[-1].predict(pipeline[0].transform(X)))
+
+
+def test_what_has_a_value_for_each_cell_is_cut_with_the_blocks(cells, monkeypatch):
+    pipeline = cell_pipeline(RecordingClassifier(max_iter=1000)).fit(cells, cells.obs["cell_type"])
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 100)
+    pipeline.predict(cells, batch=np.arange(240))
+    assert pipeline[-1].asked == [(100, [*range(100)]), (100, [*range(100, 200)]), (40, [*range(200, 240)])]
+
+
+def test_score_weighs_cells_with_and_without_routing(cells, monkeypatch):
+    y, sample_weight = cells.obs["cell_type"], np.arange(240) % 5
+    with config_context(enable_metadata_routing=True):
+        classifier = DecisionTreeClassifier(max_depth=1).set_score_request(sample_weight=True)
+    pipeline = cell_pipeline(classifier).fit(cells, y)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
+    expected = accuracy_score(y, pipeline.predict(cells), sample_weight=sample_weight)
+    assert expected != pipeline.score(cells, y)
+    for routing in (False, True):
+        with config_context(enable_metadata_routing=routing):
+            assert pipeline.score(cells, y, sample_weight=sample_weight) == expected
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_no_cells_before_fit_are_refused_too(cells, method):
+    with pytest.raises(NotFittedError):
+        getattr(cell_pipeline(LogisticRegression()), method)(cells[:0])
+
+
+def test_chain_that_ends_in_a_transformer_gives_frames(cells):
+    steps = [("align", GeneAligner()), ("select", JSDivergenceSelector(5)), ("normalize", VarianceStabilizer())]
+    X, y = cells.to_df(), cells.obs["cell_type"]
+    views = CellPipeline(steps).set_output(transform="pandas").fit(X, y).transform(X.iloc[:3])
+    genes = steps[1][1].get_feature_names_out().tolist()
+    assert views.columns.tolist() == [f"{view}__{gene}" for view in ("sqrt", "linear", "log1p") for gene in genes]
+    assert views.index.tolist() == X.index[:3].tolist()
+
+
+def test_a_later_step_that_chooses_a_layer_is_refused_in_fit(cells):
+    other = cells.copy()
+    other.layers["counts"] = other.X.copy()
+    with pytest.raises(ValueError, match="layer='counts' .* In a chain of steps, the first one alone chooses"):
+        make_cell_pipeline(select__layer="counts", **SMALL).fit(other, other.obs["cell_type"])
+
+
+def test_normalised_values_are_refused_in_fit_and_in_predict(cells):
+    log, y = cells.copy(), cells.obs["cell_type"]
+    log.layers["counts"] = log.X.copy()
+    log.X = log.X.log1p()
+    pipeline = make_cell_pipeline(select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    message = r"Expected counts, .* at cell 0 \(cell 0\), gene 'gene 0': .* layer='counts' holds counts"
+    with pytest.raises(ValueError, match=message):
+        pipeline.fit(log, y)
+    pipeline.fit(cells, y)
+    for method in (pipeline.predict, pipeline.predict_proba):
+        with pytest.raises(ValueError, match=message):
+            method(log)
+    expected = pipeline.predict(cells)
+    np.testing.assert_array_equal(pipeline.set_params(align__layer="counts").predict(log), expected)

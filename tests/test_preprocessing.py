@@ -252,3 +252,15 @@ def test_stabilizer_sees_the_mean_where_a_gene_was_not_measured(cells, container
     as_zero = stabilizer.transform(zero).reshape(len(counts), 3, 10)[:, :, others]
     error, error_of_zero = (np.abs(found - complete).mean() for found in (views[:, :, others], as_zero))
     assert error < error_of_zero / 2
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_stabilizer_by_hand_where_a_gene_was_not_measured(container):
+    train = np.array(
+        [[2.0, 6.0, 2.0], [6.0, 2.0, 2.0]]
+    )  # shares .4, .4, .2; of the squares of the view 5/11, 5/11, 1/11
+    stabilizer = VarianceStabilizer(0, 1, 0, divergence_power=0).fit(container(train))
+    found = dense(stabilizer.transform(container(np.array([[2.0, np.nan, 1.0]]))))
+    # The total is 3 / .6 = 5, the squared norm (.16 + .04) / (6/11), in training .44, and the variance .08.
+    longer = (0.44 / (0.2 * 11 / 6)) ** 0.25
+    np.testing.assert_allclose(found * 0.08**0.5, [[0.4 * longer, 0.4, 0.2 * longer]])

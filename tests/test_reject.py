@@ -466,28 +466,12 @@ def test_one_value_for_each_pair_of_classes_is_refused(data):
         RejectOptionClassifier(SVC(decision_function_shape="ovo")).fit(X, y)
 
 
-@pytest.mark.parametrize(("X", "message"), [("cells.h5ad", r"read_cells\('cells\.h5ad'\)"), (None, "got NoneType")])
-def test_what_is_no_cells_is_refused_with_what_to_pass(X, message):
-    with pytest.raises(TypeError, match=message):
-        RejectOptionClassifier(LogisticRegression()).fit(X, ["B", "T"])
-
-
 def test_an_estimator_without_probabilities_or_decisions_is_refused(data):
     with pytest.raises(ValueError, match="'estimator' parameter of RejectOptionClassifier must be an object"):
         RejectOptionClassifier(StandardScaler()).fit(*data)
 
 
 # ---- As an estimator among others
-
-
-def test_a_fit_that_fails_leaves_nothing_fitted(data):
-    X, y = data
-    classifier = RejectOptionClassifier(LogisticRegression(), random_state=0).fit(X, y)
-    with pytest.raises(ValueError, match="NaN"):
-        classifier.fit(np.full_like(X, np.nan), y)
-    with pytest.raises(ValueError, match="not fitted yet"):
-        classifier.predict(X)
-    assert not hasattr(classifier, "n_features_in_")
 
 
 def test_a_search_reaches_the_estimator_inside(data):

@@ -2,8 +2,8 @@
 
 import click
 
+from sklearn_cells.cli._evaluate import evaluate, report
 from sklearn_cells.cli._predict import predict
-from sklearn_cells.cli._scores import evaluate, report
 from sklearn_cells.cli._small import demo, genes, models
 from sklearn_cells.cli._train import train
 

@@ -41,7 +41,7 @@ PHRASES = {
     r"Ask for fewer, or for a fraction, to select\.": "Ask for fewer to select.",
 }
 
-_PARAMETER = re.compile(r"\b(?:[Ss]et )?(?:\w+__)?(\w+)=('[^']*'|\"[^\"]*\"|[\w.]+\w|\w)")
+_PARAMETER = re.compile(r"(?<![\w/])(?:[Ss]et )?(?:\w+__)?(\w+)=('[^']*'|\"[^\"]*\"|[\w.]+\w|\w)")
 # What could be set in Python instead.
 _CHOICE = re.compile(r",? or (?:set|pass) \w+=\S*\w['\"]?(?: to say that this is meant)?")
 # Code that is left: assigned parameters, calls of methods or with parameters, AnnData by its usual name.
@@ -68,8 +68,8 @@ def in_shell(message, options):
         message = re.sub(python, shell, message)
     message = _PARAMETER.sub(lambda found: _option(found, options), message)
     for name, option in options.items():
-        if "_" in name:  # other names may be words
-            message = re.sub(rf"(?<!['\"])\b{name}\b(?!['\"])", option, message)
+        if "_" in name:  # other names may be words; not in quotes or names of files
+            message = re.sub(rf"(?<![\w'\"/.-]){name}(?![\w'\"/-]|\.\w)", option, message)
     message = _CHOICE.sub("", message)
     first, *others = re.split(r"(?<=[.;]) (?=[A-Z-])", message)
     return " ".join([first, *(sentence for sentence in others if not _PYTHON.search(sentence))])

@@ -106,7 +106,7 @@ def choose(
     return np.array(order), closest
 
 
-def gene_levels(X: sp.csc_array, edges: NDArray[np.float64]) -> sp.csc_array:
+def gene_levels(X: sp.csc_array, edges: NDArray) -> sp.csc_array:
     """Give the level of each gene in each cell: how many of the edges of the gene its value reaches.
 
     Parameters

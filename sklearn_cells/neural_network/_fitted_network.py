@@ -9,6 +9,7 @@ from sklearn_cells._cells import check_cells, check_genes
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
 from sklearn_cells.neural_network._forward import outputs_of
 from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
+from sklearn_cells.neural_network._pickled import packed_network, unpacked_network
 from sklearn_cells.neural_network._process import check_process
 from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
 from sklearn_cells.neural_network._saved_state import packed, unpacked
@@ -156,6 +157,15 @@ class FittedNetwork:
             return state
         check_process()
         return unpacked(self, state)
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return state | {"model_": packed_network(state["model_"])} if "model_" in state else state
+
+    def __setstate__(self, state):
+        if isinstance(state.get("model_"), tuple):
+            state = state | {"model_": unpacked_network(state["model_"])}
+        super().__setstate__(state)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "model_")

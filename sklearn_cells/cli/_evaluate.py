@@ -37,6 +37,7 @@ def evaluate(cells, labels, model, output, force, **chosen):
     import pandas as pd
     from sklearn.metrics import classification_report
 
+    from sklearn_cells._models import rejecting_model
     from sklearn_cells.annotation import annotate
 
     data = read(cells, chosen, backed=True)
@@ -51,7 +52,7 @@ def evaluate(cells, labels, model, output, force, **chosen):
     stage(f"naming the cells of {cells}")
     annotation = annotate(classifier, data, verbose=progress(), **for_model(chosen))
     predicted = annotation["predicted_label"].astype(str).to_numpy()
-    unassigned = str(getattr(classifier, "unassigned_label_", ""))
+    unassigned = str(getattr(rejecting_model(classifier), "unassigned_label_", ""))
     assigned = predicted != unassigned
     click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all right")
     if assigned.any() and not assigned.all():
