@@ -1,17 +1,17 @@
 """Compare classifiers on cells of other laboratories, technologies and donors.
 
-    python benchmarks/transfer.py run ours linearsvc --tasks TASKS.py --data FOLDER --results results.csv --seeds "0 1 2"
+    python benchmarks/transfer.py run ours linearsvc --tasks TASKS.py --data FOLDER --results results.csv
     python benchmarks/transfer.py report results.csv -o assets
 
 TASKS.py has a function tasks(folder) whose tasks have `name`, `reference` and `query` (AnnData with raw counts, each
-with its own genes), `labels`, `truth` and `score(predicted)`, and a function common(task), which gives both on the genes
-that they share. In the form "refitted" all methods get common(task). In the form "as it comes" they are trained on all
-genes of the reference, and the query has its own: ours gets it as it is, and what takes no other genes gets zeros for
-those that are missing. "thinned", "no ribosomal" and "ambient" are "as it comes" with the counts of the query thinned
-to a tenth, without its ribosomal genes, and with a tenth of the mean cell in each.
+with its own genes), `labels`, `truth` and `score(predicted)`, and a function common(task), which returns both on the
+genes that they share. In the form "refitted" all methods get common(task). In the form "as it comes" they are trained
+on all genes of the reference, and the query has its own: ours gets it as it is, and what takes no other genes gets
+zeros for those that are missing. "thinned", "no ribosomal" and "ambient" are "as it comes" with the counts of the query
+thinned to a tenth, without its ribosomal genes, and with a tenth of the mean cell in each.
 
-CellTypist, SingleR (singler and scranpy) and scVI-tools have versions of their own: run these methods in one environment
-each, and give `report` all files of results.
+CellTypist, SingleR (singler and scranpy) and scVI-tools have versions of their own: run these methods in one
+environment each, and give `report` all files of results.
 """
 
 import time

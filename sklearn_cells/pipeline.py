@@ -18,7 +18,7 @@ from sklearn_cells._validation import StrOptions, check_method_params, safe_set_
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
-from sklearn_cells.preprocessing import GeneAligner, LogNormalizer
+from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
 
 __all__ = ["CellPipeline", "make_cell_pipeline"]
 
@@ -379,9 +379,7 @@ def row_blocks(X):
         yield rows, rows_of(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
-@validate_params(
-    {"preset": [StrOptions({"default", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True
-)
+@validate_params({"preset": [StrOptions({"default", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True)
 def make_cell_pipeline(
     preset="default",
     *,
