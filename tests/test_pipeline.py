@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 
 import anndata as ad
 import joblib
@@ -41,12 +40,6 @@ def test_names_the_types_of_unseen_cells(cells, fitted):
     assert fitted.score(cells[160:], cells.obs["cell_type"][160:]) > 0.9
     report = classification_report(cells.obs["cell_type"][160:], fitted.predict(cells[160:]), output_dict=True)
     assert report["type 1"]["recall"] > 0.8
-
-
-def test_matrix_and_anndata_give_the_same(cells, fitted):
-    from_matrix = make_cell_pipeline(**SMALL).fit(cells.X[:160], cells.obs["cell_type"][:160])
-    np.testing.assert_array_equal(from_matrix.predict_proba(cells.X[160:]), fitted.predict_proba(cells[160:]))
-    assert fitted["select"].feature_names_in_.tolist() == cells.var_names.tolist()
 
 
 def test_genes_are_ranked_on_counts_before_scaling(cells):
@@ -138,22 +131,6 @@ def test_blocks_predict_what_all_cells_at_once_do(cells, monkeypatch, container)
     assert fitted.score(X, cells.obs["cell_type"]) == np.mean(fitted.predict(X) == cells.obs["cell_type"])
 
 
-def test_backed_cells_predict_the_same_by_blocks(cells, fitted, monkeypatch, tmp_path):
-    cells.write_h5ad(tmp_path / "cells.h5ad")
-    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
-    np.testing.assert_array_equal(fitted.predict_proba(backed), fitted.predict_proba(cells))
-    rows = np.array([200, 3, 77, 4, *range(100, 160)])
-    np.testing.assert_array_equal(fitted.predict_proba(backed[rows]), fitted.predict_proba(cells[rows]))
-    columns = np.arange(60)[::-1]
-    np.testing.assert_array_equal(fitted.predict_proba(backed[rows, columns]), fitted.predict_proba(cells[rows]))
-    with ThreadPoolExecutor(4) as pool:
-        for probabilities in pool.map(fitted.predict_proba, [backed] * 6):
-            np.testing.assert_array_equal(probabilities, fitted.predict_proba(cells))
-    assert backed.file.is_open
-    backed.file.close()
-
-
 def test_memory_of_prediction_from_disk_does_not_grow_with_the_cells(fitted, monkeypatch, tmp_path):
     monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 500)
     peaks = []
@@ -167,14 +144,6 @@ def test_memory_of_prediction_from_disk_does_not_grow_with_the_cells(fitted, mon
         tracemalloc.stop()
         backed.file.close()
     assert peaks[1] - peaks[0] < 7000 * 60 * 8  # what the cells take as CSR; nothing of them is kept but the result
-
-
-def test_threads_predict_the_same_at_once(cells, fitted):
-    queries = [cells[:, np.random.default_rng(seed).permutation(60)] for seed in range(8)]
-    expected = fitted.predict_proba(cells)
-    with ThreadPoolExecutor(4) as pool:
-        for probabilities in pool.map(fitted.predict_proba, queries):
-            np.testing.assert_array_equal(probabilities, expected)
 
 
 def test_one_cell_and_none_predict(cells, fitted):

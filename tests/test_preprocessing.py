@@ -6,7 +6,6 @@ import pytest
 import scanpy as sc
 import scipy.sparse as sp
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
 from sklearn_cells import LogNormalizer, VarianceStabilizer, js_divergence
 
@@ -68,22 +67,9 @@ def test_entries_stored_twice_are_summed_and_left_alone(target_sum):
     assert X.nnz == 3
 
 
-def test_negative_counts_are_refused_at_transform_too():
-    with pytest.raises(ValueError, match="expected counts >= 0, got -1.0"):
-        LogNormalizer().fit(COUNTS).transform(-COUNTS)
-
-
 def test_median_of_nothing_is_refused():
     with pytest.raises(ValueError, match="all values of X are zero"):
         LogNormalizer().fit(np.zeros((2, 2)))
-
-
-def test_fit_that_fails_leaves_nothing_fitted():
-    normalizer = LogNormalizer().fit(COUNTS)
-    with pytest.raises(ValueError, match="all values of X are zero"):
-        normalizer.fit(np.zeros((2, 2)))
-    with pytest.raises(NotFittedError):
-        normalizer.transform(COUNTS)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "mean"])
@@ -181,13 +167,6 @@ def test_one_gene_has_no_share_that_varies(dtype):
 def test_stabilizer_gives_frames(cells):
     stabilizer = VarianceStabilizer().set_output(transform="pandas").fit(cells.X, cells.obs["cell_type"])
     assert stabilizer.transform(cells.X.toarray()[:2]).columns[60] == "linear__x0"
-
-
-def test_stabilizer_refuses_negative_values(cells):
-    bad = ad.AnnData(cells.X.toarray(), cells.obs, cells.var)
-    bad.X[4, 2] = -1
-    with pytest.raises(ValueError, match="got -1.0 at cell 4 .*, gene 'gene 2'"):
-        VarianceStabilizer().fit(bad, bad.obs["cell_type"])
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

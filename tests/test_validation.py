@@ -21,19 +21,6 @@ def with_value(value, container=np.asarray):
     return container(X)
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
-def test_negative_value_is_named_with_its_place(container):
-    with pytest.raises(ValueError, match=r"expected counts >= 0, got -1.0 at cell 4, gene 2\. Pass raw counts"):
-        check_cells(with_value(-1, container), values="nonnegative")
-
-
-@pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
-def test_value_that_is_not_finite_is_named_with_its_place(container, value, name):
-    with pytest.raises(ValueError, match=rf"contains {name}.* at cell 4, gene 2"):
-        check_cells(with_value(value, container))
-
-
 def test_place_has_the_name_of_the_gene():
     names = ["CD3E", "CD79A", "LYZ", "CD74"]
     frame = pd.DataFrame(with_value(-1), columns=names)
