@@ -10,14 +10,16 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 
-from sklearn_cells import RejectOptionClassifier, annotate, majority_vote
+from sklearn_cells import LogNormalizer, RejectOptionClassifier, annotate, majority_vote
 from sklearn_cells._annotated_files import write_annotation
 from sklearn_cells.pipeline import make_cell_pipeline
 
 
 @pytest.fixture(scope="module")
 def model(cells):
-    pipeline = make_cell_pipeline(select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    pipeline = make_cell_pipeline(select__n_features_to_select=20).set_params(
+        normalize=LogNormalizer(), classify=MultinomialNB()
+    )
     return pipeline.fit(cells, cells.obs["cell_type"])
 
 
@@ -33,7 +35,9 @@ def test_annotation_joins_the_cells(cells, model):
 @pytest.mark.parametrize("container", [lambda cells: cells.X, lambda cells: cells.to_df()])
 def test_matrices_and_frames_are_annotated_too(cells, container):
     X = container(cells)
-    model = make_cell_pipeline(select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    model = make_cell_pipeline(select__n_features_to_select=20).set_params(
+        normalize=LogNormalizer(), classify=MultinomialNB()
+    )
     annotation = annotate(model.fit(X, cells.obs["cell_type"]), X)
     np.testing.assert_array_equal(annotation["predicted_label"], model.predict(X))
     assert list(annotation.index) == list(X.index if isinstance(X, pd.DataFrame) else range(240))
@@ -150,7 +154,9 @@ def test_layer_and_names_of_a_query_are_not_those_of_the_model(cells, model):
 def test_the_layer_that_works_is_named_where_that_of_the_model_is_missing(cells):
     trained = cells.copy()
     trained.layers["counts"] = trained.X
-    model = make_cell_pipeline(layer="counts", select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    model = make_cell_pipeline(layer="counts", select__n_features_to_select=20).set_params(
+        normalize=LogNormalizer(), classify=MultinomialNB()
+    )
     model.fit(trained, cells.obs["cell_type"])
     with pytest.raises(
         ValueError, match=r"layer='counts' is not in .*, which has \['X'\]\. layer='X' holds counts\. Pass"

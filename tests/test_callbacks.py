@@ -15,6 +15,7 @@ from sklearn_cells import (
     KerasCellClassifier,
     LogNormalizer,
     RejectOptionClassifier,
+    VarianceStabilizer,
     make_cell_pipeline,
 )
 from sklearn_cells.neural_network import _fitting
@@ -215,10 +216,17 @@ def test_cells_in_memory_are_a_single_task(cells):
 # ---- Nested fits
 
 
+def chain():
+    """A chain with a step for each kind of estimator, and one network."""
+    plain = {"views": None, "gene_noise": 0, "program_noise": 0, "missing_genes": 0, "home_network": False}
+    options = {f"classify__{name}": value for name, value in plain.items()}
+    return make_cell_pipeline(**PIPELINE).set_params(normalize=VarianceStabilizer(), **options)
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_bars_of_a_search_show_every_level(cells, n_jobs, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    search = GridSearchCV(make_cell_pipeline(**PIPELINE), {"classify__dropout": [0.2]}, cv=2, n_jobs=n_jobs)
+    search = GridSearchCV(chain(), {"classify__dropout": [0.2]}, cv=2, n_jobs=n_jobs)
     search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(cells, cells.obs["cell_type"])
     lines = capfd.readouterr().out.splitlines()
     assert all("100%" in line for line in lines)
@@ -229,7 +237,7 @@ def test_bars_of_a_search_show_every_level(cells, n_jobs, capfd, monkeypatch):
 
 def test_epochs_are_scored_in_the_workers_of_a_search(cells):
     monitor = ScoringMonitor(scoring="accuracy")
-    pipeline = make_cell_pipeline(**PIPELINE)
+    pipeline = chain()
     pipeline["classify"].set_callbacks(monitor)
     search = GridSearchCV(pipeline, {"classify__dropout": [0.2]}, cv=2, n_jobs=2)
     search.fit(cells, cells.obs["cell_type"])
@@ -239,7 +247,7 @@ def test_epochs_are_scored_in_the_workers_of_a_search(cells):
 
 
 def test_best_estimator_of_a_search_carries_no_callbacks(cells, tmp_path, capfd):
-    search = GridSearchCV(make_cell_pipeline(**PIPELINE), {"classify__dropout": [0.2]}, cv=2)
+    search = GridSearchCV(chain(), {"classify__dropout": [0.2]}, cv=2)
     search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(cells, cells.obs["cell_type"])
     joblib.dump(search.best_estimator_, tmp_path / "pipeline.joblib")
     loaded = joblib.load(tmp_path / "pipeline.joblib")

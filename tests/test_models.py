@@ -15,7 +15,13 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
-from sklearn_cells import JSDivergenceSelector, LogNormalizer, RejectOptionClassifier, make_cell_pipeline
+from sklearn_cells import (
+    JSDivergenceSelector,
+    LogNormalizer,
+    RejectOptionClassifier,
+    VarianceStabilizer,
+    make_cell_pipeline,
+)
 from sklearn_cells._models import check_model, choice_of, for_query, inner_model, rejecting_model, step_of
 from sklearn_cells.pipeline import CellPipeline
 
@@ -40,7 +46,9 @@ class Half(ClassifierMixin, BaseEstimator):
 
 
 def pipeline_of(classifier, **params):
-    return make_cell_pipeline(select__n_features_to_select=20, **params).set_params(classify=classifier)
+    return make_cell_pipeline(select__n_features_to_select=20, **params).set_params(
+        normalize=VarianceStabilizer(), classify=classifier
+    )
 
 
 def reject(estimator, **params):

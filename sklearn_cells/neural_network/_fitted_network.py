@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import check_cells, check_genes
+from sklearn_cells._empty_cells import warn_of_empty_cells
+from sklearn_cells._warnings import once_per_call
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
 from sklearn_cells.neural_network._forward import outputs_of
 from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
@@ -13,6 +16,14 @@ from sklearn_cells.neural_network._pickled import packed_network, unpacked_netwo
 from sklearn_cells.neural_network._process import check_process
 from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
 from sklearn_cells.neural_network._saved_state import packed, unpacked
+
+
+def _totals(X):
+    """Return the total of each cell over the genes that were measured."""
+    if not sp.issparse(X):
+        return np.nansum(X, axis=1)
+    cells = np.repeat(np.arange(X.shape[0]), np.diff(X.tocsr().indptr))
+    return np.bincount(cells, np.nan_to_num(X.tocsr().data), X.shape[0])
 
 
 class FittedNetwork:
@@ -142,7 +153,12 @@ class FittedNetwork:
     def _check_cells(self, X, *, reset):
         dtype = np.float64 if self.dtype == "float64" else np.float32
         values = "any" if self.views is None else "nonnegative"
-        return check_cells(X, estimator=self, reset=reset, dtype=dtype, values=values, allow_nan=True)
+        cells = check_cells(X, estimator=self, reset=reset, dtype=dtype, values=values, allow_nan=True)
+        if self.views is not None and not cells.is_dask:
+            with once_per_call():
+                for _, block in cells.blocks():
+                    warn_of_empty_cells(_totals(block), cells.shape[1])
+        return cells
 
     def _pack_state(self, state):
         """Return what is saved of the fitted attributes."""

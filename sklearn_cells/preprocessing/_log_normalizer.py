@@ -9,6 +9,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
+from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, fit_context
 from sklearn_cells.preprocessing._rows import (
     column_means,
@@ -17,7 +18,6 @@ from sklearn_cells.preprocessing._rows import (
     inverse,
     row_sums,
     scale_rows,
-    warn_of_empty_cells,
 )
 
 
@@ -155,7 +155,7 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         """
         check_is_fitted(self)
         X = self._check(X, reset=False)
-        warn_of_empty_cells(X)
+        warn_of_empty_cells(row_sums(X), X.shape[1])
         return filled(self._normalized(X), self.means_)
 
     def _normalized(self, X):

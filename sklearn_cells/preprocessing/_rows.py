@@ -1,37 +1,7 @@
 """Arithmetic of rows and columns, dense or sparse, that the normalisers share. NaN is a gene that was not measured."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.sparse as sp
-
-from sklearn_cells._warnings import warn
-
-
-@dataclass(frozen=True)
-class EmptyCells:
-    """Cells that show none of the genes, to be told once for a call."""
-
-    n_empty: int
-    n_cells: int
-    n_genes: int
-
-    def __add__(self, other):
-        return EmptyCells(self.n_empty + other.n_empty, self.n_cells + other.n_cells, self.n_genes)
-
-    def __bool__(self):
-        return self.n_empty > 0
-
-    def __str__(self):
-        return (
-            f"{self.n_empty} of {self.n_cells} cells have no counts of any of the {self.n_genes} genes. Nothing there "
-            "indicates their type, but a classifier will name one. Leave these cells out, or keep more genes."
-        )
-
-
-def warn_of_empty_cells(X):
-    """Warn of cells that show none of the genes."""
-    warn(EmptyCells(int(np.sum(row_sums(X) == 0)), *X.shape))
 
 
 def inverse(values):

@@ -10,6 +10,7 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
+from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._validation import Interval, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection import js_divergence
@@ -23,7 +24,6 @@ from sklearn_cells.preprocessing._rows import (
     row_sums,
     scale_columns,
     scale_rows,
-    warn_of_empty_cells,
 )
 
 
@@ -208,7 +208,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             self._holds_counts = _warn_unless_counts(known)
         else:
             self._holds_counts = _are_counts(known)  # js_divergence warns
-        warn_of_empty_cells(X)
+        warn_of_empty_cells(row_sums(X), X.shape[1])
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
             divergences = js_divergence(known, y, bins="auto")
@@ -248,7 +248,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         X = self._check(X, reset=False)
         if self._holds_counts:
             _warn_unless_counts(measured_only(X))
-        warn_of_empty_cells(X)
+        warn_of_empty_cells(row_sums(X), X.shape[1])
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
     def get_feature_names_out(self, input_features=None):

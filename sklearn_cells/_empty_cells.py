@@ -1,0 +1,33 @@
+"""Cells that show none of the genes: a warning that counts them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_cells._warnings import warn
+
+
+@dataclass(frozen=True)
+class EmptyCells:
+    """Cells that show none of the genes, to be told once for a call."""
+
+    n_empty: int
+    n_cells: int
+    n_genes: int
+
+    def __add__(self, other):
+        return EmptyCells(self.n_empty + other.n_empty, self.n_cells + other.n_cells, self.n_genes)
+
+    def __bool__(self):
+        return self.n_empty > 0
+
+    def __str__(self):
+        return (
+            f"{self.n_empty} of {self.n_cells} cells have no counts of any of the {self.n_genes} genes. Nothing there "
+            "indicates their type, but a classifier will name one. Leave these cells out, or keep more genes."
+        )
+
+
+def warn_of_empty_cells(totals, n_genes):
+    """Warn of cells whose total is zero, of those of a block or of all."""
+    warn(EmptyCells(int(np.sum(totals == 0)), len(totals), n_genes))
