@@ -95,7 +95,8 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     Integrated gradients [1]_ of an input x_i are (x_i - b_i) times the mean of the derivative of
     the evidence by x_i along the line from the baseline b to x, here at the midpoints of `n_steps`
     parts. They add up to the difference of the evidence between x and b. The views that
-    :class:`VarianceStabilizer` makes of a gene are summed.
+    :class:`VarianceStabilizer` makes of a gene are summed. Of a classifier with a `home_network`
+    they are those of `model_`, the network for any laboratory.
 
     A gene that repeats another shares its attributions with it: they say what this network uses,
     not all that it could use.
@@ -116,10 +117,9 @@ def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseli
     >>> types = cells.obs["cell_type"]
     >>> pipeline = make_cell_pipeline(select__n_features_to_select=20, classify__random_state=0)
     >>> attributions = gene_attributions(pipeline.fit(cells, types), cells, types)
-    >>> marker_genes(attributions, cells, types, n_genes=2)
+    >>> marker_genes(attributions, cells, types, n_genes=1)
        type 0  type 1  type 2
     1  gene 1  gene 3  gene 4
-    2  gene 0  gene 2  gene 5
     """
     from sklearn_cells.inspection._gradients import sum_of_cells, sums_by_class  # imports TensorFlow
 

@@ -1,0 +1,249 @@
+"""Networks of counts: what they see, simulated laboratories, and the home network."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+
+from sklearn_cells import KerasCellClassifier, make_cell_pipeline
+from sklearn_cells._cells import check_cells
+from sklearn_cells.datasets import make_cells
+from sklearn_cells.neural_network._gate import ExperimentGate
+from sklearn_cells.neural_network._views import CountViews, programs
+
+COUNTS = np.array([[4.0, 0.0, 6.0], [1.0, 3.0, 0.0], [0.0, 2.0, 8.0], [5.0, 5.0, 0.0]], dtype=np.float32)
+ANY_LABORATORY = {
+    "views": "depth_free",
+    "gene_noise": 0.7,
+    "program_noise": 1.0,
+    "missing_genes": 0.5,
+    "linear_path": True,
+    "home_network": True,
+    "class_weight": "sqrt",
+    "hidden_layer_sizes": (16,),
+    "random_state": 0,
+}
+
+
+def measured(kind, counts=COUNTS, **noise):
+    layer = CountViews(kind, seed=0, **noise)
+    layer.build(counts.shape)
+    cells = check_cells(counts, dtype=np.float32, allow_nan=True)
+    layer.measure(cells, np.ones(len(counts)), np.arange(len(counts)) % 2, 15.0)
+    return layer
+
+
+def output(layer, counts, **options):
+    return np.asarray(layer(counts, **options))
+
+
+def test_depth_free_views_by_hand():
+    layer = measured("depth_free")
+    scaled = COUNTS / COUNTS.sum(axis=1, keepdims=True)
+    assert float(layer.depth) == 10  # the median of 10, 4, 10 and 10
+    views = [np.log1p(10_000 * scaled), np.sqrt(10 * scaled + 1) - 1]
+    factors = [15 * np.sqrt(part / view.var(axis=0).sum()) for part, view in zip((0.75, 0.25), views, strict=True)]
+    expected = np.hstack([(view - view.mean(axis=0)) * factor for view, factor in zip(views, factors, strict=True)])
+    np.testing.assert_allclose(output(layer, COUNTS), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_views_of_the_home_network_are_centred_and_have_their_parts_of_the_variance():
+    counts = make_cells(200, 40, n_classes=2, random_state=0).X.toarray()
+    seen = output(measured("all", counts), counts)
+    np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-3)
+    parts = seen.var(axis=0).reshape(3, 40).sum(axis=1) / 15**2
+    np.testing.assert_allclose(parts, [0.4, 0.2, 0.4], rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["depth_free", "all"])
+def test_a_gene_that_was_not_measured_is_zero_and_does_not_inflate_the_others(kind):
+    counts = make_cells(300, 30, n_classes=2, random_state=0).X.toarray() + 1
+    layer = measured(kind, counts)
+    missing, zero = counts.copy(), counts.copy()
+    missing[:, 4], zero[:, 4] = np.nan, 0
+    complete, found, as_zero = (output(layer, X).reshape(len(counts), -1, 30) for X in (counts, missing, zero))
+    np.testing.assert_array_equal(found[:, :, 4], 0)
+    others = np.arange(30) != 4
+    error, error_of_zero = (np.abs(X - complete)[:, :, others].mean() for X in (found, as_zero))
+    assert error < error_of_zero / 2
+
+
+def test_a_laboratory_multiplies_the_counts_of_a_gene_alike_in_all_cells_and_views():
+    layer = measured("depth_free", gene_noise=0.7)
+    np.testing.assert_array_equal(output(layer, COUNTS), output(layer, COUNTS, training=False))
+    seen = output(layer, COUNTS, training=True) + np.asarray(layer.center)
+    views = (seen / np.asarray(layer.factor)).reshape(len(COUNTS), 2, 3)
+    scaled = COUNTS / COUNTS.sum(axis=1, keepdims=True)  # totals are those of the counts
+    shown = COUNTS > 0
+    by_log = (np.expm1(views[:, 0]) / 10_000)[shown] / scaled[shown]
+    by_root = (((views[:, 1] + 1) ** 2 - 1) / 10)[shown] / scaled[shown]
+    np.testing.assert_allclose(by_log, by_root, rtol=1e-2)
+    genes = np.nonzero(shown)[1]
+    for gene in range(3):
+        assert np.ptp(by_log[genes == gene]) < 1e-2 * by_log[genes == gene].mean()
+    assert np.ptp(np.log(by_log)) > 0.1
+    assert not np.array_equal(output(layer, COUNTS, training=True), seen - np.asarray(layer.center))
+
+
+def test_a_share_of_genes_is_not_seen_and_the_total_stays():
+    counts = np.ones((400, 200), dtype=np.float32)
+    layer = CountViews("depth_free", missing_genes=0.6, seed=0)
+    layer.build(counts.shape)
+    seen = output(layer, counts, training=True)[:, :200]
+    shares = (seen == 0).mean(axis=1)
+    assert 0.25 < shares.mean() < 0.35
+    assert shares.min() < 0.05
+    assert 0.5 < shares.max() < 0.72
+    np.testing.assert_allclose(seen[seen > 0], np.log1p(10_000 / 200), rtol=1e-5)
+
+
+def test_programs_are_what_varies_together_within_the_types():
+    rng = np.random.default_rng(0)
+    codes = np.arange(400) % 2
+    logs = 1.0 * np.eye(30)[0] * codes[:, np.newaxis] + 2 + 0.01 * rng.normal(size=(400, 30))
+    logs[:, 10:15] += rng.normal(size=(400, 1)) * 0.3
+    found = programs(logs.astype(np.float32), codes, 0)
+    size = np.abs(found[0])
+    assert size[10:15].min() > 10 * np.delete(size, range(10, 15)).max()
+    assert 0.25 < size[10:15].mean() < 0.4
+    assert size[0] < 0.05  # what differs between the types is no program
+
+
+@pytest.fixture(scope="module")
+def reference():
+    cells = make_cells(600, 200, n_classes=3, n_markers=15, fold_change=3, mean_count=1, random_state=0)
+    return cells.X.toarray(), cells.obs["cell_type"].to_numpy(dtype=str)
+
+
+def of_another_laboratory(counts, seed, sigma=1.0):
+    rng = np.random.default_rng(seed)
+    return rng.poisson(counts * np.exp(sigma * rng.normal(size=counts.shape[1]))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted(reference):
+    X, y = reference
+    return KerasCellClassifier(**ANY_LABORATORY).fit(X[:450], y[:450])
+
+
+def test_noise_helps_where_genes_have_other_efficiencies_and_are_not_seen(reference):
+    X, y = reference
+    options = ANY_LABORATORY | {"home_network": False}
+    noisy = KerasCellClassifier(**options).fit(X, y)
+    quiet = KerasCellClassifier(**options | {"gene_noise": 0, "program_noise": 0, "missing_genes": 0}).fit(X, y)
+
+    def mean_score(model, make):
+        return np.mean([model.score(make(seed), y) for seed in range(6)])
+
+    def half_seen(seed):
+        return np.where(np.random.default_rng(seed).random(200) < 0.6, 0, X)
+
+    def far_away(seed):
+        return of_another_laboratory(X, seed, sigma=2.5)
+
+    for make in (half_seen, far_away):
+        assert mean_score(noisy, make) > mean_score(quiet, make) + 0.03
+
+
+def test_the_gate_tells_the_experiment_from_other_laboratories(reference, fitted):
+    X, _ = reference
+    weights = fitted.gate_.home_weights(check_cells(X[450:]))
+    of_others = fitted.gate_.home_weights(check_cells(of_another_laboratory(X[450:], 0)))
+    assert weights.mean() > 0.5
+    assert of_others.mean() < 0.1
+    assert ((weights >= 0) & (weights < 1)).all()
+
+
+def test_probabilities_are_those_of_the_two_networks_by_their_weights(reference, fitted):
+    X, _ = reference
+    cells = check_cells(X[450:], dtype=np.float32)
+    anywhere, home = fitted._outputs(cells, None), fitted.home_._outputs(cells, None)
+    weights = fitted.gate_.home_weights(cells)[:, np.newaxis]
+    mixed = anywhere ** (1 - weights) * home**weights
+    np.testing.assert_allclose(
+        fitted.predict_proba(X[450:]), mixed / mixed.sum(axis=1, keepdims=True), rtol=1e-3, atol=1e-6
+    )
+
+
+def test_a_cell_is_named_the_same_alone_and_among_others(reference, fitted):
+    X, _ = reference
+    query = X[450:480].copy()
+    query[::2, :30] = np.nan
+    together = fitted.predict_proba(query)
+    for i in (0, 1, 7):
+        np.testing.assert_allclose(fitted.predict_proba(query[i : i + 1])[0], together[i], rtol=1e-4, atol=1e-6)
+
+
+def test_where_many_genes_are_missing_the_profiles_of_the_types_count(reference, fitted):
+    X, y = reference
+    query = X[450:].copy()
+    query[:, 45:] = np.nan  # the 45 markers are left
+    assert fitted.score(query, y[450:]) > 0.9
+    assert fitted.gate_.home_weights(check_cells(query, allow_nan=True)).max() == 0
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "keras"])
+def test_the_same_seed_gives_the_same_bits(reference, engine):
+    X, y = reference
+    classifier = KerasCellClassifier(**ANY_LABORATORY | {"epochs": 2, "engine": engine})
+    first = classifier.fit(X[:200], y[:200]).predict_proba(X[:50])
+    np.testing.assert_array_equal(clone(classifier).fit(X[:200], y[:200]).predict_proba(X[:50]), first)
+    np.testing.assert_array_equal(classifier.fit(sp.csr_array(X[:200]), y[:200]).predict_proba(X[:50]), first)
+
+
+def test_both_engines_give_the_same_network_without_noise(reference):
+    X, y = reference
+    quiet = {"gene_noise": 0, "program_noise": 0, "missing_genes": 0, "home_network": False, "epochs": 2}
+    found = [
+        KerasCellClassifier(**ANY_LABORATORY | quiet | {"engine": engine}).fit(X, y).predict_proba(X[:50])
+        for engine in ("tensorflow", "keras")
+    ]
+    np.testing.assert_allclose(*found, atol=1e-3)
+
+
+def test_partial_fit_goes_on_with_both_networks(reference):
+    X, y = reference
+    classifier = KerasCellClassifier(**ANY_LABORATORY)
+    for _ in range(3):
+        classifier.partial_fit(X[:300], y[:300], classes=np.unique(y))
+    gate = classifier.gate_
+    classifier.partial_fit(X[300:450], y[300:450])
+    assert classifier.n_iter_ == classifier.home_.n_iter_ == 4
+    assert classifier.gate_ is gate
+    assert classifier.score(X[450:], y[450:]) > 0.6
+
+
+def test_few_cells_are_seen_more_often(reference):
+    X, y = reference
+    options = ANY_LABORATORY | {"home_network": False, "batch_size": 64}
+    assert KerasCellClassifier(**options).fit(X[:128], y[:128]).n_iter_ == 300
+    assert KerasCellClassifier(**options | {"epochs": 3}).fit(X[:128], y[:128]).n_iter_ == 3
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"gene_noise": 0.7}, {"home_network": True}, {"views": "all", "architecture": "cnn"}, {"missing_genes": 0.2}],
+)
+def test_noise_without_views_of_counts_is_refused(reference, params):
+    X, y = reference
+    with pytest.raises(ValueError, match="need architecture='mlp' and views of counts"):
+        KerasCellClassifier(**params).fit(X, y)
+
+
+def test_negative_values_are_refused(reference, fitted):
+    with pytest.raises(ValueError, match=r"expected counts >= 0, got -1.0 at cell 0, gene 0"):
+        fitted.predict(-np.ones((1, 200)))
+
+
+def test_a_gate_without_cells_of_some_class_is_learned():
+    X = np.random.default_rng(0).poisson(2, (30, 10)).astype(np.float32)
+    gate = ExperimentGate.learned(check_cells(X), np.ones(30), np.zeros(30, dtype=np.int64), 3, 0)
+    assert np.isfinite(gate.home_weights(check_cells(X))).all()
+
+
+def test_default_chain_is_for_any_laboratory_and_takes_a_query_with_other_genes():
+    cells = make_cells(400, 120, n_classes=3, random_state=0)
+    pipeline = make_cell_pipeline(select__n_features_to_select=60, classify__random_state=0)
+    pipeline.fit(cells[:300], cells.obs["cell_type"][:300])
+    with pytest.warns(UserWarning, match="The cells lack"):
+        assert pipeline.score(cells[300:, 12:], cells.obs["cell_type"][300:]) > 0.8
