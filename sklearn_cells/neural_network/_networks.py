@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,7 +21,10 @@ DENSE_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", 
 NOISE_PARAMETERS = ("gene_noise", "program_noise", "missing_genes")
 MLP_PARAMETERS = (*DENSE_PARAMETERS, "views", *NOISE_PARAMETERS, "linear_path")
 CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", "conv_dropout", "conv_l2")
-BUILDERS = {"mlp": (build_mlp, MLP_PARAMETERS), "cnn": (build_cnn, CONV_PARAMETERS + DENSE_PARAMETERS)}
+BUILDERS: dict[str, tuple[Callable[..., keras.Model], tuple[str, ...]]] = {
+    "mlp": (build_mlp, MLP_PARAMETERS),
+    "cnn": (build_cnn, CONV_PARAMETERS + DENSE_PARAMETERS),
+}
 # Kernels and biases of a network in a model file; building thousands of layers would take hours.
 MAX_SAVED_WEIGHTS = 200
 # These do not shape the graph of a network.
