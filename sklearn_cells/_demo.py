@@ -50,7 +50,7 @@ def run_demo(folder, echo=print):
     echo("  confusion.png    which types are taken for which")
     echo("  genes.csv        all genes, ranked by divergence")
     echo("  model.joblib     the fitted pipeline: joblib.load(...).predict(cells)")
-    echo("  network.keras    its network alone, for Keras")
+    echo("  network.keras    its network for any laboratory, for Keras")
     echo("  train_cells.h5ad the cells that it was trained on")
     echo("  test_cells.h5ad  the cells that were held out")
 

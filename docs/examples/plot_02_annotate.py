@@ -25,7 +25,7 @@ reference, query = train_test_split(cells, test_size=0.5, stratify=cells.obs["ce
 truth = query.obs["cell_type"].to_numpy(dtype=str)
 
 rng = np.random.default_rng(0)
-query = query[:, rng.permutation(query.n_vars)[: int(0.9 * query.n_vars)]].copy()
+query = query[:, rng.permutation(query.n_vars)[: int(0.97 * query.n_vars)]].copy()
 query.var_names = ["unknown gene", *query.var_names[1:]]
 
 # %%

@@ -65,7 +65,8 @@ assert right.mean().min() > 0.7
 one_layer = right["the default, one layer"]
 for name in ["grid", "halving"]:
     only_one_layer, only_two = (one_layer & ~right[name]).sum(), (~one_layer & right[name]).sum()
-    p_value = binomtest(only_two, only_one_layer + only_two).pvalue
+    differ = only_one_layer + only_two
+    p_value = binomtest(only_two, differ).pvalue if differ else 1.0
     print(f"{only_one_layer} cells with one layer alone, {only_two} with that of {name} alone, p = {p_value:.2f}")
     assert p_value > 0.05
 
