@@ -331,7 +331,7 @@ def test_genes_that_are_missing_are_told(cells, types, tmp_path, container):
     kept = ~cells.var_names.isin(model["select"].gene_table()["gene"][:5])
     with pytest.warns(UserWarning, match="The cells lack 5 of the 20 genes .*most informative missing") as caught:
         page = written(tmp_path, model, container(cells[160:, kept]), types[160:], cv=2)
-    assert len(caught) == 1
+    assert [warning.category for warning in caught].count(UserWarning) == 1
     assert f"The cells have 75.0% of the {len(used)} genes that the model uses" in page
     assert "most informative missing genes" in page
     markers = page[page.index(">Markers</h2>") :]
@@ -383,7 +383,7 @@ def test_types_that_no_cell_has_are_told(model, cells, types, tmp_path):
 def test_labels_of_the_same_cells_in_another_order_are_told_once(model, cells, tmp_path):
     with pytest.warns(UserWarning, match="in another order") as caught:
         written(tmp_path, model, cells, cells.obs["cell_type"][::-1], peers=False)
-    assert len(caught) == 1
+    assert [warning.category for warning in caught].count(UserWarning) == 1
 
 
 @pytest.mark.parametrize(

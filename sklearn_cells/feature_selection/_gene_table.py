@@ -33,4 +33,5 @@ def gene_table(selector):
         stands_for[candidates] = names[closest]
         stands_for[selector.get_support()] = None
         columns["represented_by"] = stands_for[order]
-    return pd.DataFrame(columns)
+    # Of objects, or pandas 3 would make its own strings of them, and NaN of None.
+    return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})
