@@ -18,8 +18,8 @@ from sklearn_cells import RejectOptionClassifier, annotate, load_model, make_cel
 from sklearn_cells.persistence import training_card
 
 DESCRIPTION = (
-    "Ten populations of human peripheral blood, sorted by surface markers, 10x Genomics v1. Trained without the depth "
-    "of cells, for those of other laboratories. It knows no dendritic cells, platelets or red cells, and leaves many "
+    "Ten populations of human peripheral blood, sorted by surface markers, 10x Genomics v1. Trained on simulated "
+    "laboratories, for cells of any. It knows no dendritic cells, platelets or red cells, and leaves many "
     "CD4+ T cells unassigned."
 )
 SOURCE = (
