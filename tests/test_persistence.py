@@ -405,6 +405,7 @@ def zip_bytes():
         (zip_bytes(), "seems to be another zip archive: KerasCellClassifier.from_keras"),
         (b"gene,cell\n" * 50, "save_model writes such files"),
     ],
+    ids=["empty", "pickle", "compressed pickle", "gzip", "HDF5", "zip", "text"],  # contents hold the time
 )
 def test_other_files_are_named_for_what_they_seem_to_be(tmp_path, content, message):
     path = tmp_path / "other.cellmodel"
