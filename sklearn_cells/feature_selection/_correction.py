@@ -13,7 +13,7 @@ from sklearn_cells.feature_selection._divergence import class_weights, divergenc
 
 
 def scored(selector, table):
-    """Give the divergences, corrected for chance, and the p-values where they are needed at once."""
+    """Return the divergences, corrected for chance, and the p-values where they are needed at once."""
     if selector.bias_correction is not None or selector.max_fdr is not None:
         _check_whole(table, selector)
     divergences, pvalues = divergence(table, selector.weights), None
