@@ -696,7 +696,7 @@ def test_partial_fit_weighs_a_class_that_is_yet_to_come(data):
 
 def test_keys_of_class_weight_that_are_no_classes_are_named(data):
     X, y = data
-    message = r"keys that are no classes: \['Type 1', 'other'\], and none for the classes \['type 1'\]"
+    message = r"keys that are not classes: \['Type 1', 'other'\], and none for the classes \['type 1'\]"
     wrong = {"type 0": 1, "Type 1": 2, "type 2": 1, "other": 3}
     with pytest.raises(ValueError, match=message):
         KerasCellClassifier(**{**SMALL, "class_weight": wrong}).fit(X, y)
@@ -704,7 +704,7 @@ def test_keys_of_class_weight_that_are_no_classes_are_named(data):
     two = KerasCellClassifier(**{**SMALL, "epochs": 1, "class_weight": {"type 2": 5, "type 1": 1, "type 0": 1}})
     assert two.fit(X[present], y[present]).classes_.tolist() == ["type 0", "type 1"]
     by_number = KerasCellClassifier(**{**SMALL, "class_weight": {np.int64(0): 1, 7.0: 2}})
-    with pytest.raises(ValueError, match=r"no classes: \[7.0\], and none for the classes \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"not classes: \[7.0\], and none for the classes \[1, 2\]"):
         by_number.fit(X, np.unique(y, return_inverse=True)[1])
 
 

@@ -39,7 +39,7 @@ def weights_of_classes(class_weight: Any, classes: NDArray, counts: NDArray) -> 
         # Weights of classes that are missing in a fold of the cells do no harm.
         if unknown and without:
             raise ValueError(
-                f"class_weight has keys that are no classes: {unknown}, and none for the classes {without}. "
+                f"class_weight has keys that are not classes: {unknown}, and none for the classes {without}. "
                 "Name the classes as y does."
             )
         weights[:] = [class_weight.get(label, 1) for label in labels]
