@@ -87,8 +87,8 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         Whether a linear function of what the first layer sees is added to the logits.
 
     home_network : bool, default=False
-        Whether a second network, with all views and without noise, answers for cells that look as
-        if they came from the experiment of the training cells; see Notes.
+        Whether a second network, with all views, half the hidden units and no noise, answers for cells
+        that look as if they came from the experiment of the training cells; see Notes.
 
     input_norm : float or None, default=15.0
         Before the network, the mean of each gene over the training cells is subtracted, and cells

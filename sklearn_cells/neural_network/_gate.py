@@ -29,7 +29,7 @@ MOST_MISSING = 0.1
 MOST_COUNTS = 50
 
 # Depths at which the expected deviance is tabulated, in logs.
-LOG_DEPTHS = np.linspace(0, np.log(1e8), 60)
+LOG_DEPTHS = np.linspace(0, np.log(1e8), 30)
 
 
 class ExperimentGate:

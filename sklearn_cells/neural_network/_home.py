@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -12,7 +13,7 @@ from sklearn_cells.neural_network._fitting import Fitting
 from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._plan import Plan, plan_training
 
-# What differs in the home network.
+# What differs in the home network; it has half the hidden units, too, which is enough for three views.
 HOME = {
     "views": "all",
     "gene_noise": 0.0,
@@ -38,6 +39,7 @@ def fit_home(classifier, cells: Cells, codes: NDArray, sample_weight, plan: Plan
 
 def _new_home(classifier, seed):
     class_weight = "balanced" if classifier.class_weight == "sqrt" else classifier.class_weight
-    home = clone(classifier).set_params(**HOME, class_weight=class_weight, random_state=seed)
+    widths = tuple(-(-width // 2) for width in np.atleast_1d(classifier.hidden_layer_sizes).tolist())
+    home = clone(classifier).set_params(**HOME, class_weight=class_weight, hidden_layer_sizes=widths, random_state=seed)
     home.n_features_in_ = classifier.n_features_in_
     return home

@@ -6,12 +6,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy.sparse as sp
 from keras import ops
 from numpy.typing import NDArray
 from scipy.special import xlogy
 from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
 
-from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells
 
 # The counts that each cell is scaled to before log1p.
@@ -27,8 +28,7 @@ VIEWS = {
 N_PROGRAMS = 10
 
 # Cells from which means, scales and programs are learned, at most; they are evenly spaced.
-N_MEASURED = 20_000
-N_OF_PROGRAMS = 4_000
+N_MEASURED = 4_000
 
 # Cells of the mean profile that are added to the profile of each class.
 N_ADDED = 5
@@ -44,8 +44,7 @@ class CountViews(keras.layers.Layer):
 
     With t the total of a cell, counts x become log(1 + 10,000 x / t) and sqrt(1 + T x / t) - 1, with T the
     median total of the training cells ("depth_free"), or sqrt(1 + x) - 1, x / t and log(1 + 10,000 x / t),
-    each divided by the square root of the norm of its cell, genes weighted by the fourth root of what they
-    say about the types ("all"). NaN is a gene that was not measured:
+    each divided by the square root of the norm of its cell ("all"). NaN is a gene that was not measured:
     it becomes 0, which is the mean after centring, and the total and norm of its cell are those of the
     measured genes, divided by the share that these have in the training cells.
 
@@ -105,13 +104,7 @@ class CountViews(keras.layers.Layer):
     def views(self, counts, measured, totals):
         """Return the views of counts, neither centred nor scaled."""
         scaled = counts / ops.maximum(totals, 1.0)
-        made = {
-            "log1p": lambda: ops.log(TARGET_SUM * scaled + 1),  # log1p is not vectorized
-            "sqrt_scaled": lambda: ops.sqrt(self.depth * scaled + 1) - 1,
-            "sqrt": lambda: ops.sqrt(counts + 1) - 1,
-            "share": lambda: scaled,
-        }
-        views = [made[name]() for name in VIEWS[self.kind]]
+        views = [view_of(name, counts, scaled, self.depth) for name in VIEWS[self.kind]]
         return views if self.kind == "depth_free" else self._normed(views, measured)
 
     def _normed(self, views, measured):
@@ -163,58 +156,111 @@ class CountViews(keras.layers.Layer):
             The root mean square norm of what the network sees.
         """
         rows = evenly_spaced(np.flatnonzero(weights), N_MEASURED)
-        weights = weights[rows].astype(np.float64)
-
-        def blocks():
-            for part in _blocks.row_slices(len(rows), cells.shape[1], _blocks.DENSE_VALUES):
-                X = cells.take(rows[part])
-                X = ops.convert_to_tensor(X.toarray() if hasattr(X, "toarray") else X, dtype=self.variable_dtype)
-                counts, measured = self._measured(X)
-                yield weights[part], counts, measured, self._totals(counts, measured)
-
-        class_of = codes[rows][:, np.newaxis] == np.unique(codes[rows])
-        sums, start = np.zeros((class_of.shape[1], cells.shape[1])), 0
-        for of, counts, _, _ in blocks():
-            sums += (of[:, np.newaxis] * class_of[start : start + len(of)]).T @ _array(counts)
-            start += len(of)
-        self.gene_shares.assign(shares_of(sums.sum(axis=0)))
-        gene_weights = np.ones(cells.shape[1])
+        measured = Measured(cells.take(rows), weights[rows].astype(np.float64))
+        self.gene_shares.assign(measured.gene_shares)
+        self.depth.assign(measured.depth)
+        views = [measured.view(name) for name in VIEWS[self.kind]]
         if self.kind == "all":
-            gene_weights = weights_of_genes(sums, weights @ class_of)
-        totals = np.concatenate([_array(totals).ravel() for *_, totals in blocks()])
-        self.depth.assign(weighted_median(totals[totals > 0], weights[totals > 0]) if totals.any() else TARGET_SUM)
-        if self.kind == "all":
-            squares = sum(
-                np.array([of @ _array(view) ** 2 for view in self.views(counts, measured, totals)])
-                for of, counts, measured, totals in blocks()
-            )
-            self.square_shares.assign([shares_of(of_view) for of_view in squares])
-        self._center_and_scale(blocks, norm, gene_weights)
-        if self.program_noise > 0:
-            some = evenly_spaced(np.arange(len(rows)), N_OF_PROGRAMS)
-            logs = np.concatenate([_array(ops.log1p(TARGET_SUM * c / ops.maximum(t, 1.0))) for _, c, _, t in blocks()])
-            self.programs.assign(programs(logs[some], codes[rows][some], self.seed))
-
-    def _center_and_scale(self, blocks, norm, gene_weights):
-        n_views, sums, squares, seen = len(VIEWS[self.kind]), 0.0, 0.0, 0.0
-        for of, counts, measured, totals in blocks():
-            views = _array(ops.concatenate(self.views(counts, measured, totals), axis=1)).astype(np.float64)
-            sums, squares = sums + of @ views, squares + of @ views**2
-            seen = seen + np.tile(of @ _array(measured), n_views)
-        of_cell = np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
-        means = sums * of_cell
-        of_genes = np.tile(gene_weights, n_views)
-        variances = (np.maximum(squares * of_cell - means**2, 0) * of_genes**2).reshape(n_views, -1).sum(axis=1)
+            square_shares = [measured.shares_of_squares(view) for view in views]
+            self.square_shares.assign(square_shares)
+            views = [measured.normed(*pair) for pair in zip(views, square_shares, strict=True)]
+        means, variances = np.array([measured.moments(view) for view in views]).transpose(1, 0, 2)
+        totals = variances.sum(axis=1)
         parts = np.array(list(VIEWS[self.kind].values()))
-        scales = norm * np.sqrt(np.divide(parts, variances, out=np.zeros(n_views), where=variances > 1e-12))
-        factors = np.repeat(scales, len(gene_weights)) * of_genes
-        self.factor.assign(factors)
-        self.center.assign(means * factors)
+        factors = norm * np.sqrt(np.divide(parts, totals, out=np.zeros(len(parts)), where=totals > 1e-12))
+        self.factor.assign(np.repeat(factors, cells.shape[1]))
+        self.center.assign((means * factors[:, np.newaxis]).ravel())
+        if self.program_noise > 0:
+            self.programs.assign(programs(measured.logs(), codes[rows], self.seed))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the layer."""
         names = ("kind", "gene_noise", "program_noise", "missing_genes", "seed")
         return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+class Measured:
+    """Some training cells, from which the layer learns.
+
+    A view is 0 where the count is 0, so that those of the other counts are enough.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR} of shape (n_cells, n_genes)
+        Counts, NaN where a gene was not measured.
+
+    weights : ndarray of shape (n_cells,)
+        The weight of each cell.
+
+    Attributes
+    ----------
+    gene_shares : ndarray of shape (n_genes,)
+        The share of each gene in all counts.
+
+    depth : float
+        The median total of the cells.
+    """
+
+    def __init__(self, X, weights: NDArray):
+        X = sp.csr_array(X).astype(np.float64)
+        self.shape, self.genes = X.shape, X.indices
+        self.cells = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+        self.weights = weights
+        missing = np.isnan(X.data)
+        self._missing = self.cells[missing], self.genes[missing]
+        self.counts = np.where(missing, 0, X.data)
+        self.gene_shares = shares_of(self._by_gene(self.counts))
+        totals = self._by_cell(self.counts) / self._seen(self.gene_shares)
+        counted = totals > 0
+        self.depth = weighted_median(totals[counted], weights[counted]) if counted.any() else TARGET_SUM
+        self.scaled = self.counts / np.maximum(totals, 1)[self.cells]
+
+    def view(self, name: str) -> NDArray[np.float64]:
+        """Return a view of the counts that are stored."""
+        return view_of(name, self.counts, self.scaled, self.depth, np)
+
+    def shares_of_squares(self, view: NDArray) -> NDArray[np.float64]:
+        """Return the share of each gene in the squares of a view."""
+        return shares_of(self._by_gene(view**2))
+
+    def normed(self, view: NDArray, square_shares: NDArray) -> NDArray[np.float64]:
+        """Return a view divided by the square root of the norm of each cell."""
+        squares = self._by_cell(view**2) / self._seen(square_shares)
+        return view / np.sqrt(np.sqrt(np.maximum(squares, 1e-12)))[self.cells]
+
+    def moments(self, view: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and variance of a view in each gene, over the cells in which it was measured."""
+        cells, genes = self._missing
+        seen = self.weights.sum() - np.bincount(genes, self.weights[cells], self.shape[1])
+        of_cell = np.divide(1, seen, out=np.zeros_like(seen), where=seen > 1e-12)
+        means = self._by_gene(view) * of_cell
+        return means, np.maximum(self._by_gene(view**2) * of_cell - means**2, 0)
+
+    def logs(self) -> NDArray[np.float32]:
+        """Return the view "log1p" with its zeros."""
+        logs = np.zeros(self.shape, dtype=np.float32)
+        logs[self.cells, self.genes] = self.view("log1p")
+        return logs
+
+    def _by_gene(self, values):
+        return np.bincount(self.genes, self.weights[self.cells] * values, self.shape[1])
+
+    def _by_cell(self, values):
+        return np.bincount(self.cells, values, self.shape[0])
+
+    def _seen(self, shares):
+        """Return the sum of the shares of genes that were measured, for each cell."""
+        cells, genes = self._missing
+        return np.maximum(1 - np.bincount(cells, shares[genes], self.shape[0]), 1e-6)
+
+
+def view_of(name: str, counts, scaled, depth, xp=ops):
+    """Return a view of counts, and of these divided by the total of their cell; `xp` computes it."""
+    if name == "log1p":
+        return xp.log(TARGET_SUM * scaled + 1)  # log1p is not vectorized
+    if name == "sqrt_scaled":
+        return xp.sqrt(depth * scaled + 1) - 1
+    return scaled if name == "share" else xp.sqrt(counts + 1) - 1
 
 
 def view_shapes(kind: str, n_genes: int, program_noise: float) -> list[tuple[int, ...]]:
@@ -252,7 +298,8 @@ def programs(logs: NDArray, codes: NDArray, seed: int | None) -> NDArray:
     n_found = min(N_PROGRAMS, min(logs.shape) - 1)
     if n_found < 1:
         return found
-    _, sizes, directions = randomized_svd(logs, n_found, n_iter=3, random_state=seed or 0)
+    with threadpool_limits(1, "blas"):  # threads cost more than they give, and change the last bits
+        _, sizes, directions = randomized_svd(logs, n_found, n_iter=3, random_state=seed or 0)
     deviations = sizes[:, np.newaxis] / np.sqrt(len(logs)) * directions
     found[:n_found] = np.clip(deviations * (1 + means) / (means + 0.1), -MOST_LOG_PROGRAM, MOST_LOG_PROGRAM)
     return found
@@ -279,12 +326,6 @@ def information(profiles: NDArray) -> NDArray[np.float64]:
     return xlogy(profiles, profiles / profiles.mean(axis=0)).mean(axis=0)
 
 
-def weights_of_genes(sums: NDArray, sizes: NDArray) -> NDArray[np.float64]:
-    """Return the fourth root of the information of each gene about the classes, beside the mean of all genes."""
-    found = np.maximum(information(profiles_of(sums, sizes)), 0)
-    return (found / found.mean()) ** 0.25 if found.any() else np.ones(len(found))
-
-
 def evenly_spaced(rows: NDArray, most: int) -> NDArray:
     """Return at most so many of some rows, evenly spaced."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
@@ -301,7 +342,3 @@ def weighted_median(values: NDArray, weights: NDArray) -> float:
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(below, below[-1] / 2)])
-
-
-def _array(tensor) -> NDArray:
-    return ops.convert_to_numpy(tensor)
