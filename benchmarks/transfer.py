@@ -42,10 +42,10 @@ def ours(seed, **params):
     return make_cell_pipeline(classify__random_state=seed, **{f"classify__{key}": v for key, v in params.items()})
 
 
-def with_reject_option(seed):
+def with_reject_option(seed, **params):
     from sklearn_cells import RejectOptionClassifier
 
-    return RejectOptionClassifier(ours(seed), target_error=TARGET_ERROR, random_state=seed)
+    return RejectOptionClassifier(ours(seed), target_error=TARGET_ERROR, random_state=seed, **params)
 
 
 def linear_svc(seed):
@@ -122,6 +122,9 @@ class Method(NamedTuple):
 METHODS = {
     "ours": Method(ours, takes_genes=True, seeded=True),
     "ours with reject option": Method(with_reject_option, takes_genes=True, seeded=True),
+    "reject option without laboratories": Method(
+        lambda seed: with_reject_option(seed, n_laboratories=0), takes_genes=True, seeded=True
+    ),
     "ours, engine keras": Method(lambda seed: ours(seed, engine="keras"), takes_genes=True, seeded=True),
     # The ablation: one part less each.
     "without home network": Method(lambda seed: ours(seed, home_network=False), takes_genes=True, seeded=True),

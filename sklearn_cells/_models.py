@@ -124,7 +124,7 @@ def for_query(model, *, threshold=None, **parameters):
     """
     if threshold is not None:
         try:
-            model = _changed(model, -1, _has_threshold, {"threshold_": threshold})
+            model = _changed(model, -1, _has_threshold, lambda part: _with(part, {"threshold_": threshold}))
         except LookupError:
             raise ValueError(
                 f"threshold={threshold} is given, but {type(model).__name__} leaves no cell unassigned: pass a model "
@@ -133,7 +133,8 @@ def for_query(model, *, threshold=None, **parameters):
     values = {name: value for name, value in parameters.items() if value is not None}
     if values:
         try:
-            model = _changed(model, 0, lambda step: values.keys() <= _parameters_of(step).keys(), values)
+            is_meant = lambda step: values.keys() <= _parameters_of(step).keys()  # noqa: E731
+            model = _changed(model, 0, is_meant, lambda step: _with(step, values))
         except LookupError:
             given = " and ".join(f"{name}={value!r}" for name, value in values.items())
             raise ValueError(
@@ -141,6 +142,17 @@ def for_query(model, *, threshold=None, **parameters):
                 "model of make_cell_pipeline, which begins with a GeneAligner, or cells as they were in training."
             ) from None
     return model
+
+
+def in_laboratory(model, random_state):
+    """Return a fitted model that sees cells as a simulated laboratory would show them.
+
+    None of a model whose classifier was trained without such laboratories.
+    """
+    try:
+        return _changed(model, -1, _knows_laboratories, lambda part: part.in_laboratory(random_state))
+    except LookupError:
+        return None
 
 
 def choice_of(estimator):
@@ -215,12 +227,17 @@ def _flat(model):
     return _with(model, {"steps": steps})
 
 
+def _knows_laboratories(model):
+    noise = (getattr(model, name, 0) for name in ("gene_noise", "program_noise", "missing_genes"))
+    return hasattr(model, "in_laboratory") and any(noise)
+
+
 def _has_threshold(model):
     return is_rejecting(model) and hasattr(model, "threshold_")
 
 
-def _changed(model, step, is_meant, values):
-    """Copy a fitted model, with other attributes of the outermost one inside that is meant.
+def _changed(model, step, is_meant, change):
+    """Copy a fitted model, with a changed one in place of the outermost one inside that is meant.
 
     The way inside leads through the first (0) or last (-1) step of pipelines.
 
@@ -230,16 +247,16 @@ def _changed(model, step, is_meant, values):
         If none is meant.
     """
     if is_meant(model):
-        return _with(model, values)
+        return change(model)
     if isinstance(model, Pipeline):
         place, steps = _place(model, step), list(model.steps)
         name, inner = steps[place]
-        steps[place] = name, _changed(inner, step, is_meant, values)
+        steps[place] = name, _changed(inner, step, is_meant, change)
         return _with(model, {"steps": steps})
     attribute = _held_in(model)
     if attribute is None:
         raise LookupError
-    return _with(model, {attribute: _changed(getattr(model, attribute), step, is_meant, values)})
+    return _with(model, {attribute: _changed(getattr(model, attribute), step, is_meant, change)})
 
 
 def _with(model, attributes):

@@ -20,6 +20,7 @@ from matplotlib.image import imread
 
 from sklearn_cells import JSDivergenceSelector, __version__, load_model, read_cells, save_model
 from sklearn_cells.cli import main
+from sklearn_cells.persistence import read_card
 from sklearn_cells.report import write_html
 
 
@@ -196,6 +197,28 @@ def test_a_model_can_be_trained_on_the_genes_of_a_query(folder, cells, tmp_path)
     assert result.exit_code == 0, result.output
     model = load_model(tmp_path / "few.cellmodel")
     assert model.estimator_["align"].feature_names_in_.tolist() == [f"gene {i}" for i in range(5, 40)]
+
+
+def test_groups_are_held_out_whole(cells, tmp_path):
+    reference = cells[:160].copy()
+    reference.obs["donor"] = np.resize(["one", "two"], 160)
+    reference.write_h5ad(tmp_path / "reference.h5ad")
+    arguments = [
+        "train",
+        tmp_path / "reference.h5ad",
+        "--labels=cell_type",
+        "--genes=20",
+        "--folds=3",
+        "--target-error=.5",
+    ]
+    result = run(*arguments, "--groups=donor", "-o", tmp_path / "m.cellmodel")
+    assert result.exit_code == 0, result.output
+    assert read_card(tmp_path / "m.cellmodel")["validation"] == "2 folds of whole groups, by 'donor'"
+    failed = run(*arguments, "--groups=cell_typ", "-o", tmp_path / "no.cellmodel")
+    assert failed.exit_code == 1
+    assert "has no column 'cell_typ'" in failed.output
+    assert "--groups" in failed.output
+    assert not (tmp_path / "no.cellmodel").exists()
 
 
 @pytest.mark.parametrize("missing", ["obsm", "uns", "X"])

@@ -509,8 +509,81 @@ def test_cells_of_an_absent_type_are_left_unassigned():
         select__n_features_to_select=40, classify__hidden_layer_sizes=(16,), classify__random_state=0
     )
     folds = ShuffleSplit(1, test_size=0.3, random_state=0)
-    classifier = RejectOptionClassifier(pipeline, target_coverage=0.95, cv=folds).fit(cells[train], types[train])
+    classifier = RejectOptionClassifier(pipeline, target_coverage=0.95, cv=folds, n_laboratories=0)
+    classifier.fit(cells[train], types[train])
     of_known, of_absent = classifier.predict(cells[known & ~train]), classifier.predict(cells[~known])
     assert np.mean(of_known == "Unassigned") < 0.15
     assert np.mean(of_absent == "Unassigned") > 0.5
     assert classifier.feature_names_in_.tolist() == cells.var_names.tolist()
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return make_cells(240, 60, n_classes=3, random_state=0)
+
+
+SMALL = {"select__n_features_to_select": 40, "classify__hidden_layer_sizes": (8,), "classify__epochs": 5}
+
+
+def test_threshold_is_learned_from_what_simulated_laboratories_show(cells):
+    types = cells.obs["cell_type"]
+    pipeline = make_cell_pipeline(**SMALL, classify__random_state=0)
+
+    def fitted(**params):
+        return RejectOptionClassifier(pipeline, target_error=0.4, cv=2, random_state=0, **params).fit(cells, types)
+
+    simulated, plain, again = fitted(n_laboratories=2), fitted(n_laboratories=0), fitted(n_laboratories=2, n_jobs=2)
+    assert len(simulated.held_out_scores_["accuracy"]) == 2
+    assert len(simulated.simulated_scores_["accuracy"]) == 4  # two folds in two laboratories
+    assert simulated.held_out_scores_ == plain.held_out_scores_
+    assert plain.simulated_scores_ == {"accuracy": [], "macro_f1": []}
+    assert simulated.calibration_error_ != plain.calibration_error_
+    assert simulated.threshold_ != plain.threshold_
+    assert again.threshold_ == simulated.threshold_
+    assert again.simulated_scores_ == simulated.simulated_scores_
+    # The fitted models see cells as they are.
+    of_simulated, of_plain = simulated.estimator_.predict_proba(cells), plain.estimator_.predict_proba(cells)
+    np.testing.assert_array_equal(of_simulated, of_plain)
+
+
+def test_models_without_laboratories_learn_from_cells_as_they_are(data):
+    X, y = data
+    classifier = RejectOptionClassifier(LogisticRegression(), random_state=0).fit(X, y)
+    same = RejectOptionClassifier(LogisticRegression(), random_state=0, n_laboratories=0).fit(X, y)
+    assert classifier.simulated_scores_ == {"accuracy": [], "macro_f1": []}
+    assert (classifier.threshold_, classifier.temperature_) == (same.threshold_, same.temperature_)
+
+
+def test_groups_are_held_out_whole(cells):
+    groups = np.arange(240) % 4
+    seen = []
+
+    class Spy(GaussianNB):
+        def fit(self, X, y):
+            seen.append(set(groups[X[:, -1].astype(int)].tolist()))
+            return super().fit(X, y)
+
+        def predict_proba(self, X):
+            seen.append(set(groups[X[:, -1].astype(int)].tolist()))
+            return super().predict_proba(X)
+
+    X = np.column_stack([cells.X[:, :5].toarray(), np.arange(240)])
+    RejectOptionClassifier(Spy(), cv=5, random_state=0).fit(X, cells.obs["cell_type"], groups=groups)
+    assert seen.pop(0) == {0, 1, 2, 3}  # all cells
+    assert len(seen) == 8  # as many folds as groups, each fitted and predicted
+    for train, test in zip(seen[::2], seen[1::2], strict=True):
+        assert train | test == {0, 1, 2, 3}
+        assert not train & test
+
+
+def test_groups_are_not_simulated(cells):
+    pipeline = make_cell_pipeline(**SMALL, classify__random_state=0)
+    classifier = RejectOptionClassifier(pipeline, target_error=0.4, cv=2, random_state=0)
+    classifier.fit(cells, cells.obs["cell_type"], groups=np.arange(240) % 2)
+    assert classifier.simulated_scores_ == {"accuracy": [], "macro_f1": []}
+
+
+def test_one_group_is_refused(data):
+    X, y = data
+    with pytest.raises(ValueError, match="groups has one group"):
+        RejectOptionClassifier(LogisticRegression()).fit(X, y, groups=np.zeros(len(y)))

@@ -9,6 +9,7 @@ from sklearn_cells import KerasCellClassifier, make_cell_pipeline
 from sklearn_cells._cells import check_cells
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network._gate import ExperimentGate
+from sklearn_cells.neural_network._laboratory import Laboratory
 from sklearn_cells.neural_network._views import CountViews, programs
 
 COUNTS = np.array([[4.0, 0.0, 6.0], [1.0, 3.0, 0.0], [0.0, 2.0, 8.0], [5.0, 5.0, 0.0]], dtype=np.float32)
@@ -247,3 +248,43 @@ def test_default_chain_is_for_any_laboratory_and_takes_a_query_with_other_genes(
     pipeline.fit(cells[:300], cells.obs["cell_type"][:300])
     with pytest.warns(UserWarning, match="The cells lack"):
         assert pipeline.score(cells[300:, 12:], cells.obs["cell_type"][300:]) > 0.8
+
+
+@pytest.fixture(scope="module")
+def of_laboratories():
+    cells = make_cells(120, 40, n_classes=3, random_state=0)
+    classifier = KerasCellClassifier(**ANY_LABORATORY, epochs=2).fit(cells, cells.obs["cell_type"])
+    return classifier, cells
+
+
+def test_a_laboratory_changes_counts_as_training_does(of_laboratories):
+    classifier, _ = of_laboratories
+    views = next(layer for layer in classifier.model_.layers if isinstance(layer, CountViews))
+    counts = np.full((400, 40), 3.0)
+    counts[0, :2] = 0, np.nan
+    shown = Laboratory(views, seed=0)(counts).toarray()
+    assert shown[0, 0] == 0
+    assert np.isnan(shown[0, 1])
+    rest = shown[1:]
+    factors = np.broadcast_to(Laboratory(views, seed=0).factors, rest.shape)
+    np.testing.assert_allclose(rest[rest > 0], 3 * factors[rest > 0])
+    gone = (rest == 0).mean(axis=1)
+    assert gone.max() < 0.75
+    assert 0.2 < gone.mean() < 0.3  # from 0 to a half of the genes
+    assert Laboratory(views, seed=1).factors[0] != Laboratory(views, seed=0).factors[0]
+
+
+def test_a_classifier_in_a_laboratory_is_a_copy(of_laboratories):
+    classifier, cells = of_laboratories
+    before = classifier.predict_proba(cells)
+    there, same, other = (classifier.in_laboratory(seed).predict_proba(cells) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(there, same)
+    assert np.abs(there - other).max() > 0.01
+    np.testing.assert_array_equal(classifier.predict_proba(cells), before)
+    np.testing.assert_array_equal(classifier.in_laboratory(0).classes_, classifier.classes_)
+
+
+def test_a_classifier_without_noise_has_no_laboratory():
+    classifier = KerasCellClassifier(epochs=1).fit(COUNTS, [0, 1, 0, 1])
+    with pytest.raises(ValueError, match="trained on simulated laboratories"):
+        classifier.in_laboratory(0)

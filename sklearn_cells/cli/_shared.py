@@ -81,23 +81,40 @@ def load(model):
 
 def labels_of(cells, column, path):
     """Return a column of obs in which every cell has a label."""
-    if column not in cells.obs:
-        found = ", ".join(map(repr, cells.obs.columns)) or "no columns"
-        raise click.ClickException(
-            f"{path} has no column {column!r} in obs, which has {found}. Name one with --labels."
-        )
-    labels = cells.obs[column]
-    missing = int(labels.isna().sum())
-    if missing:
-        raise click.ClickException(
-            f"{missing} of {len(labels)} cells of {path} have no label in {column!r}. Leave them out of the file first."
-        )
+    labels = _complete(cells, column, path, "--labels")
     if labels.dtype.kind == "f" and (labels % 1 != 0).any():
         raise click.ClickException(
             f"The column {column!r} of {path} holds numbers such as {labels[labels % 1 != 0].iloc[0]:g}; expected a "
             "type for each cell. Name another column with --labels."
         )
     return labels
+
+
+def groups_of(cells, column, path):
+    """Return a column of obs in which every cell has a group."""
+    groups = _complete(cells, column, path, "--groups")
+    if groups.nunique() < 2:
+        raise click.ClickException(
+            f"The column {column!r} of {path} has one group, {groups.iloc[0]!r}; expected two or more, so that "
+            "some can be held out. Name another column with --groups, or leave the option out."
+        )
+    return groups
+
+
+def _complete(cells, column, path, option):
+    """Return a column of obs that has a value for every cell."""
+    if column not in cells.obs:
+        found = ", ".join(map(repr, cells.obs.columns)) or "no columns"
+        raise click.ClickException(
+            f"{path} has no column {column!r} in obs, which has {found}. Name one with {option}."
+        )
+    values = cells.obs[column]
+    missing = int(values.isna().sum())
+    if missing:
+        raise click.ClickException(
+            f"{missing} of {len(values)} cells of {path} have no value in {column!r}. Leave them out of the file first."
+        )
+    return values
 
 
 def check_free(path, force, *inputs):

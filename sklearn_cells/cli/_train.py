@@ -3,7 +3,18 @@
 import click
 
 from sklearn_cells.cli._command import Command, stage
-from sklearn_cells.cli._shared import CELLS, FILE, check_free, for_model, force, labels_of, of_cells, progress, read
+from sklearn_cells.cli._shared import (
+    CELLS,
+    FILE,
+    check_free,
+    for_model,
+    force,
+    groups_of,
+    labels_of,
+    of_cells,
+    progress,
+    read,
+)
 
 
 @click.command(
@@ -34,18 +45,19 @@ from sklearn_cells.cli._shared import CELLS, FILE, check_free, for_model, force,
     "--target-coverage", type=click.FloatRange(0, 1, min_open=True), help="Instead, the share of cells to assign."
 )
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of held-out cells.")
+@click.option("--groups", help="A column of obs such as donor or batch: whole groups are held out, in that many folds.")
 @click.option("--name", help="What the model card calls the model. [default: name of the file]")
 @click.option("--description", help="What it is for, on the model card.")
 @click.option("--seed", default=0, show_default=True)
 @force
 def train(
-    reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, folds, name, description,
-    seed, force, **chosen,
+    reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, folds, groups, name,
+    description, seed, force, **chosen,
 ):  # fmt: skip
     """Train a model on cells whose types are known.
 
     The model leaves cells unassigned whose confidence is below a threshold. The threshold and the scores on the model
-    card come from cells that were held out.
+    card come from cells that were held out: by donor or batch with --groups, else as simulated laboratories show them.
     """
     check_free(output, force, reference)
     from sklearn.callback import ProgressBar
@@ -55,6 +67,7 @@ def train(
 
     cells = read(reference, chosen)
     y = labels_of(cells, labels, reference)
+    split_params = {} if groups is None else {"groups": groups_of(cells, groups, reference)}
     if shared_with is not None:
         cells = _shared(cells, shared_with, chosen)
     stage(f"training on {reference}")
@@ -68,8 +81,10 @@ def train(
     )
     if progress():
         model.set_callbacks(ProgressBar(max_propagation_depth=None))
-    model.fit(cells, y)
+    model.fit(cells, y, **split_params)
     card = training_card(model, cells, y, name=name or output.stem, description=description, source=reference.name)
+    if groups is not None:
+        card["validation"] += f" of whole groups, by {groups!r}"
     stage(f"writing {output}")
     save_model(model, output, card=card, overwrite=force)
     click.echo(f"{card}\n\nWritten: {output}")

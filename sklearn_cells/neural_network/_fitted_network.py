@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import scipy.sparse as sp
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import check_cells, check_genes
 from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
 from sklearn_cells.neural_network._forward import outputs_of
 from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
+from sklearn_cells.neural_network._laboratory import Laboratory
 from sklearn_cells.neural_network._pickled import packed_network, unpacked_network
 from sklearn_cells.neural_network._process import check_process
 from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
 from sklearn_cells.neural_network._saved_state import packed, unpacked
+from sklearn_cells.neural_network._views import CountViews
 
 
 def _totals(X):
@@ -48,6 +54,47 @@ class FittedNetwork:
         check_is_fitted(self, "model_")
         check_process()
         cells = self._check_cells(X, reset=False)
+        laboratory = getattr(self, "_laboratory", None)
+        if laboratory is None:
+            return self._of_both(cells)
+        shown = (check_cells(laboratory(block)) for _, block in cells.blocks(READ_VALUES))
+        return np.concatenate([self._of_both(block) for block in shown])
+
+    def in_laboratory(self, random_state=None):
+        """Return a copy of the fitted classifier that sees cells as another laboratory would show them.
+
+        What it predicts of held-out cells says how well the classifier does elsewhere: the laboratory is
+        simulated as in training, with `gene_noise`, `program_noise` and `missing_genes`.
+
+        Parameters
+        ----------
+        random_state : int, RandomState instance or None, default=None
+            Determines the laboratory.
+
+        Returns
+        -------
+        classifier : KerasCellClassifier
+            It shares the networks.
+
+        Raises
+        ------
+        ValueError
+            If the classifier was trained without such noise.
+        """
+        check_is_fitted(self, "model_")
+        views = next((layer for layer in self.model_.layers if isinstance(layer, CountViews)), None)
+        if views is None or not (views.gene_noise or views.program_noise or views.missing_genes):
+            raise ValueError(
+                "in_laboratory needs a classifier that was trained on simulated laboratories, such as that of "
+                "make_cell_pipeline(): set views and gene_noise."
+            )
+        seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+        classifier = copy(self)
+        classifier._laboratory = Laboratory(views, seed)
+        return classifier
+
+    def _of_both(self, cells):
+        """Return the probabilities of the network, and of the home network where there is one."""
         probabilities = self._outputs(cells, self.priors)
         if getattr(self, "gate_", None) is None:
             return probabilities

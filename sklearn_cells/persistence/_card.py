@@ -118,7 +118,8 @@ def training_card(
     card : ModelCard
         A dict of JSON values: `name`, `description`, `cells` and `genes`, the numbers of them,
         `classes`, the number of cells of each label, `scores`, of "accuracy" and "macro_f1" the
-        `mean` and the values of all `folds`, as if all cells were assigned, `rejection`, with a
+        `mean` and the values of all `folds`, as if all cells were assigned, also "in simulated
+        laboratories" where the model has such scores, `rejection`, with a
         reject option the `threshold`, the share of held-out cells `assigned` and the "accuracy of
         assigned", `validation`, what the folds are, `date` in UTC (ISO
         8601), `license` and `source`. Add what else a user should know.
@@ -152,6 +153,8 @@ def training_card(
     if hasattr(model, "held_out_scores_"):
         scores = model.held_out_scores_
         folds = len(scores["accuracy"])
+        simulated = {name: values for name, values in getattr(model, "simulated_scores_", {}).items() if values}
+        scores = scores | {f"{name} in simulated laboratories": values for name, values in simulated.items()}
     else:
         folds = _folds(cv, y, random_state)
         with once_per_call():

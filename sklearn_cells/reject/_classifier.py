@@ -9,7 +9,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import get_tags, indexable
+from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
@@ -61,7 +61,13 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
     cv : int, splitter or iterable, default=5
         How cells are held out: in that many stratified folds of shuffled cells, or as in
         :func:`sklearn.model_selection.check_cv`. `StratifiedShuffleSplit(1)` fits once instead of
-        five times.
+        five times. With `groups` in `fit`, such as the donor of each cell, whole groups are held out.
+
+    n_laboratories : int, default=3
+        The simulated laboratories that show the held-out cells of each fold, where the estimator
+        was trained on such and `fit` gets no groups. Temperature and threshold are learned from
+        what they show, so that they hold in other laboratories too. 0 takes the held-out cells as
+        they are.
 
     unassigned_label : str or int, default=None
         The label of cells below the threshold in `predict`. None is "Unassigned" where classes are
@@ -92,16 +98,19 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         The label of cells below the threshold in `predict`.
 
     risk_coverage_ : DataFrame of shape (n_thresholds, 3)
-        `threshold`, `coverage` and `risk` on the held-out cells, see
+        `threshold`, `coverage` and `risk` on the cells that the threshold is learned from, see
         :func:`sklearn_cells.metrics.risk_coverage_curve`. Not there where nothing was held out,
         that is with a given `threshold` and no calibration. This holds for the next two too.
 
     held_out_scores_ : dict of list of float
         "accuracy" and "macro_f1" of the held-out cells of each fold, as if all were assigned.
 
+    simulated_scores_ : dict of list of float
+        The same in simulated laboratories, each fold in each of them; empty without.
+
     calibration_error_ : dict of float
-        The expected calibration error of the held-out cells "before" and "after" the division by
-        the temperature.
+        The expected calibration error "before" and "after" the division by the temperature, of the
+        cells that it is learned from.
 
     n_features_in_ : int
         The number of genes seen in `fit`, where the estimator has it.
@@ -124,9 +133,10 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
     Choosing to abstain by the greatest probability is Chow's rule [2]_. It knows the cells that lie
     between the types, not every cell of a type that was absent from training: some look like one
-    of the known. The target error holds for cells like the training cells, in the mean; another
-    laboratory's have more errors. With a small number of held-out cells the chosen threshold is
-    itself uncertain.
+    of the known. The target error holds, in the mean, for cells like those that the threshold is
+    learned from: those of new donors with `groups`, those of simulated laboratories with an estimator
+    that was trained on them, else those of the training experiment alone. With a small number of
+    held-out cells the chosen threshold is itself uncertain.
 
     Each class of two cells or more is held out, also with fewer cells than folds. A held-out cell
     whose class has no cell in its training fold, as that of a class of one cell, is not counted.
@@ -163,6 +173,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         "target_coverage": [Interval(Real, 0, 1, closed="right"), None],
         "calibration": [StrOptions({"temperature"}), None],
         "cv": ["cv_object"],
+        "n_laboratories": [Interval(Integral, 0, None, closed="left")],
         "unassigned_label": [str, Integral, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -177,6 +188,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         target_coverage=None,
         calibration="temperature",
         cv=5,
+        n_laboratories=3,
         unassigned_label=None,
         n_jobs=None,
         random_state=None,
@@ -187,6 +199,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         self.target_coverage = target_coverage
         self.calibration = calibration
         self.cv = cv
+        self.n_laboratories = n_laboratories
         self.unassigned_label = unassigned_label
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -205,8 +218,8 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
         **fit_params : dict
             Passed to `fit` of the estimator; of arrays with a value for each cell, those of the
-            training cells. `groups` goes to the splitter instead. With scikit-learn's metadata
-            routing enabled, what each of them requests.
+            training cells. `groups`, the donor, batch or laboratory of each cell, goes to the splitter
+            instead. With scikit-learn's metadata routing enabled, what each of them requests.
 
         Returns
         -------
@@ -247,7 +260,11 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
                 )
             self.temperature_, self.threshold_ = 1.0, self.threshold
             if holds_out:
-                self._learn_from(held_out_logits(context, self, X, classes, codes, fit_params, splits))
+                n_laboratories = self.n_laboratories if split_params.get("groups") is None else 0
+                rng = check_random_state(self.random_state)
+                seeds = rng.randint(np.iinfo(np.int32).max, size=(len(splits), n_laboratories)).tolist()
+                logits = held_out_logits(context, self, X, classes, codes, fit_params, splits, seeds)
+                self._learn_from(logits, [codes[test] for _, test in splits])
             self.classes_, self.unassigned_label_, self.estimator_ = classes, unassigned_label, estimator
             context.call_on_fit_task_end(**told)
         return self
@@ -270,9 +287,14 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         split_params = {"groups": fit_params.pop("groups")} if "groups" in fit_params else {}
         return fit_params, split_params
 
-    def _learn_from(self, folds):
-        """Learn temperature and threshold from held-out cells, and keep what they say."""
-        logits, codes = (np.concatenate(parts) for parts in zip(*folds, strict=True))
+    def _learn_from(self, logits, codes):
+        """Learn temperature and threshold from the held-out cells of all folds, and keep what they say."""
+        folds = list(zip(codes, logits, strict=True))
+        self.held_out_scores_ = _scores([(truth, shown[0]) for truth, shown in folds])
+        simulated = [(truth, one) for truth, shown in folds for one in shown[1:]]
+        self.simulated_scores_ = _scores(simulated)
+        learned_from = simulated or [(truth, shown[0]) for truth, shown in folds]
+        codes, logits = (np.concatenate(parts) for parts in zip(*learned_from, strict=True))
         before = softmax(logits, axis=1)
         predicted = before.argmax(axis=1)
         if self.calibration is not None and (predicted != codes).any():
@@ -282,11 +304,6 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         if self.threshold is None:
             self.threshold_ = float(self._chosen_threshold(coverage, risk, thresholds))
         self.risk_coverage_ = pd.DataFrame({"threshold": thresholds, "coverage": coverage, "risk": risk})
-        predictions = [(fold_codes, fold.argmax(axis=1)) for fold, fold_codes in folds]
-        self.held_out_scores_ = {
-            "accuracy": [float(accuracy_score(*pair)) for pair in predictions],
-            "macro_f1": [macro_f1(*pair) for pair in predictions],
-        }
         labels = np.arange(logits.shape[1])
         self.calibration_error_ = {
             "before": expected_calibration_error(codes, before, labels=labels),
@@ -395,6 +412,15 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         tags = super().__sklearn_tags__()
         tags.input_tags = get_tags(self.estimator).input_tags
         return tags
+
+
+def _scores(folds):
+    """Return accuracy and macro-F1 of each pair of codes and logits, as if all cells were assigned."""
+    predictions = [(codes, logits.argmax(axis=1)) for codes, logits in folds]
+    return {
+        "accuracy": [float(accuracy_score(*pair)) for pair in predictions],
+        "macro_f1": [macro_f1(*pair) for pair in predictions],
+    }
 
 
 def _checked_label(label, classes):

@@ -5,11 +5,12 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_cells._anndata import is_anndata, rows_of
 from sklearn_cells._cells import Cells
+from sklearn_cells._models import in_laboratory
 from sklearn_cells._validation import check_method_params, take_rows
 from sklearn_cells._warnings import gathered, warn_of_texts
 
@@ -19,7 +20,14 @@ SMALLEST_PROBABILITY = 1e-12
 
 def splits_of(cv, X, codes, split_params, random_state):
     """Return the training and the held-out cells of each fold, without those whose class is not in training."""
-    if cv is None or isinstance(cv, Integral):
+    groups = split_params.get("groups")
+    if groups is not None and (cv is None or isinstance(cv, Integral)):
+        n_groups = len(np.unique(groups))
+        if n_groups < 2:
+            raise ValueError("groups has one group, but some are held out while others train: pass two or more.")
+        n_folds = min(5 if cv is None else cv, n_groups)
+        cv = StratifiedGroupKFold(n_folds, shuffle=True, random_state=random_state)
+    elif cv is None or isinstance(cv, Integral):
         n_folds = 5 if cv is None else cv
         largest = np.bincount(codes).max()
         if largest < n_folds:
@@ -38,16 +46,20 @@ def splits_of(cv, X, codes, split_params, random_state):
     return splits
 
 
-def held_out_logits(context, caller, X, classes, codes, fit_params, splits):
-    """Return the logits of the held-out cells of each fold, of models that did not see them, and their codes."""
+def held_out_logits(context, caller, X, classes, codes, fit_params, splits, seeds):
+    """Return the logits of the held-out cells of each fold, of models that did not see them.
+
+    Each fold has a list: of the cells as they are, and as each simulated laboratory shows them. Its seeds make
+    a row of `seeds`; a model that was trained without laboratories has none.
+    """
     tasks = [context.subcontext(task_name="fold") for _ in splits]
     results = Parallel(n_jobs=caller.n_jobs)(
-        delayed(_fold_logits)(task, caller, clone(caller.estimator), X, classes, codes, train, test, fit_params)
-        for task, (train, test) in zip(tasks, splits, strict=True)
+        delayed(_fold_logits)(task, caller, clone(caller.estimator), X, classes, codes, *fold, fit_params, of_fold)
+        for task, fold, of_fold in zip(tasks, splits, seeds, strict=True)
     )
     for _, found in results:
         warn_of_texts(found)
-    return [(logits, codes[test]) for (logits, _), (_, test) in zip(results, splits, strict=True)]
+    return [logits for logits, _ in results]
 
 
 def fitted(task, caller, estimator, X, y, fit_params):
@@ -59,12 +71,14 @@ def fitted(task, caller, estimator, X, y, fit_params):
     return estimator
 
 
-def _fold_logits(task, caller, estimator, X, classes, codes, train, test, fit_params):
+def _fold_logits(task, caller, estimator, X, classes, codes, train, test, fit_params, seeds):
     """Fit on the training cells of a fold, and return the logits of the others, and what was to warn of."""
     fit_params = check_method_params(X, fit_params, train)
     with gathered() as found:
         fitted(task, caller, estimator, _rows(X, train), classes[codes[train]], fit_params)
-        return logits_of(estimator, _rows(X, test), classes), found
+        held_out = _rows(X, test)
+        models = [estimator, *(in_laboratory(estimator, seed) for seed in seeds)]
+        return [logits_of(model, held_out, classes) for model in models if model is not None], found
 
 
 def _rows(X, rows):
