@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,13 +122,28 @@ def refuse_other_objects(X):
         remedy = f"Pass one of its modalities {names}, such as mdata[{'rna' if 'rna' in names else names[0]!r}]."
     elif kind == "Raw" and type(X).__module__.startswith("anndata"):
         remedy = "Pass the AnnData object itself, with layer='raw'."
-    elif isinstance(X, dict | set | bytes) or X is None or hasattr(type(X), "fit"):
-        remedy = ""
-    else:
+    elif hasattr(X, "to_adata"):
+        remedy = "Pass X.to_adata(), or one of the objects that it is made of."
+    elif hasattr(X, "to_memory") and not hasattr(X, "obs"):
+        remedy = "Pass the AnnData object that it belongs to, or X.to_memory()."
+    elif isinstance(X, list | tuple) and any(hasattr(part, "obs") for part in X):
+        remedy = "Pass one AnnData object; anndata.concat makes one of several."
+    elif _may_be_cells(X):
         return
+    else:
+        remedy = ""
     raise TypeError(
         f"Expected cells as AnnData, an array, a sparse matrix or a DataFrame, got {kind}. {remedy}".rstrip()
     )
+
+
+def _may_be_cells(X):
+    """Tell whether an object is a matrix, or rows of numbers as lists."""
+    if hasattr(type(X), "fit") or isinstance(X, type | Mapping):
+        return False
+    if hasattr(X, "shape"):
+        return len(X.shape) > 0
+    return isinstance(X, list | tuple) or hasattr(X, "__array__")
 
 
 def check_genes(estimator, gene_names, *, reset=True, n_genes=None):

@@ -136,6 +136,8 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
         y = as_given if pd.isna(as_given).any() else y
     y = column_or_1d(y, warn=True)
     _refuse_mixed(y)
+    if y.dtype == object:  # such as numbers in a column that once had text
+        y = pd.Series(y).infer_objects().to_numpy()
     if len(y) != n_cells:
         raise ValueError(f"X has {n_cells} cells but y has {len(y)} labels; pass one label per cell.")
     if len(y) == 0:

@@ -13,7 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import is_anndata, rows_of
 from sklearn_cells._blocks import row_slices
-from sklearn_cells._cells import Cells, check_cells
+from sklearn_cells._cells import Cells, check_cells, check_same_order
+from sklearn_cells._checks import refuse_other_objects
+from sklearn_cells._models import choice_of
 from sklearn_cells._validation import StrOptions, check_method_params, safe_set_output, validate_params
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.coverage import gene_coverage
@@ -116,6 +118,7 @@ class CellPipeline(Pipeline):
         """
         try:
             with once_per_call():
+                check_same_order(X, y)
                 return super().fit(self._taken(X), y, **params)
         except BaseException:  # an interrupt too: steps of this fit do not go with those of the fit before
             self.steps = [(name, clone(step, safe=False)) for name, step in self.steps]
@@ -254,7 +257,9 @@ class CellPipeline(Pipeline):
                 cells = self._taken(X)
                 self._tell_coverage(cells)
                 return super().score(cells, y, sample_weight=sample_weight, **params)
-        return accuracy_score(y, self.predict(X, **params), sample_weight=sample_weight)
+        with once_per_call():
+            check_same_order(X, y)
+            return accuracy_score(y, self.predict(X, **params), sample_weight=sample_weight)
 
     def gene_coverage(self, X):
         """Return which of the training genes cells have, and what that means for each class.
@@ -314,6 +319,8 @@ class CellPipeline(Pipeline):
         first = _first_step(self)
         if isinstance(X, Cells) or not hasattr(first, "gene_names"):
             return X
+        if choice_of(self._first_after_align()) is None:  # a step of another package takes what the aligner took
+            return X
         cells = check_cells(X, estimator=first, reset=None, values=self._values(first))
         return cells if cells.origin is not None or cells.is_dask else X
 
@@ -321,12 +328,18 @@ class CellPipeline(Pipeline):
         """Return what values the first steps take, so that a wrong one is found before a block is cut out."""
         if getattr(first, "require_counts", False):
             return "counts"
-        second = next((step for _, _, step in self._iter() if not isinstance(step, GeneAligner)), None)
+        second = self._first_after_align()
         return "nonnegative" if isinstance(second, JSDivergenceSelector | LogNormalizer | VarianceStabilizer) else "any"
+
+    def _first_after_align(self):
+        """Return the first step that is not an aligner, or the first where there is no other."""
+        steps = [step for _, step in self.steps if step is not None and step != "passthrough"]
+        return next((step for step in steps if not isinstance(step, GeneAligner)), steps[0])
 
     def _by_blocks(self, method, X, params):
         """Predict block by block, and tell once what the whole lacks."""
         check_is_fitted(self)
+        refuse_other_objects(X)
         if getattr(X, "shape", (1,))[0] == 0:
             n_classes = len(self.classes_)
             is_binary = method == "decision_function" and n_classes == 2

@@ -210,6 +210,12 @@ def test_wrong_priors_are_refused_by_fit(priors, message):
         KerasCellClassifier(priors=priors, epochs=1).fit(*imbalanced(20))
 
 
+def test_wrong_priors_are_refused_after_fit_too():
+    classifier = KerasCellClassifier(epochs=1).fit(*imbalanced(20)).set_params(priors="test")
+    with pytest.raises(ValueError, match="priors='test' is not one of 'training'"):
+        classifier.predict_proba(imbalanced(20)[0])
+
+
 def test_priors_need_to_know_the_training_cells():
     foreign = KerasCellClassifier.from_keras(build_mlp(1, 2), classes=["rare", "usual"]).set_params(priors=[0.1, 0.9])
     with pytest.raises(ValueError, match="which a network of Keras does not tell"):

@@ -440,6 +440,12 @@ NOT_CELLS = {
     "dict": ({"X": [[1]]}, "got dict"),
     "None": (None, "got NoneType"),
     "model": (JSDivergenceSelector(), "got JSDivergenceSelector"),
+    "several AnnData": ([ad.AnnData(np.ones((2, 2)))] * 2, r"anndata\.concat"),
+    "AnnCollection": (ad.experimental.AnnCollection([ad.AnnData(np.ones((2, 2)))]), r"X\.to_adata\(\)"),
+    "layers": (ad.AnnData(np.ones((2, 2))).layers, "got Layers"),
+    "number": (3, "got int"),
+    "array of one number": (np.array(3.0), "got ndarray"),
+    "rows that come one by one": ((row for row in np.ones((2, 2))), "got generator"),
 }
 
 

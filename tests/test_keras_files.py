@@ -12,7 +12,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from sklearn_cells import KerasCellClassifier
+from sklearn_cells import KerasCellClassifier, make_cell_pipeline
+from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network import build_cnn, build_mlp
 from sklearn_cells.neural_network._layers import layers_of
 
@@ -290,3 +291,15 @@ def test_loading_leaves_the_random_streams_as_they_are(tmp_path):
     before = random.getstate()
     KerasCellClassifier.from_keras(tmp_path / "model.keras", classes=["B", "NK", "T"])
     assert random.getstate() == before
+
+
+def test_a_network_with_views_of_counts_is_trained_again_on_counts(tmp_path):
+    cells = make_cells(120, 40, n_classes=3, random_state=0)
+    y = cells.obs["cell_type"]
+    pipeline = make_cell_pipeline(select__n_features_to_select=20, classify__epochs=1).fit(cells, y)
+    pipeline[-1].model_.save(tmp_path / "network.keras")
+    counts = pipeline[:-1].transform(cells)
+    classifier = KerasCellClassifier.from_keras(tmp_path / "network.keras", classes=pipeline.classes_)
+    classifier = clone(classifier).set_params(epochs=10, random_state=0).fit(counts, y)
+    assert np.isfinite(classifier.history_["loss"]).all()
+    assert classifier.score(counts, y) > 0.8

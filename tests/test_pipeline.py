@@ -9,12 +9,14 @@ import joblib
 import numpy as np
 import pytest
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, classification_report
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score, permutation_test_score
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_cells import GeneAligner, JSDivergenceSelector, VarianceStabilizer, annotate, make_cell_pipeline
@@ -310,3 +312,25 @@ def test_normalised_values_are_refused_in_fit_and_in_predict(cells):
             method(log)
     expected = pipeline.predict(cells)
     np.testing.assert_array_equal(pipeline.set_params(align__layer="counts").predict(log), expected)
+
+
+def test_a_step_of_another_package_takes_what_the_aligner_gives(cells):
+    """As in scikit-learn's Pipeline; no object of this package's own."""
+    seen = []
+
+    def matrix(X):
+        seen.append(type(X))
+        return X.X
+
+    steps = [("align", GeneAligner()), ("matrix", FunctionTransformer(matrix)), ("classify", MultinomialNB())]
+    y = cells.obs["cell_type"]
+    predicted = CellPipeline(steps).fit(cells, y).predict(cells)
+    assert set(seen) == {ad.AnnData}
+    np.testing.assert_array_equal(
+        predicted, Pipeline([(name, clone(step)) for name, step in steps]).fit(cells, y).predict(cells)
+    )
+
+
+def test_a_fit_without_labels_says_so(cells):
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        make_cell_pipeline().fit(cells)

@@ -220,3 +220,13 @@ def test_labels_of_mixed_kinds_are_named():
         check_labels(["B", 3, "T"], 3)
     with pytest.raises(ValueError, match="1 of 3 labels are missing"):
         check_labels(["B", float("nan"), "T"], 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"), [([1, 2], [1, 2]), ([1, 2.0], [1.0, 2.0]), ([True, False], [False, True])]
+)
+def test_numbers_in_a_column_of_objects_are_labels(labels, classes):
+    found, codes = check_labels(pd.Series(labels, dtype=object), 2)
+    assert found.tolist() == classes
+    assert found.dtype != object
+    assert found[codes].tolist() == labels

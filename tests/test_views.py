@@ -261,17 +261,21 @@ def test_a_laboratory_changes_counts_as_training_does(of_laboratories):
     classifier, _ = of_laboratories
     views = next(layer for layer in classifier.model_.layers if isinstance(layer, CountViews))
     counts = np.full((400, 40), 3.0)
+    counts[np.arange(400), np.arange(400) % 40] += 1 + np.arange(400) // 40  # no two cells are the same
     counts[0, :2] = 0, np.nan
     shown = Laboratory(views, seed=0)(counts).toarray()
     assert shown[0, 0] == 0
     assert np.isnan(shown[0, 1])
     rest = shown[1:]
-    factors = np.broadcast_to(Laboratory(views, seed=0).factors, rest.shape)
-    np.testing.assert_allclose(rest[rest > 0], 3 * factors[rest > 0])
+    expected = counts[1:] * Laboratory(views, seed=0).factors
+    np.testing.assert_allclose(rest[rest > 0], expected[rest > 0])
     gone = (rest == 0).mean(axis=1)
     assert gone.max() < 0.75
     assert 0.2 < gone.mean() < 0.3  # from 0 to a half of the genes
     assert Laboratory(views, seed=1).factors[0] != Laboratory(views, seed=0).factors[0]
+    # A cell looks the same in any block, and with zeros stored.
+    stored = sp.csr_array((counts[:5].ravel(), np.tile(np.arange(40), 5), np.arange(6) * 40), shape=(5, 40))
+    np.testing.assert_array_equal(Laboratory(views, seed=0)(stored).toarray(), shown[:5])
 
 
 def test_a_classifier_in_a_laboratory_is_a_copy(of_laboratories):

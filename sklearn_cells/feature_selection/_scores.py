@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sklearn_cells._cells import Cells, check_cells
+from sklearn_cells._cells import Cells, check_cells, check_same_order
 from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, validate_params
 from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection._chance import bins_of_enough_cells, g_test
@@ -157,6 +157,7 @@ def js_divergence_test(X, y, *, weights="uniform", bins="auto", sample_weight=No
 
 
 def _table_of(X, y, bins, sample_weight) -> CountTable:
+    check_same_order(X, y)
     cells = check_cells(X, values="nonnegative")
     classes, codes = check_labels(y, cells.shape[0])
     return tabulate(cells, codes, len(classes), sample_weight, continuous=bins is not None)

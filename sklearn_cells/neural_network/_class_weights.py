@@ -89,8 +89,10 @@ def prior_ratios(
         if not set(priors) >= set(labels):
             raise ValueError(f"Expected a prior for each of the classes {labels}, got priors={dict(priors)}.")
         wanted = np.array([priors[label] for label in labels], dtype=np.float64)
-    elif isinstance(priors, str):
+    elif isinstance(priors, str) and priors == "training":
         wanted = in_training
+    elif isinstance(priors, str):
+        raise ValueError(f"priors={priors!r} is not one of 'training', None, or a number for each class.")
     else:
         wanted = np.asarray(priors, dtype=np.float64)
     if wanted.shape != classes.shape:

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import all_or_nothing, check_labels, fit_context
 from sklearn_cells._warnings import warn
 from sklearn_cells.neural_network._fitted_network import FittedNetwork
@@ -368,6 +369,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         """
         goes_on = self.warm_start and hasattr(self, "model_")
         with all_or_nothing(self, goes_on=goes_on):
+            check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
             classes, codes = check_labels(y, cells.shape[0])
             if goes_on and not np.array_equal(classes, self.classes_):
@@ -430,6 +432,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
                 f"`classes` is {classes.tolist()}, but was {self.classes_.tolist()} before. Pass the same, or none."
             )
         with all_or_nothing(self, goes_on=goes_on):
+            check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
             classes, codes = check_labels(y, cells.shape[0], classes=self.classes_ if goes_on else classes)
             told = {"estimator": self, "X": X, "y": y}

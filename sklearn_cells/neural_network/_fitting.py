@@ -46,12 +46,13 @@ class Fitting:
         self.network = self._build(plan.seed + plan.epochs.start)
         if plan.goes_on:
             take_weights(self.network, classifier.model_)
+        # A network of Keras may have them too.
+        self.views = next((layer for layer in self.network.layers if isinstance(layer, CountViews)), None)
         self.norm = self._norm()
         set_input_noise(self.network, self.norm)
-        if classifier.views is not None and not plan.goes_on:
-            views = next(layer for layer in self.network.layers if isinstance(layer, CountViews))
+        if self.views is not None and not plan.goes_on:
             norm = 1.0 if classifier.input_norm is None else classifier.input_norm
-            views.measure(cells, plan.sample_weight, plan.fields["codes"], norm)
+            self.views.measure(cells, plan.sample_weight, plan.fields["codes"], norm)
 
     def run(self, context, told) -> dict[str, Any]:
         """Train, telling callbacks, and return the attributes of the fitted classifier."""
@@ -95,7 +96,7 @@ class Fitting:
             if hasattr(classifier, "means_"):
                 return InputNorm(classifier.means_, classifier._input_scale)
             norm = None  # the network came from Keras, and takes cells as they are
-        if classifier.views is not None:
+        if self.views is not None:
             return of_counts(self.cells.shape[1], self._dtype())
         return measure_input(self.cells, self.plan.sample_weight, norm)
 

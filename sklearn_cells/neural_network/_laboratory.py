@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
+from keras import ops
 from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._views import MOST_LOG_FACTOR, N_PROGRAMS, CountViews
@@ -11,6 +12,8 @@ from sklearn_cells.neural_network._views import MOST_LOG_FACTOR, N_PROGRAMS, Cou
 
 class Laboratory:
     """Change counts as one minibatch of training does: factors of genes, and genes that cells do not show.
+
+    A cell looks the same in every call, and beside any other cells.
 
     Parameters
     ----------
@@ -23,18 +26,33 @@ class Laboratory:
 
     def __init__(self, views: CountViews, seed: int):
         rng = np.random.default_rng(seed)
-        logs = views.gene_noise * rng.standard_normal(views.gene_shares.shape[0])
+        n_genes = views.gene_shares.shape[0]
+        logs = views.gene_noise * rng.standard_normal(n_genes)
         if views.program_noise > 0:
-            logs += views.program_noise * rng.standard_normal(N_PROGRAMS) @ np.asarray(views.programs)
+            logs += views.program_noise * rng.standard_normal(N_PROGRAMS) @ ops.convert_to_numpy(views.programs)
         self.factors = np.exp(np.clip(logs, -MOST_LOG_FACTOR, MOST_LOG_FACTOR))
         self.missing_genes = views.missing_genes
-        self._rng = rng
+        self._of_genes = rng.random(n_genes)
 
     def __call__(self, X: NDArray | sp.csr_array) -> sp.csr_array:
-        """Return the counts of cells as this laboratory would show them; the next call draws other missing genes."""
-        X = sp.csr_array(X, copy=True)
-        X.data = X.data * self.factors[X.indices].astype(X.dtype)
-        shares = self.missing_genes * self._rng.random(X.shape[0])
-        gone = self._rng.random(X.nnz) < np.repeat(shares, np.diff(X.indptr))
-        X.data[gone & ~np.isnan(X.data)] = 0
-        return X
+        """Return the counts of cells as this laboratory would show them."""
+        shown = sp.csr_array(X, copy=True)
+        shown.eliminate_zeros()
+        shown.sort_indices()
+        measured = ~np.isnan(shown.data)
+        cells = np.repeat(np.arange(shown.shape[0]), np.diff(shown.indptr))
+        amounts = np.where(measured, shown.data, 0) * self._of_genes[shown.indices]
+        keys = np.bincount(cells, amounts, shown.shape[0]).view(np.uint64)  # differ where cells do
+        of_entries = keys[cells] + shown.indices.astype(np.uint64) + np.uint64(1)
+        gone = _uniform(of_entries) < self.missing_genes * _uniform(keys)[cells]
+        shown.data *= self.factors[shown.indices].astype(shown.dtype)
+        shown.data[gone & measured] = 0
+        return shown
+
+
+def _uniform(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return a number from 0 to 1 for each key, which looks random: SplitMix64 of Steele et al. (OOPSLA 2014)."""
+    mixed = keys * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53

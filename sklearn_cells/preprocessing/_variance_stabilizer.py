@@ -9,7 +9,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._cells import FLOAT_DTYPES, check_cells
+from sklearn_cells._cells import FLOAT_DTYPES, check_cells, check_same_order
 from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._validation import Interval, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import warn
@@ -201,6 +201,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 "divergence_power=0."
             )
         told = {"estimator": self, "X": X, "y": y}
+        check_same_order(X, y)
         X = self._check(X, reset=True)
         context = self._init_callback_context().call_on_fit_task_begin(**told)
         known = measured_only(X)
