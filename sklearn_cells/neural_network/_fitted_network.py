@@ -221,6 +221,12 @@ class FittedNetwork:
         check_process()
         return unpacked(self, state)
 
+    def __copy__(self):
+        """Return a classifier that shares the network, which a pickle would write and read."""
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
     def __getstate__(self):
         state = super().__getstate__()
         return state | {"model_": packed_network(state["model_"])} if "model_" in state else state
