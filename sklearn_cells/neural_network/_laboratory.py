@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from keras import ops
 from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._views import MOST_LOG_FACTOR, N_PROGRAMS, CountViews
@@ -29,7 +28,7 @@ class Laboratory:
         n_genes = views.gene_shares.shape[0]
         logs = views.gene_noise * rng.standard_normal(n_genes)
         if views.program_noise > 0:
-            logs += views.program_noise * rng.standard_normal(N_PROGRAMS) @ ops.convert_to_numpy(views.programs)
+            logs += views.program_noise * rng.standard_normal(N_PROGRAMS) @ views.programs.numpy()
         self.factors = np.exp(np.clip(logs, -MOST_LOG_FACTOR, MOST_LOG_FACTOR))
         self.missing_genes = views.missing_genes
         self._of_genes = rng.random(n_genes)
