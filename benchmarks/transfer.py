@@ -14,6 +14,7 @@ CellTypist, SingleR (singler and scranpy) and scVI-tools have versions of their 
 environment each, and give `report` all files of results.
 """
 
+import sys
 import time
 import warnings
 from importlib.util import module_from_spec, spec_from_file_location
@@ -246,6 +247,15 @@ def row_of(name, form, method_name, seed, task):
     return row
 
 
+def tasks_of(file, data):
+    """Return the tasks of a file, and its function that brings both sides of one to common genes."""
+    spec = spec_from_file_location("tasks", file)
+    module = module_from_spec(spec)
+    sys.modules["tasks"] = module  # dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module.tasks(data), module.common
+
+
 # ---- Commands
 
 
@@ -264,23 +274,18 @@ def main():
 @click.option("--only", default="", help="Tasks whose names contain this.")
 def run(methods, tasks_file, data, results, forms, seeds, only):
     """Fit methods to tasks, and add their scores to a file."""
-    spec = spec_from_file_location("tasks", tasks_file)
-    module = module_from_spec(spec)
-    import sys
-
-    sys.modules["tasks"] = module  # dataclasses look for their module
-    spec.loader.exec_module(module)
+    tasks, common = tasks_of(tasks_file, data)
     warnings.simplefilter("ignore")
     rows = pd.read_csv(results).to_dict("records") if results.exists() else []
     done = {(row["task"], row["form"], row["method"], row["seed"]) for row in rows}
-    for task in module.tasks(data):
+    for task in tasks:
         for form in forms.split(",") if only in task.name else ():
             made = None
             for name in methods:
                 for seed in map(int, seeds.split()) if METHODS[name].seeded else [0]:
                     if (task.name, form, name, seed) in done:
                         continue
-                    made = made or FORMS[form](task, module.common)
+                    made = made or FORMS[form](task, common)
                     rows.append(row_of(task.name, form, name, seed, made))
                     pd.DataFrame(rows).to_csv(results, index=False, float_format="%.4f")
                     print(

@@ -8,13 +8,13 @@ from functools import lru_cache
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax, xlogy
+from scipy.special import softmax, xlogy
 from scipy.stats import poisson
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import Cells
-from sklearn_cells.neural_network._views import N_ADDED, evenly_spaced, information, profiles_of
+from sklearn_cells.neural_network._views import evenly_spaced
 
 # Cells from which the gate learns, at most.
 N_CELLS = 20_000
@@ -25,25 +25,21 @@ HALF_AT = 0.2
 # The home network has no weight where genes with this share of the counts were not measured.
 MOST_MISSING = 0.1
 
-# The counts of a cell that the likelihood of a profile believes, at most: genes are not independent.
-MOST_COUNTS = 50
+# Cells of the mean profile that are added to the profile of each class.
+N_ADDED = 5
 
 # Depths at which the expected deviance is tabulated, in logs.
 LOG_DEPTHS = np.linspace(0, np.log(1e8), 30)
 
 
 class ExperimentGate:
-    """Weigh, for each cell alone, what is known of the experiment, of any laboratory, and of the types alone.
+    """Weigh, for each cell alone, what is known of the experiment and of any laboratory.
 
     The deviance of a multinomial cell from the profile of the nearest type, over what it is expected to be
     at its depth, and its depth beside that of the type, are compared with those of training cells that
     were held out: with p the share of them that look as odd, the network that knows the experiment has the
     weight p^2 / (p^2 + 0.2^2). In another laboratory the genes of a cell have other efficiencies, and p is
     about 0. The weight falls to 0 where genes with a tenth of the counts were not measured.
-
-    Where genes with the share m of the information about the types were not measured, the multinomial
-    likelihood of the profiles has the weight m^4: a network that was trained on all genes is lost where
-    hardly any of them are left.
 
     Attributes
     ----------
@@ -96,16 +92,8 @@ class ExperimentGate:
 
         The logs of the probabilities are averaged by the weights, and brought to a sum of one.
         """
-        logs = _logs(anywhere)
-        start = 0
-        for _, X in cells.blocks(READ_VALUES // 4):
-            X = sp.csr_array(X).astype(np.float64)
-            for rows, missing in _patterns(X):
-                at = start + rows
-                of_home, of_profiles, by_profiles = self._weigh(X[rows], missing)
-                logs[at] += of_home[:, np.newaxis] * (_logs(home[at]) - logs[at])
-                logs[at] += of_profiles * (by_profiles - logs[at])
-            start += X.shape[0]
+        weights = self.home_weights(cells)[:, np.newaxis]
+        logs = (1 - weights) * _logs(anywhere) + weights * _logs(home)
         return softmax(logs, axis=1).astype(anywhere.dtype)
 
     def home_weights(self, cells: Cells) -> NDArray[np.float64]:
@@ -115,21 +103,18 @@ class ExperimentGate:
             X = sp.csr_array(X).astype(np.float64)
             of_block = np.zeros(X.shape[0])
             for rows, missing in _patterns(X):
-                of_block[rows] = self._weigh(X[rows], missing)[0]
+                of_block[rows] = self._weigh(X[rows], missing)
             weights.append(of_block)
         return np.concatenate(weights)
 
     def _weigh(self, X, missing):
-        """Return the weights of home network and profiles, and the log-probabilities by the profiles."""
+        """Return the weights of cells in which the same genes are missing."""
         kept = np.setdiff1d(np.arange(X.shape[1]), missing)
         deviances = Deviances(X[:, kept] if len(missing) else X, self.profiles[:, kept])
         odd = self._oddness(deviances.ratios, deviances.logs, deviances.nearest)
         shares = (1 + len(self.oddness) - np.searchsorted(self.oddness, odd)) / (1 + len(self.oddness))
-        mean = self.profiles.mean(axis=0)
-        counted = np.clip(1 - mean[missing].sum() / MOST_MISSING, 0, 1)
-        known = information(self.profiles)
-        lost = known[missing].sum() / max(known.sum(), 1e-12)
-        return shares**2 / (shares**2 + HALF_AT**2) * counted, lost**4, deviances.log_probabilities()
+        counted = np.clip(1 - self.profiles.mean(axis=0)[missing].sum() / MOST_MISSING, 0, 1)
+        return shares**2 / (shares**2 + HALF_AT**2) * counted
 
     def arrays(self):
         """Return what the gate is made of."""
@@ -167,12 +152,12 @@ class Deviances:
     def __init__(self, X, profiles):
         shares = np.maximum(profiles.sum(axis=1), 1e-12)
         profiles = profiles / shares[:, np.newaxis]
-        self.totals = np.asarray(X.sum(axis=1)).ravel()
+        totals = np.asarray(X.sum(axis=1)).ravel()
         own = np.bincount(np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)), xlogy(X.data, X.data), X.shape[0])
-        self.likelihoods = X @ np.log(np.maximum(profiles, 1e-12)).T
-        deviances = 2 * ((own - xlogy(self.totals, self.totals))[:, np.newaxis] - self.likelihoods)
+        likelihoods = X @ np.log(np.maximum(profiles, 1e-12)).T
+        deviances = 2 * ((own - xlogy(totals, totals))[:, np.newaxis] - likelihoods)
         self.nearest = deviances.argmin(axis=1)
-        logs = np.log(np.maximum(self.totals, 1))
+        logs = np.log(np.maximum(totals, 1))
         self.logs = logs - np.log(shares[self.nearest])
         expected = np.zeros(len(logs))
         for code in np.unique(self.nearest):
@@ -180,11 +165,6 @@ class Deviances:
             members = self.nearest == code
             expected[members] = np.interp(logs[members], LOG_DEPTHS, table)
         self.ratios = np.log((np.maximum(deviances.min(axis=1), 0) + 1) / (expected + 1))
-
-    def log_probabilities(self):
-        """Return the log of the probability of each class, of the evidence of so many counts at most."""
-        evidence = self.likelihoods * np.minimum(1, MOST_COUNTS / np.maximum(self.totals, 1))[:, np.newaxis]
-        return log_softmax(evidence, axis=1)
 
 
 def _logs(probabilities):
@@ -221,9 +201,12 @@ def _folds(codes: NDArray, seed: int):
 
 
 def _profiles(X: sp.csr_array, codes: NDArray, n_classes: int) -> NDArray[np.float64]:
-    """Return the share of each gene in the counts of each class."""
+    """Return the share of each gene in the counts of each class, with `N_ADDED` cells of the mean of all added."""
     members = sp.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_classes, len(codes)))
-    return profiles_of((members @ X).toarray(), np.bincount(codes, minlength=n_classes))
+    sums, sizes = (members @ X).toarray(), np.bincount(codes, minlength=n_classes)
+    mean = sums.sum(axis=0) / max(sizes.sum(), 1)
+    profiles = (sums + N_ADDED * mean) / (sizes[:, np.newaxis] + N_ADDED) + 1e-6 * max(mean.sum(), 1e-9)
+    return profiles / profiles.sum(axis=1, keepdims=True)
 
 
 def _expected_deviance(means: NDArray) -> NDArray[np.float64]:

@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 from keras import ops
 from numpy.typing import NDArray
-from scipy.special import xlogy
 from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
+from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import Cells
 
 # The counts that each cell is scaled to before log1p.
@@ -27,11 +27,12 @@ VIEWS = {
 # Gene programs that differ between simulated laboratories.
 N_PROGRAMS = 10
 
-# Cells from which means, scales and programs are learned, at most; they are evenly spaced.
-N_MEASURED = 4_000
+# Factors by which genes that were not measured are told from the others.
+N_FACTORS = 20
 
-# Cells of the mean profile that are added to the profile of each class.
-N_ADDED = 5
+# Cells from which means and scales are learned, and of these programs and factors, at most; they are evenly spaced.
+N_MEASURED = 4_000
+N_DECOMPOSED = 2_000
 
 # The log of the factor of a gene in a simulated laboratory, and of one standard deviation of a program, at most.
 MOST_LOG_FACTOR = 6.0
@@ -44,9 +45,13 @@ class CountViews(keras.layers.Layer):
 
     With t the total of a cell, counts x become log(1 + 10,000 x / t) and sqrt(1 + T x / t) - 1, with T the
     median total of the training cells ("depth_free"), or sqrt(1 + x) - 1, x / t and log(1 + 10,000 x / t),
-    each divided by the square root of the norm of its cell ("all"). NaN is a gene that was not measured:
-    it becomes 0, which is the mean after centring, and the total and norm of its cell are those of the
-    measured genes, divided by the share that these have in the training cells.
+    each divided by the square root of the norm of its cell ("all").
+
+    NaN is a gene that was not measured. The total and norm of its cell are those of the measured genes,
+    divided by the share that these have in the training cells. Its views are what the measured genes
+    lead to expect: with factor loadings V and noise Psi learned from the training cells, the factors of
+    a cell are z = (V_M' Psi_M^-1 V_M + 1)^-1 V_M' Psi_M^-1 x_M, over the measured genes M, and the views
+    of the others V z [1]_.
 
     In training, each minibatch is another laboratory: counts are multiplied by exp(s z + sum_k a_k p_k),
     with z and a standard normal, z for each gene and a for each program p_k of genes that vary together
@@ -66,6 +71,11 @@ class CountViews(keras.layers.Layer):
 
     seed : int, default=None
         Determines the draws.
+
+    References
+    ----------
+    .. [1] D. J. Bartholomew, M. Knott and I. Moustaki, "Latent variable models and factor analysis",
+       3rd edition, Wiley 2011, chapter 3.
     """
 
     def __init__(self, kind, *, gene_noise=0.0, program_noise=0.0, missing_genes=0.0, seed=None, **options):
@@ -87,6 +97,8 @@ class CountViews(keras.layers.Layer):
         self.depth = add("depth", (), keras.initializers.Constant(TARGET_SUM))
         self.center = add("center", (n_views * n_genes,), "zeros")
         self.factor = add("factor", (n_views * n_genes,), "ones")
+        self.loadings = add("loadings", (N_FACTORS, n_views * n_genes), "zeros")
+        self.noise = add("noise", (n_views * n_genes,), "ones")
         if self.kind == "all":
             self.square_shares = add("square_shares", (n_views, n_genes), keras.initializers.Constant(1 / n_genes))
         if self.program_noise > 0:
@@ -98,14 +110,31 @@ class CountViews(keras.layers.Layer):
         totals = self._totals(counts, measured)
         if training:
             counts = self._in_another_laboratory(counts)
-        views = ops.concatenate(self.views(counts, measured, totals), axis=1)
-        return (views * self.factor - self.center) * ops.tile(measured, (1, len(VIEWS[self.kind])))
+        views = ops.concatenate(self.views(counts, measured, totals), axis=1) * self.factor - self.center
+        is_complete = ops.all(measured > 0)
+        return ops.cond(is_complete, lambda: views, lambda: self._filled(views, measured))
 
     def views(self, counts, measured, totals):
         """Return the views of counts, neither centred nor scaled."""
         scaled = counts / ops.maximum(totals, 1.0)
         views = [view_of(name, counts, scaled, self.depth) for name in VIEWS[self.kind]]
         return views if self.kind == "depth_free" else self._normed(views, measured)
+
+    def _filled(self, views, measured):
+        """Return views in which genes that were not measured have what the others lead to expect."""
+        n_views, n_genes = len(VIEWS[self.kind]), measured.shape[1]
+        seen = ops.tile(measured, (1, n_views))
+        views = views * seen
+        by_noise = self.loadings / self.noise
+        split = (N_FACTORS, n_views, n_genes)
+        products = ops.einsum("avg,bvg->gab", ops.reshape(by_noise, split), ops.reshape(self.loadings, split))
+        is_panel = ops.all(ops.equal(measured, measured[:1]))  # the same genes in all cells: one matrix for all
+        patterns = ops.cond(is_panel, lambda: measured[:1], lambda: measured)
+        precisions = ops.matmul(patterns, ops.reshape(products, (n_genes, -1)))
+        precisions = ops.reshape(precisions, (-1, N_FACTORS, N_FACTORS)) + ops.eye(N_FACTORS, dtype=views.dtype)
+        evidence = ops.matmul(views, ops.transpose(by_noise))[:, :, None]
+        factors = ops.matmul(ops.inv(precisions), evidence)[:, :, 0]
+        return views + (1 - seen) * ops.matmul(factors, self.loadings)
 
     def _normed(self, views, measured):
         normed = []
@@ -167,11 +196,18 @@ class CountViews(keras.layers.Layer):
         means, variances = np.array([measured.moments(view) for view in views]).transpose(1, 0, 2)
         totals = variances.sum(axis=1)
         parts = np.array(list(VIEWS[self.kind].values()))
-        factors = norm * np.sqrt(np.divide(parts, totals, out=np.zeros(len(parts)), where=totals > 1e-12))
-        self.factor.assign(np.repeat(factors, cells.shape[1]))
-        self.center.assign((means * factors[:, np.newaxis]).ravel())
+        of_views = norm * np.sqrt(np.divide(parts, totals, out=np.zeros(len(parts)), where=totals > 1e-12))
+        factor = np.repeat(of_views, cells.shape[1]).astype(np.float32)
+        self.factor.assign(factor)
+        self.center.assign(means.ravel() * factor)
+        some = evenly_spaced(np.arange(len(rows)), min(N_DECOMPOSED, max(1, READ_VALUES // len(factor))))
+        seen = np.hstack([measured.centred(view, mean, some) for view, mean in zip(views, means, strict=True)])
+        loadings, noise = factor_loadings(seen * factor, self.seed)
+        self.loadings.assign(loadings)
+        self.noise.assign(noise)
         if self.program_noise > 0:
-            self.programs.assign(programs(measured.logs(), codes[rows], self.seed))
+            logs = measured.centred(measured.view("log1p"), np.zeros(cells.shape[1]), some)
+            self.programs.assign(programs(logs, codes[rows[some]], self.seed))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the layer."""
@@ -203,10 +239,10 @@ class Measured:
 
     def __init__(self, X, weights: NDArray):
         X = sp.csr_array(X).astype(np.float64)
-        self.shape, self.genes = X.shape, X.indices
+        self.shape, self.genes, self._starts = X.shape, X.indices, X.indptr
         self.cells = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
         self.weights = weights
-        missing = np.isnan(X.data)
+        self._is_missing = missing = np.isnan(X.data)
         self._missing = self.cells[missing], self.genes[missing]
         self.counts = np.where(missing, 0, X.data)
         self.gene_shares = shares_of(self._by_gene(self.counts))
@@ -236,11 +272,10 @@ class Measured:
         means = self._by_gene(view) * of_cell
         return means, np.maximum(self._by_gene(view**2) * of_cell - means**2, 0)
 
-    def logs(self) -> NDArray[np.float32]:
-        """Return the view "log1p" with its zeros."""
-        logs = np.zeros(self.shape, dtype=np.float32)
-        logs[self.cells, self.genes] = self.view("log1p")
-        return logs
+    def centred(self, view: NDArray, means: NDArray, rows: NDArray) -> NDArray[np.float32]:
+        """Return a view of some cells minus the means of genes; 0 where a gene was not measured."""
+        values = np.where(self._is_missing, means[self.genes], view).astype(np.float32)
+        return sp.csr_array((values, self.genes, self._starts), self.shape)[rows].toarray() - means.astype(np.float32)
 
     def _by_gene(self, values):
         return np.bincount(self.genes, self.weights[self.cells] * values, self.shape[1])
@@ -267,8 +302,39 @@ def view_shapes(kind: str, n_genes: int, program_noise: float) -> list[tuple[int
     """Return the shapes of the weights of :class:`CountViews`."""
     n_views = len(VIEWS[kind])
     shapes: list[tuple[int, ...]] = [(n_genes,), (), (n_views * n_genes,), (n_views * n_genes,)]
+    shapes += [(N_FACTORS, n_views * n_genes), (n_views * n_genes,)]
     shapes += [(n_views, n_genes)] if kind == "all" else []
     return shapes + ([(N_PROGRAMS, n_genes)] if program_noise > 0 else [])
+
+
+def factor_loadings(views: NDArray, seed: int | None) -> tuple[NDArray, NDArray]:
+    """Return the loadings of factors that explain most of the variance of views, and what they leave of it.
+
+    Parameters
+    ----------
+    views : ndarray of shape (n_cells, n_values)
+        Centred.
+
+    seed : int or None
+        Of the decomposition.
+
+    Returns
+    -------
+    loadings : ndarray of shape (N_FACTORS, n_values)
+        For factors of variance 1; those of principal components. Zero where there are fewer.
+
+    noise : ndarray of shape (n_values,)
+        The variance of each value that is left, at least a thousandth of the mean variance.
+    """
+    variances = (views**2).mean(axis=0)
+    loadings = np.zeros((N_FACTORS, views.shape[1]), dtype=views.dtype)
+    n_found = min(N_FACTORS, min(views.shape) - 1)
+    if n_found > 0 and variances.any():
+        with threadpool_limits(1, "blas"):
+            _, sizes, directions = randomized_svd(views, n_found, n_iter=1, random_state=seed or 0)
+        loadings[:n_found] = sizes[:, np.newaxis] / np.sqrt(len(views)) * directions
+    left = variances - (loadings**2).sum(axis=0)
+    return loadings, np.maximum(left, max(1e-3 * variances.mean(), 1e-12))
 
 
 def programs(logs: NDArray, codes: NDArray, seed: int | None) -> NDArray:
@@ -303,27 +369,6 @@ def programs(logs: NDArray, codes: NDArray, seed: int | None) -> NDArray:
     deviations = sizes[:, np.newaxis] / np.sqrt(len(logs)) * directions
     found[:n_found] = np.clip(deviations * (1 + means) / (means + 0.1), -MOST_LOG_PROGRAM, MOST_LOG_PROGRAM)
     return found
-
-
-def profiles_of(sums: NDArray, sizes: NDArray) -> NDArray[np.float64]:
-    """Return the share of each gene in the counts of each class, with `N_ADDED` cells of the mean of all added.
-
-    Parameters
-    ----------
-    sums : ndarray of shape (n_classes, n_genes)
-        The counts of each class.
-
-    sizes : ndarray of shape (n_classes,)
-        The cells of each class.
-    """
-    mean = sums.sum(axis=0) / max(sizes.sum(), 1e-12)
-    profiles = (sums + N_ADDED * mean) / (sizes[:, np.newaxis] + N_ADDED) + 1e-6 * max(mean.sum(), 1e-9)
-    return profiles / profiles.sum(axis=1, keepdims=True)
-
-
-def information(profiles: NDArray) -> NDArray[np.float64]:
-    """Return what each gene adds to the mean divergence of the profiles of classes from their mean, in nats."""
-    return xlogy(profiles, profiles / profiles.mean(axis=0)).mean(axis=0)
 
 
 def evenly_spaced(rows: NDArray, most: int) -> NDArray:

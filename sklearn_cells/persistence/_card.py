@@ -57,6 +57,10 @@ class ModelCard(dict):
         for key in ("scores", "rejection"):
             found = self.get(key)
             rows |= {name: _score(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        elsewhere = self.get("other laboratories")
+        for name, found in elsewhere.items() if isinstance(elsewhere, dict) else ():
+            values = found.items() if isinstance(found, dict) else [("", found)]
+            rows[str(name)] = ", ".join(f"{key} {_score(value)}".strip() for key, value in values)
         rows |= {key: str(self[key]) for key in LINES if self.get(key)}
         if isinstance(self.get("versions"), dict):
             rows["versions"] = ", ".join(f"{name} {version}" for name, version in self["versions"].items())
@@ -122,7 +126,8 @@ def training_card(
         laboratories" where the model has such scores, `rejection`, with a
         reject option the `threshold`, the share of held-out cells `assigned` and the "accuracy of
         assigned", `validation`, what the folds are, `date` in UTC (ISO
-        8601), `license` and `source`. Add what else a user should know.
+        8601), `license` and `source`. Add what else a user should know; what stands under "other
+        laboratories", a dict of dicts of numbers, is printed too.
 
     Raises
     ------
