@@ -158,6 +158,10 @@ class Cells:
         columns = chooser if self.columns is None else (self.columns @ chooser).tocsc()
         return self._with(columns=columns, measured=None if measured.all() else measured, gene_names=gene_names)
 
+    def counts_elsewhere(self):
+        """Say which other matrix of their AnnData holds counts, as a sentence, empty where none does."""
+        return "" if self.origin is None else where_counts_are(self.origin, self.chosen[0])
+
     def checked(self, **checks):
         """Return the same cells with other checks; what is in memory is checked at once."""
         checks = replace(self.checks, **checks)

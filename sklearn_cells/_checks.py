@@ -62,7 +62,7 @@ class Checks:
                 found = "NaN" if np.isnan(value) else f"infinity ({value})"
                 raise ValueError(
                     f"Input X contains {found} at {place}; expected finite values (a value too large for {X.dtype} "
-                    "counts as infinite): remove or impute it first."
+                    f"counts as infinite): remove or impute it first.{self._said()}"
                 )
             low = np.fmin.reduce(values, axis=None)
         if self.values != "any" and low < 0:

@@ -34,7 +34,9 @@ WRONG = {
     "scaled": (["predict", "scaled.h5ad", "-m", "model.cellmodel"], "Negative values in data: expected counts >= 0, got -1.0 at cell 0 (cell 160), gene 'gene 59'. Pass raw counts, not centred or scaled values. --layer counts holds counts."),
     "normalised": (["predict", "logs.h5ad", "-m", "model.cellmodel"], "Expected counts, which are whole numbers, got 0.693147 at cell 0 (cell 160), gene 'gene 58': the values look normalised. Pass raw counts. --layer counts holds counts. If these are estimated counts, such as those of RSEM, round them first."),
     "normalised reference": (["train", "logs.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "Expected counts, ... --layer counts holds counts. ..."),
-    "NaN": (["predict", "nan.h5ad", "-m", "model.cellmodel"], "Input X contains NaN at cell 3 (cell 163), gene 'gene 52'; expected finite values ..."),
+    "NaN": (["predict", "nan.h5ad", "-m", "model.cellmodel"], "Input X contains NaN at cell 3 (cell 163), gene 'gene 52'; expected finite values (a value too large for float32 counts as infinite): remove or impute it first. --layer counts holds counts."),
+    "NaN to rank": (["genes", "nan.h5ad", "--labels=cell_type"], "Input X contains NaN ... --layer counts holds counts."),
+    "scaled to rank": (["genes", "scaled.h5ad", "--labels=cell_type"], "Negative values in data: ... --layer counts holds counts."),
     "index out of bounds": (["predict", "index.h5ad", "-m", "model.cellmodel"], "The sparse matrix of shape (80, 60) has indices from 0 to 1000000: it is damaged. Write it again."),
     "no folder": ([*PREDICT, "-o", "a/b.h5ad"], "There is no folder ... to write b.h5ad to. Make it first."),
     "no cluster": ([*PREDICT, "--clusters=leiden"], "--clusters leiden is not a column of obs, which has ['cell_type', 'cluster']: pass one of these."),
@@ -43,7 +45,7 @@ WRONG = {
     "no X": (["predict", "no_x.h5ad", "-m", "model.cellmodel"], "The AnnData object has no X. Name the counts with --layer, which has ['counts']."),
     "no names": ([*PREDICT, "--gene-names=id"], "--gene-names id is no column of var, which has ['symbol']: name one of these with --gene-names, or var_names."),
     "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], "reference.h5ad has no column 'type' in obs, which has 'cell_type'. Name one with --labels."),
-    "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no label in 'cell_type'. Leave them out of the file first."),
+    "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no value in 'cell_type'. Leave them out of the file first."),
     "numbers as labels": (["train", "missing.h5ad", "--labels=score", "-o", "x.cellmodel"], "The column 'score' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
     "one type": (["train", "one.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "The labels have 1 class, but at least 2 are needed to tell them apart: all labels are 'B'."),
     "many folds": ([*TRAIN, "--folds=100"], "--folds 100 needs a class of 100 cells, but the largest has ...: pass a smaller --folds."),
@@ -242,6 +244,16 @@ def test_errors_of_the_machine_are_sentences(command_folder, tmp_path, monkeypat
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: {said} {tmp_path}/named.h5ad")
     assert len(result.output.splitlines()) == 1
+
+
+def test_genes_of_normalised_values_name_the_layer_that_holds_counts(command_folder, tmp_path):
+    cells = read_cells(command_folder / "query.h5ad")
+    cells.X = cells.X.multiply(1e4 / cells.X.sum(axis=1)).log1p().tocsr()
+    cells.write_h5ad(tmp_path / "normalised.h5ad")
+    result = run("genes", tmp_path / "normalised.h5ad", "--labels=cell_type")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("Warning: X holds neither counts nor log1p of counts")
+    assert result.stderr.endswith("Pass raw counts, whose divergence needs no bins. --layer counts holds counts.\n")
 
 
 def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tmp_path):
