@@ -303,6 +303,26 @@ def test_missing_genes_are_announced_with_the_command_that_helps(command_folder,
     assert not PYTHON.search(line)
 
 
+@pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
+def test_names_that_were_made_unique_are_announced_once(command_folder, tmp_path):
+    query = read_cells(command_folder / "query.h5ad")
+    query = query[:, [*query.var_names, "gene 3"]].copy()
+    query.var_names = [*query.var_names[:60], "gene 3-1"]
+    query.write_h5ad(tmp_path / "query.h5ad")
+    arguments = [
+        "predict",
+        tmp_path / "query.h5ad",
+        "-m",
+        command_folder / "model.cellmodel",
+        "-o",
+        tmp_path / "named.h5ad",
+    ]
+    (line,) = run(*arguments).stderr.splitlines()
+    assert "such as 'gene 3-1' beside 'gene 3'. The counts of 'gene 3' alone are taken." in line
+    assert line.endswith("or pass --duplicates first where this is meant.")
+    assert run(*arguments, "--force", "--duplicates=first").stderr == ""
+
+
 def test_home_folder_and_nullable_strings_are_understood(command_folder, tmp_path, monkeypatch):
     query = read_cells(command_folder / "query.h5ad")
     for table in (query.obs, query.var):

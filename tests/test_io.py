@@ -22,7 +22,6 @@ COUNTS = np.array([[0, 3, 0], [1, 0, 2], [0, 0, 5], [4, 0, 7]])
 BARCODES = ["AAACATACAACCAC-1", "AAACATTGAGCTAC-1", "AAACATTGATCAGC-1", "AAACCGTGCTTCCG-1"]
 GENE_IDS = ["ENSG00000198851", "ENSG00000284770", "ENSG00000285053"]
 SYMBOLS = ["CD3E", "TBCE", "TBCE"]
-UNIQUE_SYMBOLS = ["CD3E", "TBCE", "TBCE-1"]
 GENE_EXPRESSION = ["Gene Expression"] * 3
 LABELS = np.array([2.0, 1.0, 3.0, 1.0])
 CSV = "cell,A,B,C\nc1,0,3,0\nc2,1,0,2\nc3,0,0,5\nc4,4,0,7\n"
@@ -144,7 +143,7 @@ def test_10x_h5_holds_counts_barcodes_and_both_gene_names(tmp_path, arrays):
     adata = read_cells(write_h5(tmp_path / "filtered.h5", arrays))
     assert_holds(adata)
     assert list(adata.obs_names) == BARCODES
-    assert list(adata.var_names) == UNIQUE_SYMBOLS
+    assert list(adata.var_names) == SYMBOLS
     assert list(adata.var["gene_ids"]) == GENE_IDS
 
 
@@ -154,7 +153,7 @@ def test_10x_folder_holds_counts_barcodes_and_both_gene_names(tmp_path, version,
     adata = read_cells(write_10x_folder(tmp_path / "filtered", version=version, end=end))
     assert_holds(adata)
     assert list(adata.obs_names) == BARCODES
-    assert list(adata.var_names) == UNIQUE_SYMBOLS
+    assert list(adata.var_names) == SYMBOLS
     assert list(adata.var["gene_ids"]) == GENE_IDS
 
 
@@ -167,7 +166,6 @@ def test_only_gene_expression_is_kept(tmp_path, as_folder):
         path = write_h5(tmp_path / "filtered.h5", tenx_v3(types))
     adata = read_cells(path)
     assert_holds(adata, COUNTS[:, [0, 2]])
-    # names are made unique after the antibody of the same name is gone
     assert list(adata.var_names) == ["CD3E", "TBCE"]
     assert list(adata.var["gene_ids"]) == [GENE_IDS[0], GENE_IDS[2]]
 
@@ -240,7 +238,7 @@ def test_text_of_r_and_excel_keeps_every_name(tmp_path, text):
     adata = read_cells(tmp_path / "cells.csv")
     assert_holds(adata, [[1, 0, 2.5], [0, 1000, 0]])
     assert list(adata.obs_names) == ["01", "NA"]
-    assert list(adata.var_names) == ["A,1", "TBCE", "TBCE-1"]
+    assert list(adata.var_names) == ["A,1", "TBCE", "TBCE"]
 
 
 @pytest.mark.parametrize("matrix", [sp.csr_matrix(COUNTS), sp.csc_array(COUNTS), sp.coo_matrix(COUNTS)])
@@ -256,7 +254,7 @@ def test_npz_of_numpy_holds_names_and_labels_as_they_are(tmp_path, name):
     adata = read_cells(path)
     assert_holds(adata)
     assert list(adata.obs_names) == BARCODES
-    assert list(adata.var_names) == UNIQUE_SYMBOLS
+    assert list(adata.var_names) == SYMBOLS
     assert list(adata.obs["cell_type"]) == [2.0, 1.0, 3.0, 1.0]
 
 

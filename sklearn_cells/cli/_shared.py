@@ -63,7 +63,7 @@ def read(path, chosen, *, backed=False):
 
     stage(f"reading {path}")
     options = {"transpose": chosen["transpose"], "genome": chosen["genome"]}
-    return read_cells(path, backed=backed, make_unique=False, **options)
+    return read_cells(path, backed=backed, **options)
 
 
 def load(model):

@@ -39,7 +39,7 @@ def read_cells(
     backed: bool = False,
     transpose: bool = False,
     genome: str | None = None,
-    make_unique: bool = True,
+    make_unique: bool = False,
 ) -> AnnData:
     """Read cells x genes counts from a file or a 10x matrix folder.
 
@@ -74,11 +74,12 @@ def read_cells(
     genome : str, default=None
         The genome to take from a 10x ``.h5`` file that holds several.
 
-    make_unique : bool, default=True
+    make_unique : bool, default=False
         Whether gene names that occur more than once are made different, in the way of
-        `AnnData.var_names_make_unique` ("TBCE", "TBCE-1"). Models of sklearn_cells then know the
-        first one alone; with False they add up the counts of equal names, or what their parameter
-        `duplicates` says. Names in ``.h5ad`` and ``.zarr`` stay as they are.
+        `AnnData.var_names_make_unique` ("TBCE", "TBCE-1"). A model then takes the counts of the first
+        alone. False keeps the names of the file, and models of sklearn_cells add up the counts of
+        equal names, or do what their parameter `duplicates` says. Names in ``.h5ad`` and ``.zarr``
+        stay as they are.
 
     Returns
     -------
