@@ -31,6 +31,7 @@ WRONG = {
     "other genes": (["predict", "other.h5ad", "-m", "model.cellmodel"], "The cells lack 20 of the 20 genes that the model uses ... Pass cells of the same species, whose genes are named the same way. ..."),
     "names in a column": (["predict", "column.h5ad", "-m", "model.cellmodel"], "The cells lack ... The column 'symbol' of var has names that fit: pass --gene-names symbol. ..."),
     "genes in rows": (["predict", "transposed.h5ad", "-m", "model.cellmodel"], "The cells lack ... The genes are in the rows: pass --transpose. ..."),
+    "transposed twice": (["predict", "query.h5ad", "-m", "model.cellmodel", "--transpose"], "The cells lack ... The genes are in the rows: leave out --transpose. ..."),
     "scaled": (["predict", "scaled.h5ad", "-m", "model.cellmodel"], "Negative values in data: expected counts >= 0, got -1.0 at cell 0 (cell 160), gene 'gene 59'. Pass raw counts, not centred or scaled values. --layer counts holds counts."),
     "normalised": (["predict", "logs.h5ad", "-m", "model.cellmodel"], "Expected counts, which are whole numbers, got 0.693147 at cell 0 (cell 160), gene 'gene 58': the values look normalised. Pass raw counts. --layer counts holds counts. If these are estimated counts, such as those of RSEM, round them first."),
     "normalised reference": (["train", "logs.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "Expected counts, ... --layer counts holds counts. ..."),
@@ -48,6 +49,9 @@ WRONG = {
     "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no value in 'cell_type'. Leave them out of the file first."),
     "numbers as labels": (["train", "missing.h5ad", "--labels=score", "-o", "x.cellmodel"], "The column 'score' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
     "one type": (["train", "one.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "The labels have 1 class, but at least 2 are needed to tell them apart: all labels are 'B'."),
+    "types as the unassigned": (["train", "missing.h5ad", "--labels=unassigned", "-o", "x.cellmodel"], "'Unassigned' is one of the classes, but also the label of cells that are left unassigned: rename the class or leave its cells out."),
+    "a type of one cell": (["train", "missing.h5ad", "--labels=rare", "-o", "x.cellmodel"], "Class 'b' has 1 cell, but at least 2 are needed to hold cells out: where it is held out, 'a' alone is left to train on. Pass more cells of it."),
+    "types of one group each": ([*TRAIN, "--groups=cell_type"], "No cell is held out whose class has cells to train on: pass groups that have classes in common, or none."),
     "many folds": ([*TRAIN, "--folds=100"], "--folds 100 needs a class of 100 cells, but the largest has ...: pass a smaller --folds."),
     "both targets": ([*TRAIN, "--target-error=.1", "--target-coverage=.9"], "--target-error 0.1 and --target-coverage 0.9 are given, but one of them makes the threshold: leave out the others."),
     "model there": (["train", "reference.h5ad", "--labels=cell_type", "-o", "model.cellmodel"], "model.cellmodel is there already. Pass --force to replace it."),
@@ -97,6 +101,8 @@ def wrong_files(command_folder, tmp_path_factory):
     files["nan"].X[3, 7] = np.nan
     files["missing"].obs["cell_type"] = files["missing"].obs["cell_type"].where(np.arange(80) > 2)
     files["missing"].obs["score"] = 0.5
+    files["missing"].obs["unassigned"] = ["Unassigned", "B"] * 40
+    files["missing"].obs["rare"] = ["a"] * 79 + ["b"]
     files["one"].obs["cell_type"] = "B"
     files["strange"].obs["cell_type"] = ["alpha", "beta"] * 40
     files["annotated"].obs["predicted_label"] = "B"
