@@ -45,6 +45,8 @@ WRONG = {
     "layer of the model": (["predict", "reference.h5ad", "-m", "layer.cellmodel"], "--layer counts is not in the AnnData object, which has ['X']. --layer X holds counts. Pass that."),
     "no X": (["predict", "no_x.h5ad", "-m", "model.cellmodel"], "The AnnData object has no X. Name the counts with --layer, which has ['counts']."),
     "no names": ([*PREDICT, "--gene-names=id"], "--gene-names id is no column of var, which has ['symbol']: name one of these with --gene-names, or var_names."),
+    "no names in the query": ([*TRAIN, "--shared-with=other.h5ad", "--gene-names=symbol"], "other.h5ad: --gene-names symbol is no column of var, which has []: ..."),
+    "nothing shared": ([*TRAIN, "--shared-with=other.h5ad"], "other.h5ad: The cells have none of the 60 training genes: their genes are other 0, ..."),
     "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], "reference.h5ad has no column 'type' in obs, which has 'cell_type'. Name one with --labels."),
     "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no value in 'cell_type'. Leave them out of the file first."),
     "numbers as labels": (["train", "missing.h5ad", "--labels=score", "-o", "x.cellmodel"], "The column 'score' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
