@@ -377,7 +377,7 @@ def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
         kind = "sample" if X.shape[0] == 0 else "feature"
         raise ValueError(f"Found array with 0 {kind}(s) (shape={X.shape}) while a minimum of 1 is required.")
     names = gene_names_of(X, column, layer)
-    checks = Checks(dtype, values, allow_nan, names, X.obs_names, lambda: where_counts_are(X, layer))
+    checks = Checks(dtype, values, allow_nan, names, X.obs_names, lambda: where_counts_are(X, layer), X.filename)
     columns = None
     if not names.is_unique and hasattr(choice, "duplicates"):
         names, columns = _unique(names, choice)

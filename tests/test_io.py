@@ -331,6 +331,11 @@ EACH = ["a.h5ad", "a.h5", "dense.mat", "sparse.mat", "dense.npz", "sparse.npz", 
 EACH += ["matrix.mtx.gz"]
 
 
+def _called(name):
+    """The path names a file; one in a folder has a name of its own."""
+    return name if name.startswith("matrix") else "It"
+
+
 @pytest.mark.parametrize("name", EACH)
 def test_truncated_file_is_called_damaged(tmp_path, name):
     member = write_each(tmp_path)[name]
@@ -340,9 +345,8 @@ def test_truncated_file_is_called_damaged(tmp_path, name):
     half = len(content) // 2
     member.write_bytes(content[:half])
     begin = repr(content[:12])
-    error = assert_refused(
-        path, name, "damaged, truncated", f"{half} bytes that begin with {begin}", "fetch or write it again"
-    )
+    found = f"{half} bytes that begin with {begin}"
+    error = assert_refused(path, f": {_called(name)} is damaged, truncated", found, "fetch or write it again")
     assert isinstance(error.__cause__, Exception)
 
 
@@ -352,7 +356,8 @@ def test_file_of_another_kind_is_called_so(tmp_path, name, content):
     member = write_each(tmp_path)[name]
     member.write_bytes(content)
     path = member.parent if name.startswith("matrix") else member
-    assert_refused(path, name, "not what its name says", f"{len(content)} bytes that begin with {content[:12]!r}")
+    found = f"{len(content)} bytes that begin with {content[:12]!r}"
+    assert_refused(path, f": {_called(name)} is damaged", "not what its name says", found)
 
 
 def test_indices_out_of_bounds_are_called_damage(tmp_path):
@@ -360,6 +365,10 @@ def test_indices_out_of_bounds_are_called_damage(tmp_path):
     with h5py.File(path, "r+") as file:
         file["matrix/indices"][0] = 3
     assert_refused(path, "damaged", "indices")
+    damaged = sp.csr_matrix(COUNTS)
+    damaged.indices[0] = 3
+    sp.save_npz(tmp_path / "a.npz", damaged)
+    assert_refused(tmp_path / "a.npz", "It is damaged", "indices")
 
 
 @pytest.mark.parametrize("error", [PermissionError, BlockingIOError, MemoryError])

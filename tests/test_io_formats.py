@@ -87,6 +87,14 @@ def test_zarr_with_a_part_that_is_unknown_has_the_rest(stored, monkeypatch):
 def test_zarr_whose_parts_disagree_is_refused(stored, tmp_path):
     zarr.open_group(stored, mode="r+")["X"].attrs["shape"] = [9, 3]
     refused(stored, r"Its X has shape \(9, 3\), but obs and var name 4 cells and 3 genes", "Write it again")
+    part = zarr.open_group(stored, mode="r+")["layers/counts/indices"]
+    part[0] = 7
+    zarr.open_group(stored, mode="r+")["X"].attrs["shape"] = [4, 3]
+    refused(stored, "It is damaged, .*indices must be < 3")
+    (tmp_path / "empty.zarr").mkdir()
+    refused(tmp_path / "empty.zarr", r"It is an empty \.zarr folder\. Was its writing broken off\? Write it again\.")
+    (tmp_path / "empty.zarr" / "X").mkdir()
+    refused(tmp_path / "empty.zarr", r"It is a \.zarr folder without zarr\.json or \.zgroup; found 'X'\.")
     (tmp_path / "empty.zarr.zip").write_bytes(b"")
     refused(tmp_path / "empty.zarr.zip", "damaged, truncated")
 
@@ -178,6 +186,12 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     said = refused(tmp_path / "cells.h5ad", "compressed with the HDF5 filter 'deflate' \\(number 1\\)")
     assert "read_cells needs hdf5plugin for it: python -m pip install hdf5plugin." in said
+
+
+def test_a_filter_without_a_name_is_named_by_its_number(tmp_path):
+    with h5py.File(tmp_path / "cells.h5", "w") as file:
+        file.create_dataset("matrix", shape=(4,), chunks=(4,), compression=300, allow_unknown_filter=True)
+    refused(tmp_path / "cells.h5", "'matrix' is compressed with the HDF5 filter number 300, which is not installed")
 
 
 def test_h5ad_without_any_counts_is_refused_and_with_a_layer_alone_read(tmp_path):

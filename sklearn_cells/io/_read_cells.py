@@ -18,7 +18,7 @@ from sklearn_cells.io._npz import read_npz
 from sklearn_cells.io._other_formats import is_url, refuse_other_format
 from sklearn_cells.io._tenx import read_10x_folder, read_10x_h5
 from sklearn_cells.io._text import read_text
-from sklearn_cells.io._zarr import is_zarr, read_zarr
+from sklearn_cells.io._zarr import check_zarr, is_zarr, read_zarr
 
 # The reader of each end of a name, and which parameters of read_cells it takes.
 _READERS: dict[str, tuple[Callable[..., AnnData], tuple[str, ...]]] = {
@@ -152,6 +152,8 @@ def read_cells(
 
 def _reader_of(path: Path) -> tuple[Callable[..., AnnData], tuple[str, ...]]:
     if path.is_dir():
+        if path.name.lower().endswith(".zarr"):
+            check_zarr(path)
         return (read_zarr if is_zarr(path) else read_10x_folder), ()
     # The longest end first: .zarr.zip is no .zip.
     for end in sorted(_READERS, key=len, reverse=True):
