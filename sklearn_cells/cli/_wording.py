@@ -27,7 +27,7 @@ PHRASES = {
         "name a model that sklearn-cells train wrote,"
     ),
     r"Lower learning_rate, .*": "Check that the cells hold raw counts.",
-    r"Leave those cells out, such as adata.* missing values\.": "Leave those cells out of the file.",
+    r"Leave those cells out: adata.*?\]\)\]\.": "Leave those cells out of the file.",
     r"Pass y\.str\.strip\(\) to join them\.": "Strip the names in the file to join them.",
     r"KerasCellClassifier\.from_keras loads Keras models \((\.\w+)\)": r"of a Keras model (\1)",
     r", read_cells reads cells \(\.h5ad\)\.": " or of cells (.h5ad). Name a model that sklearn-cells train wrote.",
