@@ -51,6 +51,7 @@ WRONG = {
     "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], "reference.h5ad has no column 'type' in obs, which has 'cell_type'. Name one with --labels."),
     "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no value in 'cell_type'. Leave them out of the file first."),
     "numbers as labels": (["train", "missing.h5ad", "--labels=score", "-o", "x.cellmodel"], "The column 'score' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
+    "numbers as categories": (["train", "missing.h5ad", "--labels=scores", "-o", "x.cellmodel"], "The column 'scores' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
     "one type": (["train", "one.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "The labels have 1 class, but at least 2 are needed to tell them apart: all labels are 'B'."),
     "types as the unassigned": (["train", "missing.h5ad", "--labels=unassigned", "-o", "x.cellmodel"], "'Unassigned' is one of the classes, but also the label of cells that are left unassigned: rename the class or leave its cells out."),
     "a type of one cell": (["train", "missing.h5ad", "--labels=rare", "-o", "x.cellmodel"], "Class 'b' has 1 cell, but at least 2 are needed to hold cells out: where it is held out, 'a' alone is left to train on. Pass more cells of it."),
@@ -104,6 +105,7 @@ def wrong_files(command_folder, tmp_path_factory):
     files["nan"].X[3, 7] = np.nan
     files["missing"].obs["cell_type"] = files["missing"].obs["cell_type"].where(np.arange(80) > 2)
     files["missing"].obs["score"] = 0.5
+    files["missing"].obs["scores"] = pd.Categorical([0.5, 1.5] * 40)
     files["missing"].obs["unassigned"] = ["Unassigned", "B"] * 40
     files["missing"].obs["rare"] = ["a"] * 79 + ["b"]
     files["one"].obs["cell_type"] = "B"
