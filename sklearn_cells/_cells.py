@@ -158,6 +158,10 @@ class Cells:
         columns = chooser if self.columns is None else (self.columns @ chooser).tocsc()
         return self._with(columns=columns, measured=None if measured.all() else measured, gene_names=gene_names)
 
+    def counts_elsewhere(self):
+        """Say which other matrix of their AnnData holds counts, as a sentence, empty where none does."""
+        return "" if self.origin is None else where_counts_are(self.origin, self.chosen[0])
+
     def checked(self, **checks):
         """Return the same cells with other checks; what is in memory is checked at once."""
         checks = replace(self.checks, **checks)
@@ -373,7 +377,7 @@ def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
         kind = "sample" if X.shape[0] == 0 else "feature"
         raise ValueError(f"Found array with 0 {kind}(s) (shape={X.shape}) while a minimum of 1 is required.")
     names = gene_names_of(X, column, layer)
-    checks = Checks(dtype, values, allow_nan, names, X.obs_names, lambda: where_counts_are(X, layer))
+    checks = Checks(dtype, values, allow_nan, names, X.obs_names, lambda: where_counts_are(X, layer), X.filename)
     columns = None
     if not names.is_unique and hasattr(choice, "duplicates"):
         names, columns = _unique(names, choice)

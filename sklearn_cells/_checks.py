@@ -33,13 +33,14 @@ class Checks:
     gene_names: pd.Index | None = None
     cell_names: pd.Index | None = None
     hint: object = ""  # where else counts may be: a string, or a function that says so
+    file: object = None  # which they are read from
 
     def __call__(self, X, rows=None):
         X = check_array(
             X, accept_sparse=("csr", "csc"), dtype=self.dtype, ensure_all_finite=False, ensure_min_samples=0
         )
         if sp.issparse(X):
-            _check_indices(X)
+            _check_indices(X, self.file)
         if sp.issparse(X) and not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()  # before the check: the value of a cell is the sum of its entries
@@ -62,7 +63,7 @@ class Checks:
                 found = "NaN" if np.isnan(value) else f"infinity ({value})"
                 raise ValueError(
                     f"Input X contains {found} at {place}; expected finite values (a value too large for {X.dtype} "
-                    "counts as infinite): remove or impute it first."
+                    f"counts as infinite): remove or impute it first.{self._said()}"
                 )
             low = np.fmin.reduce(values, axis=None)
         if self.values != "any" and low < 0:
@@ -103,12 +104,13 @@ class Checks:
         return value, f"cell {cell}{name}, gene {gene}"
 
 
-def _check_indices(X):
+def _check_indices(X, file):
     """Refuse places outside of the matrix, with which compiled code would read any memory."""
     if X.nnz and not 0 <= X.indices.min() <= X.indices.max() < X.shape[X.format == "csr"]:
+        where = "" if file is None else f"{file}: "
         raise ValueError(
-            f"The sparse matrix of shape {X.shape} has indices from {X.indices.min()} to {X.indices.max()}: it is "
-            "damaged. Write it again."
+            f"{where}The sparse matrix of shape {X.shape} has indices from {X.indices.min()} to {X.indices.max()}: it "
+            "is damaged. Write it again."
         )
 
 

@@ -190,8 +190,7 @@ def _warn_of_odd_names(classes):
     if missing:
         warn(
             f"{len(missing)} of the {len(names)} labels look like a missing label: {_listed(np.array(missing))}. Each "
-            "of them is taken as a type of its own. Leave those cells out, such as adata[adata.obs[column].notna()] "
-            "with real missing values."
+            f"of them is taken as a type of its own. Leave those cells out: adata[~adata.obs[column].isin({missing})]."
         )
     stripped = pd.Series(names, dtype=object).str.strip()
     twins = [name for name, same in zip(names, stripped.duplicated(keep=False), strict=True) if same]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sklearn_cells._anndata import gene_names_of, is_anndata
 from sklearn_cells._validation import shortened
 from sklearn_cells._warnings import warn
 from sklearn_cells.preprocessing import GeneAligner
@@ -123,23 +124,31 @@ class GeneCoverage:
         return text + "."
 
 
-def shared_genes(reference, query):
+def shared_genes(reference, query, *, layer=None, gene_names="var_names"):
     """Return the genes of a reference that a query has too.
 
     Parameters
     ----------
     reference, query : AnnData or DataFrame
-        Cells with gene names; `var_names` of AnnData.
+        Cells with gene names.
+
+    layer : str, default=None
+        "raw" compares the genes of `.raw`, of the reference and of a query that has it.
+
+    gene_names : str, default="var_names"
+        Where AnnData has the names of the genes, in both: "var_names", the index of `var`, or a
+        column of it.
 
     Returns
     -------
     genes : ndarray of str
-        The names as the reference has them, in its order. The version of an Ensembl ID does not count.
+        The names as the reference has them, each once, in its order. The version of an Ensembl ID
+        does not count.
 
     Raises
     ------
     ValueError
-        If they have none in common.
+        If they have none in common, or one of them lacks the column with the names.
 
     Examples
     --------
@@ -149,10 +158,15 @@ def shared_genes(reference, query):
     >>> shared_genes(reference, pd.DataFrame([[4, 1]], columns=["ACTB", "CD3E"]))
     array(['CD3E', 'ACTB'], dtype=object)
     """
-    aligner = GeneAligner().fit(reference)
-    places = aligner.places_of(getattr(query, "var_names", getattr(query, "columns", None)))
+    genes, of_query = (
+        (gene_names_of(cells, gene_names, layer) if is_anndata(cells) else cells.columns).unique()
+        for cells in (reference, query)
+    )
+    aligner = GeneAligner().fit(pd.DataFrame(np.zeros((1, len(genes))), columns=genes))  # names alone count
+    places = aligner.places_of(of_query)
     if not (places >= 0).any():
-        aligner.transform(query)  # says why
+        chosen = {"layer": layer, "gene_names": gene_names} if is_anndata(query) else {}
+        aligner.set_params(**chosen).transform(query)  # says why
     return aligner.feature_names_in_[places >= 0]
 
 

@@ -114,6 +114,17 @@ def test_repeated_genes_are_added_up_or_the_first_is_taken(fitted, duplicates, e
         assert clone(fitted).fit(query).feature_names_in_.tolist() == ["CD3E", "LYZ", "CD74"]
 
 
+def test_names_that_were_made_unique_are_announced(fitted):
+    query = cells_of(COUNTS, ["CD3E", "LYZ", "LYZ-1", "MS4A1-1"])  # of MS4A1-1 the model knows nothing
+    said = "1 gene names look like repeated .*'LYZ-1' beside 'LYZ'. .* set duplicates='first' where this is meant"
+    with pytest.warns(UserWarning, match=said) as record:
+        aligned = fitted.transform(query)
+    assert len(record) == 1
+    np.testing.assert_array_equal(dense(aligned)[:, GENES.index("LYZ")], COUNTS[:, 1])
+    fitted.set_params(duplicates="first").transform(query)
+    GeneAligner().fit(query).transform(query[:, ::-1])  # both are training genes
+
+
 def test_repeated_genes_are_refused_where_that_is_asked_for(fitted):
     with pytest.warns(UserWarning, match="not unique"):
         query = cells_of(COUNTS, ["CD3E", "LYZ", "CD74", "LYZ"])

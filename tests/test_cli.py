@@ -199,6 +199,40 @@ def test_a_model_can_be_trained_on_the_genes_of_a_query(folder, cells, tmp_path)
     assert model.estimator_["align"].feature_names_in_.tolist() == [f"gene {i}" for i in range(5, 40)]
 
 
+@pytest.mark.parametrize("layer", ["counts", "raw"])
+def test_shared_genes_are_those_of_the_chosen_names_and_matrix(cells, tmp_path, layer):
+    cells = cells.copy()
+    cells.var["symbol"] = cells.var_names
+    cells.var_names = [f"id {i}" for i in range(60)]
+    cells.layers["counts"], cells.raw = cells.X.copy(), cells.copy()
+    cells.X = cells.X.log1p()
+    cells[:160, : 50 if layer == "raw" else 60].write_h5ad(tmp_path / "reference.h5ad")
+    query = cells[160:, 5:40].copy()
+    query.var_names = [f"other {i}" for i in range(35)]
+    query.raw = query
+    query.write_h5ad(tmp_path / "query.h5ad")
+    arguments = ["train", tmp_path / "reference.h5ad", "--labels=cell_type", "--genes=20", "--folds=2"]
+    arguments += [f"--shared-with={tmp_path / 'query.h5ad'}", "-o", tmp_path / "m.cellmodel", "--target-error=.5"]
+    result = run(*arguments, f"--layer={layer}", "--gene-names=symbol")
+    assert result.exit_code == 0, result.output
+    model = load_model(tmp_path / "m.cellmodel")
+    assert model.estimator_["align"].feature_names_in_.tolist() == [f"gene {i}" for i in range(5, 40)]
+    assert model.score(cells[160:], cells.obs["cell_type"][160:]) > 0.6
+
+
+def test_booleans_as_types_are_taken_by_their_names(cells, tmp_path):
+    cells = cells[cells.obs["cell_type"] != "type 2"].copy()
+    cells.obs["is_first"] = cells.obs["cell_type"].to_numpy() == "type 0"
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    arguments = [tmp_path / "cells.h5ad", "--labels=is_first"]
+    options = ["--genes=20", "--folds=2", "--target-error=.5", "-o", tmp_path / "m.cellmodel"]
+    assert run("train", *arguments, *options).exit_code == 0
+    assert load_model(tmp_path / "m.cellmodel").classes_.tolist() == ["False", "True"]
+    evaluated = run("evaluate", *arguments, "-m", tmp_path / "m.cellmodel")
+    assert evaluated.exit_code == 0, evaluated.output
+    assert float(re.search(r"([\d.]+) of all right", evaluated.output)[1]) > 0.9
+
+
 def test_groups_are_held_out_whole(cells, tmp_path):
     reference = cells[:160].copy()
     reference.obs["donor"] = np.resize(["one", "two"], 160)

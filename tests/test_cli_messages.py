@@ -26,26 +26,36 @@ WRONG = {
     "cells as a model": (["predict", "query.h5ad", "-m", "reference.h5ad"], "reference.h5ad is not a model file of sklearn_cells: ... Name a model that sklearn-cells train wrote."),
     "a pickle as a model": (["predict", "query.h5ad", "-m", "pickle.joblib"], "pickle.joblib is not a model file of sklearn_cells. Name one that sklearn-cells train wrote."),
     "model as cells": (["predict", "model.cellmodel"], "model.cellmodel: The name does not say the format; expected a file that ends in ..."),
-    "truncated cells": (["predict", "broken.h5ad"], "broken.h5ad: broken.h5ad is damaged, truncated, or not what its name says ... fetch or write it again. OSError: ..."),
+    "truncated cells": (["predict", "broken.h5ad"], "broken.h5ad: It is damaged, truncated, or not what its name says ... fetch or write it again. OSError: ..."),
     "truncated model": (["predict", "query.h5ad", "-m", "broken.cellmodel"], "broken.cellmodel is damaged: ..."),
     "other genes": (["predict", "other.h5ad", "-m", "model.cellmodel"], "The cells lack 20 of the 20 genes that the model uses ... Pass cells of the same species, whose genes are named the same way. ..."),
     "names in a column": (["predict", "column.h5ad", "-m", "model.cellmodel"], "The cells lack ... The column 'symbol' of var has names that fit: pass --gene-names symbol. ..."),
     "genes in rows": (["predict", "transposed.h5ad", "-m", "model.cellmodel"], "The cells lack ... The genes are in the rows: pass --transpose. ..."),
+    "transposed twice": (["predict", "query.h5ad", "-m", "model.cellmodel", "--transpose"], "The cells lack ... The genes are in the rows: leave out --transpose. ..."),
     "scaled": (["predict", "scaled.h5ad", "-m", "model.cellmodel"], "Negative values in data: expected counts >= 0, got -1.0 at cell 0 (cell 160), gene 'gene 59'. Pass raw counts, not centred or scaled values. --layer counts holds counts."),
     "normalised": (["predict", "logs.h5ad", "-m", "model.cellmodel"], "Expected counts, which are whole numbers, got 0.693147 at cell 0 (cell 160), gene 'gene 58': the values look normalised. Pass raw counts. --layer counts holds counts. If these are estimated counts, such as those of RSEM, round them first."),
     "normalised reference": (["train", "logs.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "Expected counts, ... --layer counts holds counts. ..."),
-    "NaN": (["predict", "nan.h5ad", "-m", "model.cellmodel"], "Input X contains NaN at cell 3 (cell 163), gene 'gene 52'; expected finite values ..."),
-    "index out of bounds": (["predict", "index.h5ad", "-m", "model.cellmodel"], "The sparse matrix of shape (80, 60) has indices from 0 to 1000000: it is damaged. Write it again."),
+    "NaN": (["predict", "nan.h5ad", "-m", "model.cellmodel"], "Input X contains NaN at cell 3 (cell 163), gene 'gene 52'; expected finite values (a value too large for float32 counts as infinite): remove or impute it first. --layer counts holds counts."),
+    "NaN to rank": (["genes", "nan.h5ad", "--labels=cell_type"], "Input X contains NaN ... --layer counts holds counts."),
+    "scaled to rank": (["genes", "scaled.h5ad", "--labels=cell_type"], "Negative values in data: ... --layer counts holds counts."),
+    "index out of bounds": (["predict", "index.h5ad", "-m", "model.cellmodel"], "index.h5ad: The sparse matrix of shape (80, 60) has indices from 0 to 1000000: it is damaged. Write it again."),
+    "index out of bounds in memory": (["train", "index.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "index.h5ad: It is damaged, ... indices must be < 60"),
     "no folder": ([*PREDICT, "-o", "a/b.h5ad"], "There is no folder ... to write b.h5ad to. Make it first."),
     "no cluster": ([*PREDICT, "--clusters=leiden"], "--clusters leiden is not a column of obs, which has ['cell_type', 'cluster']: pass one of these."),
     "no layer": ([*PREDICT, "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
     "layer of the model": (["predict", "reference.h5ad", "-m", "layer.cellmodel"], "--layer counts is not in the AnnData object, which has ['X']. --layer X holds counts. Pass that."),
     "no X": (["predict", "no_x.h5ad", "-m", "model.cellmodel"], "The AnnData object has no X. Name the counts with --layer, which has ['counts']."),
     "no names": ([*PREDICT, "--gene-names=id"], "--gene-names id is no column of var, which has ['symbol']: name one of these with --gene-names, or var_names."),
+    "no names in the query": ([*TRAIN, "--shared-with=other.h5ad", "--gene-names=symbol"], "other.h5ad: --gene-names symbol is no column of var, which has []: ..."),
+    "nothing shared": ([*TRAIN, "--shared-with=other.h5ad"], "other.h5ad: The cells have none of the 60 training genes: their genes are other 0, ..."),
     "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], "reference.h5ad has no column 'type' in obs, which has 'cell_type'. Name one with --labels."),
-    "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no label in 'cell_type'. Leave them out of the file first."),
+    "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no value in 'cell_type'. Leave them out of the file first."),
     "numbers as labels": (["train", "missing.h5ad", "--labels=score", "-o", "x.cellmodel"], "The column 'score' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
+    "numbers as categories": (["train", "missing.h5ad", "--labels=scores", "-o", "x.cellmodel"], "The column 'scores' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
     "one type": (["train", "one.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "The labels have 1 class, but at least 2 are needed to tell them apart: all labels are 'B'."),
+    "types as the unassigned": (["train", "missing.h5ad", "--labels=unassigned", "-o", "x.cellmodel"], "'Unassigned' is one of the classes, but also the label of cells that are left unassigned: rename the class or leave its cells out."),
+    "a type of one cell": (["train", "missing.h5ad", "--labels=rare", "-o", "x.cellmodel"], "Class 'b' has 1 cell, but at least 2 are needed to hold cells out: where it is held out, 'a' alone is left to train on. Pass more cells of it."),
+    "types of one group each": ([*TRAIN, "--groups=cell_type"], "No cell is held out whose class has cells to train on: pass groups that have classes in common, or none."),
     "many folds": ([*TRAIN, "--folds=100"], "--folds 100 needs a class of 100 cells, but the largest has ...: pass a smaller --folds."),
     "both targets": ([*TRAIN, "--target-error=.1", "--target-coverage=.9"], "--target-error 0.1 and --target-coverage 0.9 are given, but one of them makes the threshold: leave out the others."),
     "model there": (["train", "reference.h5ad", "--labels=cell_type", "-o", "model.cellmodel"], "model.cellmodel is there already. Pass --force to replace it."),
@@ -95,6 +105,9 @@ def wrong_files(command_folder, tmp_path_factory):
     files["nan"].X[3, 7] = np.nan
     files["missing"].obs["cell_type"] = files["missing"].obs["cell_type"].where(np.arange(80) > 2)
     files["missing"].obs["score"] = 0.5
+    files["missing"].obs["scores"] = pd.Categorical([0.5, 1.5] * 40)
+    files["missing"].obs["unassigned"] = ["Unassigned", "B"] * 40
+    files["missing"].obs["rare"] = ["a"] * 79 + ["b"]
     files["one"].obs["cell_type"] = "B"
     files["strange"].obs["cell_type"] = ["alpha", "beta"] * 40
     files["annotated"].obs["predicted_label"] = "B"
@@ -244,6 +257,16 @@ def test_errors_of_the_machine_are_sentences(command_folder, tmp_path, monkeypat
     assert len(result.output.splitlines()) == 1
 
 
+def test_genes_of_normalised_values_name_the_layer_that_holds_counts(command_folder, tmp_path):
+    cells = read_cells(command_folder / "query.h5ad")
+    cells.X = cells.X.multiply(1e4 / cells.X.sum(axis=1)).log1p().tocsr()
+    cells.write_h5ad(tmp_path / "normalised.h5ad")
+    result = run("genes", tmp_path / "normalised.h5ad", "--labels=cell_type")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("Warning: X holds neither counts nor log1p of counts")
+    assert result.stderr.endswith("Pass raw counts, whose divergence needs no bins. --layer counts holds counts.\n")
+
+
 def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tmp_path):
     odd = cells.copy()
     odd.var_names = ["gene 1", *odd.var_names[1:]]
@@ -289,6 +312,26 @@ def test_missing_genes_are_announced_with_the_command_that_helps(command_folder,
     assert line.startswith("Warning: The cells lack 8 of the 20 genes that the model uses")
     assert "train a model on the genes that both have: sklearn-cells train REFERENCE --shared-with QUERY." in line
     assert not PYTHON.search(line)
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
+def test_names_that_were_made_unique_are_announced_once(command_folder, tmp_path):
+    query = read_cells(command_folder / "query.h5ad")
+    query = query[:, [*query.var_names, "gene 3"]].copy()
+    query.var_names = [*query.var_names[:60], "gene 3-1"]
+    query.write_h5ad(tmp_path / "query.h5ad")
+    arguments = [
+        "predict",
+        tmp_path / "query.h5ad",
+        "-m",
+        command_folder / "model.cellmodel",
+        "-o",
+        tmp_path / "named.h5ad",
+    ]
+    (line,) = run(*arguments).stderr.splitlines()
+    assert "such as 'gene 3-1' beside 'gene 3'. The counts of 'gene 3' alone are taken." in line
+    assert line.endswith("or pass --duplicates first where this is meant.")
+    assert run(*arguments, "--force", "--duplicates=first").stderr == ""
 
 
 def test_home_folder_and_nullable_strings_are_understood(command_folder, tmp_path, monkeypatch):

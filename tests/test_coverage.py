@@ -87,6 +87,21 @@ def test_shared_genes_are_those_to_fit_again_on():
         shared_genes(reference, other)
 
 
+def test_shared_genes_by_a_column_and_in_raw():
+    reference = make_cells(60, 20, n_classes=2, random_state=0)[:, :6].copy()
+    reference.var["symbol"] = list("abcdef")
+    reference.raw = reference
+    query = reference[:, [4, 1]].copy()
+    query.var_names = ["x", "y"]
+    assert shared_genes(reference, query, gene_names="symbol").tolist() == ["b", "e"]
+    assert shared_genes(reference[:, :2], query, gene_names="symbol").tolist() == ["b"]
+    assert shared_genes(reference[:, :2], query, layer="raw", gene_names="symbol").tolist() == list("abcdef")
+    del query.raw
+    assert shared_genes(reference[:, :2], query, layer="raw", gene_names="symbol").tolist() == ["b", "e"]
+    repeated = pd.DataFrame(np.ones((2, 3)), columns=["e", "e", "z"])
+    assert shared_genes(reference, repeated, gene_names="symbol").tolist() == ["e"]
+
+
 def test_an_aligner_alone_leaves_sparse_cells_sparse():
     cells = make_cells(60, 20, n_classes=2, random_state=0)
     aligned = GeneAligner().fit(cells).transform(cells[:, :4])

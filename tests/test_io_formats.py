@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 import zarr
 
+from sklearn_cells import GeneAligner
 from sklearn_cells.io import read_cells
 
 COUNTS = np.array([[0, 3, 0], [1, 0, 2], [0, 0, 5], [4, 0, 7]])
@@ -86,6 +87,14 @@ def test_zarr_with_a_part_that_is_unknown_has_the_rest(stored, monkeypatch):
 def test_zarr_whose_parts_disagree_is_refused(stored, tmp_path):
     zarr.open_group(stored, mode="r+")["X"].attrs["shape"] = [9, 3]
     refused(stored, r"Its X has shape \(9, 3\), but obs and var name 4 cells and 3 genes", "Write it again")
+    part = zarr.open_group(stored, mode="r+")["layers/counts/indices"]
+    part[0] = 7
+    zarr.open_group(stored, mode="r+")["X"].attrs["shape"] = [4, 3]
+    refused(stored, "It is damaged, .*indices must be < 3")
+    (tmp_path / "empty.zarr").mkdir()
+    refused(tmp_path / "empty.zarr", r"It is an empty \.zarr folder\. Was its writing broken off\? Write it again\.")
+    (tmp_path / "empty.zarr" / "X").mkdir()
+    refused(tmp_path / "empty.zarr", r"It is a \.zarr folder without zarr\.json or \.zgroup; found 'X'\.")
     (tmp_path / "empty.zarr.zip").write_bytes(b"")
     refused(tmp_path / "empty.zarr.zip", "damaged, truncated")
 
@@ -158,11 +167,14 @@ def test_10x_features_need_no_ids_but_names(tmp_path):
     refused(tmp_path / "bare.h5", "group 'mm10' holds a matrix without the names of genes and cells")
 
 
-@pytest.mark.parametrize("make_unique", [True, False])
-def test_repeated_symbols_are_made_unique_or_kept(tmp_path, make_unique):
+def test_repeated_symbols_are_kept_and_added_up_or_made_unique(tmp_path):
     path = write_10x(tmp_path / "a.h5", ["matrix"], features__name=["TBCE", "LYZ", "TBCE"])
-    expected = ["TBCE", "LYZ", "TBCE-1" if make_unique else "TBCE"]
-    assert read_cells(path, make_unique=make_unique).var_names.tolist() == expected
+    cells = read_cells(path)
+    assert cells.var_names.tolist() == ["TBCE", "LYZ", "TBCE"]
+    with pytest.warns(UserWarning, match="1 of 2 gene names occur more than once.* added up"):
+        summed = GeneAligner().fit_transform(cells)
+    np.testing.assert_array_equal(summed.X.toarray(), np.column_stack([COUNTS[:, 0] + COUNTS[:, 2], COUNTS[:, 1]]))
+    assert read_cells(path, make_unique=True).var_names.tolist() == ["TBCE", "LYZ", "TBCE-1"]
 
 
 # What is not there, or not read
@@ -174,6 +186,12 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     said = refused(tmp_path / "cells.h5ad", "compressed with the HDF5 filter 'deflate' \\(number 1\\)")
     assert "read_cells needs hdf5plugin for it: python -m pip install hdf5plugin." in said
+
+
+def test_a_filter_without_a_name_is_named_by_its_number(tmp_path):
+    with h5py.File(tmp_path / "cells.h5", "w") as file:
+        file.create_dataset("matrix", shape=(4,), chunks=(4,), compression=300, allow_unknown_filter=True)
+    refused(tmp_path / "cells.h5", "'matrix' is compressed with the HDF5 filter number 300, which is not installed")
 
 
 def test_h5ad_without_any_counts_is_refused_and_with_a_layer_alone_read(tmp_path):

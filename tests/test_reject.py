@@ -262,13 +262,9 @@ def test_the_label_of_unassigned_cells_keeps_the_kind_of_the_classes(data, class
 @pytest.mark.parametrize(
     ("classes", "label", "message"),
     [
-        (
-            ["B", "T", "Unassigned"],
-            None,
-            "unassigned_label='Unassigned' is one of the classes in y: leave its cells out",
-        ),
-        ([-1, 0, 1], None, "unassigned_label=-1 is one of the classes in y"),
-        ([0, 1, 2], 2, "unassigned_label=2 is one of the classes in y"),
+        (["B", "T", "Unassigned"], None, "'Unassigned' is one of the classes.*or set unassigned_label='unknown'."),
+        ([-1, 0, 1], None, "-1 is one of the classes.*or set unassigned_label=2."),
+        ([0, 1, 2], 2, "2 is one of the classes.*or set unassigned_label=3."),
     ],
 )
 def test_a_label_that_is_a_class_is_refused(data, classes, label, message):
@@ -291,6 +287,20 @@ def test_labels_that_do_not_go_together_are_refused(labels, label, message):
     classifier = RejectOptionClassifier(LogisticRegression(), threshold=0.5, calibration=None, unassigned_label=label)
     with pytest.raises(ValueError, match=re.escape(message)):
         classifier.fit([[0], [1]], labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "message"),
+    [
+        (["a"] * 9 + ["b"], None, "Class 'b' has 1 cell, but at least 2 are needed to hold cells out: .* 'a' alone"),
+        (["a"] * 6 + ["b"] * 4, [0, 0, 1, 1, 2, 3, 3, 3, 3, 3], "All 4 cells of class 'b' are held out in one fold"),
+        (["a"] * 5 + ["b"] * 5, [0] * 5 + [1] * 5, "No cell is held out whose class .* classes in common, or none"),
+    ],
+)
+def test_a_fold_with_one_class_to_train_on_is_named(labels, groups, message):
+    fit_params = {} if groups is None else {"groups": groups}
+    with pytest.raises(ValueError, match=message):
+        RejectOptionClassifier(LogisticRegression(), cv=4).fit(np.ones((10, 1)), labels, **fit_params)
 
 
 def test_labels_reach_the_estimator_as_they_are(data):
@@ -375,7 +385,7 @@ def test_more_folds_than_cells_of_any_class_are_refused():
     with pytest.raises(ValueError, match="cv=5 needs a class of 5 cells, but the largest has 2: lower cv"):
         RejectOptionClassifier(LogisticRegression()).fit([[0], [1], [2], [3]], ["B", "B", "T", "T"])
     apart = [([0, 1], np.array([2, 3]))]
-    with pytest.raises(ValueError, match="holds no cell out whose class has cells to train on"):
+    with pytest.raises(ValueError, match="No cell is held out whose class has cells to train on: pass another cv"):
         RejectOptionClassifier(LogisticRegression(), cv=apart).fit([[0], [1], [2], [3]], ["B", "B", "T", "T"])
 
 

@@ -213,6 +213,14 @@ def test_labels_that_are_likely_no_types_are_named(labels, message):
         check_labels(labels, 4)
 
 
+def test_advice_about_labels_like_missing_ones_leaves_out_their_cells():
+    adata = ad.AnnData(obs=pd.DataFrame({"type": ["B", "nan", "T", "", " NA"]}, index=list("abcde")))
+    with pytest.warns(UserWarning, match="Leave those cells out: ") as record:
+        check_labels(adata.obs["type"], 5)
+    advice = str(record[0].message).partition("Leave those cells out: ")[2].removesuffix(".")
+    assert eval(advice, {"adata": adata, "column": "type"}).obs_names.tolist() == ["a", "c"]
+
+
 def test_labels_of_mixed_kinds_are_named():
     with pytest.raises(ValueError, match="y mixes strings, such as 'B', and other values, such as 3: expected labels"):
         check_labels(np.array(["B", 3, "T"], dtype=object), 3)

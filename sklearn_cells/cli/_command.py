@@ -4,6 +4,7 @@ import linecache
 import traceback
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -29,15 +30,17 @@ class Command(click.Command):
 
     def invoke(self, ctx):
         options = {parameter.name: max(parameter.opts, key=len) for parameter in self.params}
+        given = [name for name, value in ctx.params.items() if value is True]
+        words = partial(in_shell, options=options, given=given)
         try:
-            with _shown_warnings(options):
+            with _shown_warnings(words):
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.meta["traceback"]:
                 traceback.print_exception(error)
-            raise click.ClickException(in_shell(_sentence(error, ctx.meta.get("stage", "working")), options)) from error
+            raise click.ClickException(words(_sentence(error, ctx.meta.get("stage", "working")))) from error
 
     def format_epilog(self, ctx, formatter):
         if self.epilog:
@@ -77,12 +80,12 @@ def _is_meant(error):
 
 
 @contextmanager
-def _shown_warnings(options):
-    """Print each warning once, in one form."""
+def _shown_warnings(words):
+    """Print each warning once, in one form and in these words."""
     shown = set()
 
     def show(message, category, filename, lineno, file=None, line=None):
-        text = in_shell(" ".join(str(message).split()), options)
+        text = words(" ".join(str(message).split()))
         of_libraries = issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning)
         if text not in shown and not of_libraries and _NOT_SHOWN not in text:
             shown.add(text)

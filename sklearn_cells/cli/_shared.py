@@ -63,7 +63,7 @@ def read(path, chosen, *, backed=False):
 
     stage(f"reading {path}")
     options = {"transpose": chosen["transpose"], "genome": chosen["genome"]}
-    return read_cells(path, backed=backed, make_unique=False, **options)
+    return read_cells(path, backed=backed, **options)
 
 
 def load(model):
@@ -81,13 +81,17 @@ def load(model):
 
 def labels_of(cells, column, path):
     """Return a column of obs in which every cell has a label."""
+    import numpy as np
+    from pandas.api.types import is_bool_dtype
+
     labels = _complete(cells, column, path, "--labels")
-    if labels.dtype.kind == "f" and (labels % 1 != 0).any():
+    values = np.asarray(labels.unique())  # of a column of categories too
+    if values.dtype.kind == "f" and (values % 1 != 0).any():
         raise click.ClickException(
-            f"The column {column!r} of {path} holds numbers such as {labels[labels % 1 != 0].iloc[0]:g}; expected a "
+            f"The column {column!r} of {path} holds numbers such as {values[values % 1 != 0][0]:g}; expected a "
             "type for each cell. Name another column with --labels."
         )
-    return labels
+    return labels.astype(str) if is_bool_dtype(labels) else labels  # a model needs a label for unassigned cells
 
 
 def groups_of(cells, column, path):

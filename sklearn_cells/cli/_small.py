@@ -36,12 +36,14 @@ def genes(reference, labels, n_genes, redundancy, output, force, **chosen):
     if output is not None:
         check_free(output, force, reference)
     from sklearn_cells import GeneAligner, JSDivergenceSelector
+    from sklearn_cells.pipeline import CellPipeline
 
     cells = read(reference, chosen, backed=True)
     y = labels_of(cells, labels, reference)
     stage(f"ranking the genes of {reference}")
-    cells = GeneAligner(**for_model(chosen)).fit_transform(cells)
-    table = JSDivergenceSelector(n_genes, redundancy=redundancy).fit(cells, y).gene_table()
+    selector = JSDivergenceSelector(n_genes, redundancy=redundancy)
+    CellPipeline([("align", GeneAligner(**for_model(chosen))), ("select", selector)]).fit(cells, y)
+    table = selector.gene_table()
     columns = ["rank", "gene", "divergence", "pvalue", "marks", "direction"]
     click.echo(table.loc[table["selected"], columns].to_string(index=False, float_format="{:.3g}".format))
     if output is not None:

@@ -27,7 +27,11 @@ from sklearn_cells.cli._shared import (
 @click.option("--labels", required=True, help="The column of obs with the types.")
 @click.option("-o", "--output", type=FILE, required=True, help="The model file to write.")
 @of_cells
-@click.option("--shared-with", type=CELLS, help="Cells to name later: train on the genes that they have too.")
+@click.option(
+    "--shared-with",
+    type=CELLS,
+    help="Cells to name later: train on the genes that they have too, by the same --layer and --gene-names.",
+)
 @click.option(
     "--preset",
     type=click.Choice(["default", "mlp_2019", "cnn_2019"]),
@@ -69,7 +73,10 @@ def train(
     y = labels_of(cells, labels, reference)
     split_params = {} if groups is None else {"groups": groups_of(cells, groups, reference)}
     if shared_with is not None:
-        cells = _shared(cells, shared_with, chosen)
+        # Of a file in another format, genes in rows and a genome are not what was said of the reference.
+        alike = shared_with.suffix == reference.suffix
+        query = read(shared_with, chosen if alike else {**chosen, "transpose": False, "genome": None}, backed=True)
+        cells = _shared(cells, query, shared_with, for_model(chosen))
     stage(f"training on {reference}")
     pipeline = make_cell_pipeline(preset, classify__random_state=seed, **for_model(chosen))
     if n_genes is not None:
@@ -90,11 +97,21 @@ def train(
     click.echo(f"{card}\n\nWritten: {output}")
 
 
-def _shared(cells, query, chosen):
-    """Return the cells with the genes that a query has too."""
-    from sklearn_cells import shared_genes
+def _shared(cells, query, path, where):
+    """Return the cells with the genes that a query has too, in the matrix and by the names that were chosen."""
+    from anndata import AnnData
 
-    if chosen["gene_names"] or chosen["layer"] == "raw":
-        raise click.BadParameter("needs gene names in var_names of both files.", param_hint="--shared-with")
-    genes = shared_genes(cells, read(query, {**chosen, "transpose": False}, backed=True))
-    return cells[:, cells.var_names.isin(genes)]
+    from sklearn_cells import shared_genes
+    from sklearn_cells._anndata import gene_names_of
+
+    layer, names = where.get("layer"), where.get("gene_names", "var_names")
+    own_names = gene_names_of(cells, names, layer)
+    try:
+        genes = shared_genes(cells, query, layer=layer, gene_names=names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    kept = own_names.isin(genes)
+    if layer != "raw" or "raw" in cells.layers:
+        return cells[:, kept]
+    raw = {"X": cells.raw.X[:, kept], "var": cells.raw.var[kept]}  # which cells[:, kept] has as a whole
+    return AnnData(obs=cells.obs, var=raw["var"], raw=raw)

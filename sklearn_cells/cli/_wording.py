@@ -27,7 +27,7 @@ PHRASES = {
         "name a model that sklearn-cells train wrote,"
     ),
     r"Lower learning_rate, .*": "Check that the cells hold raw counts.",
-    r"Leave those cells out, such as adata.* missing values\.": "Leave those cells out of the file.",
+    r"Leave those cells out: adata.*?\]\)\]\.": "Leave those cells out of the file.",
     r"Pass y\.str\.strip\(\) to join them\.": "Strip the names in the file to join them.",
     r"KerasCellClassifier\.from_keras loads Keras models \((\.\w+)\)": r"of a Keras model (\1)",
     r", read_cells reads cells \(\.h5ad\)\.": " or of cells (.h5ad). Name a model that sklearn-cells train wrote.",
@@ -48,7 +48,7 @@ _CHOICE = re.compile(r",? or (?:set|pass) \w+=\S*\w['\"]?(?: to say that this is
 _PYTHON = re.compile(r"\b[a-z]\w*=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|\badata\b|\bmodel\.")
 
 
-def in_shell(message, options):
+def in_shell(message, options, given=()):
     """Return a message in the words of a command.
 
     Parameters
@@ -58,6 +58,9 @@ def in_shell(message, options):
 
     options : dict of str
         The options of the command by name, such as {"layer": "--layer"}.
+
+    given : iterable of str, default=()
+        The names of the flags that were passed: a message that asks for one of them asks to leave it out.
 
     Returns
     -------
@@ -71,6 +74,8 @@ def in_shell(message, options):
         if "_" in name:  # other names may be words; not in quotes or names of files
             message = re.sub(rf"(?<![\w'\"/.-]){name}(?![\w'\"/-]|\.\w)", option, message)
     message = _CHOICE.sub("", message)
+    for name in given:
+        message = message.replace(f"pass {options[name]}", f"leave out {options[name]}")
     first, *others = re.split(r"(?<=[.;]) (?=[A-Z-])", message)
     return " ".join([first, *(sentence for sentence in others if not _PYTHON.search(sentence))])
 

@@ -90,7 +90,7 @@ def js_divergence(X, y, *, weights="uniform", bins="auto", sample_weight=None):
     >>> SelectKBest(js_divergence, k=1).fit(X, ["B", "B", "T", "T"]).get_support()
     array([ True, False, False])
     """
-    return divergence(binned(_table_of(X, y, bins, sample_weight), bins), weights)
+    return divergence(_table_of(X, y, bins, sample_weight), weights)
 
 
 @validate_params(
@@ -152,7 +152,7 @@ def js_divergence_test(X, y, *, weights="uniform", bins="auto", sample_weight=No
     >>> int(selector.get_support()[:30].sum()), int(selector.get_support()[30:].sum())
     (30, 2)
     """
-    table = binned(_table_of(X, y, bins, sample_weight), bins)
+    table = _table_of(X, y, bins, sample_weight)
     return divergence(table, weights), g_test(table)
 
 
@@ -160,7 +160,8 @@ def _table_of(X, y, bins, sample_weight) -> CountTable:
     check_same_order(X, y)
     cells = check_cells(X, values="nonnegative")
     classes, codes = check_labels(y, cells.shape[0])
-    return tabulate(cells, codes, len(classes), sample_weight, continuous=bins is not None)
+    table = tabulate(cells, codes, len(classes), sample_weight, continuous=bins is not None)
+    return binned(table, bins, cells)
 
 
 def tabulate(
@@ -222,15 +223,15 @@ def parts(cells: Cells, task: Task = nullcontext, genes=None) -> Iterator[tuple[
             yield rows, cells.take(rows, genes)
 
 
-def binned(table: CountTable, bins: int | str | None) -> CountTable:
-    """Pool the values of each gene into `bins`; "auto" leaves counts alone."""
+def binned(table: CountTable, bins: int | str | None, cells: Cells) -> CountTable:
+    """Pool the values of each gene into `bins`; "auto" leaves counts alone. A warning names where cells have counts."""
     if bins is None or (bins == "auto" and table.of_counts):
         return table
     if bins == "auto":
         warn(
             "X holds neither counts nor log1p of counts, so the values above zero of each gene are pooled into up to "
             "10 bins before they are compared. Pass raw counts, whose divergence needs no bins, or set bins=10 to say "
-            "that this is meant."
+            f"that this is meant.{cells.counts_elsewhere()}"
         )
         return pooled(table, bins_of_enough_cells(table))
     return pooled(table, np.full(table.n_genes, bins))

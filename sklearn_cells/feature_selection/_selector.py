@@ -316,7 +316,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         table = tabulate(X, codes, len(classes), sample_weight, continuous=self.bins is not None, task=task)
         if goes_on:
             table = add_tables([self._table, table])
-        compared = binned(table, self.bins)
+        compared = binned(table, self.bins, X)
         divergences, pvalues = scored(self, compared)
         passing = np.ones(X.shape[1], dtype=bool)
         if self.max_fdr is not None:

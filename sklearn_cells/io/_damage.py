@@ -13,8 +13,8 @@ _NO_DAMAGE = (Refusal, FileNotFoundError, PermissionError, BlockingIOError, Memo
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Path]:
-    """Call a file damaged where reading it fails, with what it holds."""
+def reading(path: Path, name: str = "It") -> Iterator[Path]:
+    """Call a file damaged where reading it fails, with what it holds; `name` is that of a file in the folder."""
     try:
         yield path
     except _NO_DAMAGE:
@@ -25,6 +25,6 @@ def reading(path: Path) -> Iterator[Path]:
             with path.open("rb") as file:
                 found = f" (found {path.stat().st_size} bytes that begin with {file.read(12)!r})"
         raise Refusal(
-            f"{path.name} is damaged, truncated, or not what its name says{found}; fetch or write it again. "
+            f"{name} is damaged, truncated, or not what its name says{found}; fetch or write it again. "
             f"{type(error).__name__}: {error}"
         ) from error

@@ -7,24 +7,36 @@ from typing import Any
 
 import anndata
 import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
 
 from sklearn_cells.io._common import Refusal, check_members
 from sklearn_cells.io._hdf5 import open_hdf5
 
-_BROKEN = " Was its writing broken off? Write it again."
+BROKEN = " Was its writing broken off? Write it again."
 
 
 def read_h5ad(path: Path, backed: bool = False) -> AnnData:
     with open_hdf5(path) as file:
         check_parts(file)
         backed = backed and _is_there(file, "X")
-    return anndata.read_h5ad(path, backed="r" if backed else None)
+    cells = anndata.read_h5ad(path, backed="r" if backed else None)
+    if not backed:  # on disk they are checked block by block
+        check_indices(cells)
+    return cells
+
+
+def check_indices(cells: AnnData) -> None:
+    """Refuse sparse matrices in memory whose indices lead out of them."""
+    raw = [] if cells.raw is None else [cells.raw.X]
+    for matrix in (cells.X, *cells.layers.values(), *raw):
+        if sp.issparse(matrix):
+            matrix.check_format(full_check=True)
 
 
 def check_parts(store: Any) -> None:
     """Refuse an HDF5 or Zarr group in which cells and genes do not agree with the matrices."""
-    check_members(store, ["obs", "var"], _BROKEN)
+    check_members(store, ["obs", "var"], BROKEN)
     shape = _n_rows(store, "obs"), _n_rows(store, "var")
     if 0 in shape:
         raise Refusal(f"It holds {shape[0]} cells and {shape[1]} genes; expected at least one of each.")
@@ -34,7 +46,7 @@ def check_parts(store: Any) -> None:
         _check_matrix(store[name], name, shape, "obs and var")
     raw = "raw/" if "raw/X" in store else "raw."  # raw. is of anndata before 0.7
     if f"{raw}X" in store:
-        check_members(store, [f"{raw}var"], _BROKEN)
+        check_members(store, [f"{raw}var"], BROKEN)
         _check_matrix(store[f"{raw}X"], f"{raw}X", (shape[0], _n_rows(store, f"{raw}var")), f"obs and {raw}var")
     elif not matrices:
         raise Refusal("It holds no counts: there is no X, no layer and no raw. Write them to X.")
@@ -53,11 +65,11 @@ def _n_rows(store: Any, name: str) -> int:
     columns = [index, *(str(column) for column in table.attrs.get("column-order", []))]
     missing = [column for column in columns if column not in table]
     if missing:
-        raise Refusal(f"Its {name} lacks the column {missing[0]!r}.{_BROKEN}")
+        raise Refusal(f"Its {name} lacks the column {missing[0]!r}.{BROKEN}")
     lengths = {column: _length(table[column]) for column in columns}
     for column, length in lengths.items():
         if length != lengths[index]:
-            raise Refusal(f"Its {name} has {lengths[index]} names, but {length} values in {column!r}.{_BROKEN}")
+            raise Refusal(f"Its {name} has {lengths[index]} names, but {length} values in {column!r}.{BROKEN}")
     return lengths[index]
 
 
@@ -73,12 +85,12 @@ def _length(column: Any) -> int:
 def _check_matrix(matrix: Any, name: str, expected: tuple[int, int], of: str) -> None:
     sparse = not hasattr(matrix, "shape")
     if sparse:
-        check_members(matrix, ["data", "indices", "indptr"], _BROKEN)
+        check_members(matrix, ["data", "indices", "indptr"], BROKEN)
     found = matrix.attrs.get("shape", matrix.attrs.get("h5sparse_shape", ())) if sparse else matrix.shape
     shape = tuple(map(int, found))
     if shape != expected:
         raise Refusal(
-            f"Its {name} has shape {shape}, but {of} name {expected[0]} cells and {expected[1]} genes.{_BROKEN}"
+            f"Its {name} has shape {shape}, but {of} name {expected[0]} cells and {expected[1]} genes.{BROKEN}"
         )
     if sparse:
         form = str(matrix.attrs.get("encoding-type", matrix.attrs.get("h5sparse_format", "csr")))
@@ -92,5 +104,5 @@ def _check_sparse(matrix: Any, name: str, n_lines: int) -> None:
     if not ends or np.any(np.diff(starts) < 0):
         raise Refusal(
             f"Its {name} is sparse with {n_data} values and {n_indices} indices, but indptr of {len(starts)} entries "
-            f"does not lead through them in {n_lines} steps.{_BROKEN}"
+            f"does not lead through them in {n_lines} steps.{BROKEN}"
         )

@@ -36,9 +36,10 @@ def _missing_filter(file: h5py.File) -> tuple[str, str] | None:
         if isinstance(item, h5py.Dataset):
             steps = item.id.get_create_plist()
             for i in range(steps.get_nfilters()):
-                code, _, _, label = steps.get_filter(i)
+                code, _, _, stored = steps.get_filter(i)
                 if not h5py.h5z.filter_avail(code):
-                    return name, f"{label.decode(errors='replace').split(';')[0]!r} (number {code})"
+                    label = stored.decode(errors="replace").split(";")[0]
+                    return name, f"{label!r} (number {code})" if label else f"number {code}"
         return None
 
     return file.visititems(look)

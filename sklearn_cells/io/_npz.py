@@ -17,6 +17,7 @@ def read_npz(path: Path) -> AnnData:
     with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
         if "format" in arrays.files:
             X = sp.csr_matrix(sp.load_npz(path))
+            X.check_format(full_check=True)
             X.data = as_float(X.data)
             return make_cells(X)
         name = "data" if "X" not in arrays.files and "data" in arrays.files else "X"

@@ -18,7 +18,7 @@ from sklearn_cells.io._npz import read_npz
 from sklearn_cells.io._other_formats import is_url, refuse_other_format
 from sklearn_cells.io._tenx import read_10x_folder, read_10x_h5
 from sklearn_cells.io._text import read_text
-from sklearn_cells.io._zarr import is_zarr, read_zarr
+from sklearn_cells.io._zarr import check_zarr, is_zarr, read_zarr
 
 # The reader of each end of a name, and which parameters of read_cells it takes.
 _READERS: dict[str, tuple[Callable[..., AnnData], tuple[str, ...]]] = {
@@ -39,7 +39,7 @@ def read_cells(
     backed: bool = False,
     transpose: bool = False,
     genome: str | None = None,
-    make_unique: bool = True,
+    make_unique: bool = False,
 ) -> AnnData:
     """Read cells x genes counts from a file or a 10x matrix folder.
 
@@ -74,11 +74,12 @@ def read_cells(
     genome : str, default=None
         The genome to take from a 10x ``.h5`` file that holds several.
 
-    make_unique : bool, default=True
+    make_unique : bool, default=False
         Whether gene names that occur more than once are made different, in the way of
-        `AnnData.var_names_make_unique` ("TBCE", "TBCE-1"). Models of sklearn_cells then know the
-        first one alone; with False they add up the counts of equal names, or what their parameter
-        `duplicates` says. Names in ``.h5ad`` and ``.zarr`` stay as they are.
+        `AnnData.var_names_make_unique` ("TBCE", "TBCE-1"). A model then takes the counts of the first
+        alone. False keeps the names of the file, and models of sklearn_cells add up the counts of
+        equal names, or do what their parameter `duplicates` says. Names in ``.h5ad`` and ``.zarr``
+        stay as they are.
 
     Returns
     -------
@@ -151,6 +152,8 @@ def read_cells(
 
 def _reader_of(path: Path) -> tuple[Callable[..., AnnData], tuple[str, ...]]:
     if path.is_dir():
+        if path.name.lower().endswith(".zarr"):
+            check_zarr(path)
         return (read_zarr if is_zarr(path) else read_10x_folder), ()
     # The longest end first: .zarr.zip is no .zip.
     for end in sorted(_READERS, key=len, reverse=True):

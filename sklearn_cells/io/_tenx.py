@@ -73,14 +73,16 @@ def _read_group(group: h5py.Group, ids: str, symbols: str, genome: str | None = 
 
 
 def read_10x_folder(folder: Path) -> AnnData:
-    matrix = _member(folder, "matrix.mtx")
-    with reading(_member(folder, "barcodes.tsv")) as path:
+    matrix, cells, genes = (
+        _member(folder, *names) for names in (["matrix.mtx"], ["barcodes.tsv"], ["features.tsv", "genes.tsv"])
+    )
+    with reading(cells, cells.name) as path:
         barcodes = _columns(path)
-    with reading(_member(folder, "features.tsv", "genes.tsv")) as path:
+    with reading(genes, genes.name) as path:
         features = _columns(path)
     if len(features) < 2:
         raise Refusal("Its list of genes has one column; expected ID and symbol of the genes, separated by a tab.")
-    with reading(matrix) as path, open_maybe_gzipped(path, "rb") as file:
+    with reading(matrix, matrix.name) as path, open_maybe_gzipped(path, "rb") as file:
         # mmread(path) leaves a damaged file open (scipy 1.17)
         X = sp.csr_matrix(scipy.io.mmread(file, spmatrix=True).T)
     X.data = as_float(X.data)

@@ -9,7 +9,8 @@ import anndata
 from anndata import AnnData
 
 from sklearn_cells._warnings import warn
-from sklearn_cells.io._h5ad import check_parts
+from sklearn_cells.io._common import Refusal, listed
+from sklearn_cells.io._h5ad import BROKEN, check_indices, check_parts
 
 # Beside cells and genes. What is left out where anndata cannot read the store as a whole.
 _BESIDE = ("obsm", "varm", "obsp", "varp")
@@ -17,6 +18,17 @@ _BESIDE = ("obsm", "varm", "obsp", "varp")
 
 def is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup"))
+
+
+def check_zarr(folder: Path) -> None:
+    """Refuse a folder that is one of Zarr by its name alone."""
+    if not is_zarr(folder):
+        found = listed(entry.name for entry in folder.iterdir())
+        raise Refusal(
+            f"It is an empty .zarr folder.{BROKEN}"
+            if found == "nothing"
+            else f"It is a .zarr folder without zarr.json or .zgroup; found {found}.{BROKEN}"
+        )
 
 
 def read_zarr(path: Path) -> AnnData:
@@ -28,9 +40,11 @@ def read_zarr(path: Path) -> AnnData:
         group = zarr.open_group(store, mode="r", use_consolidated=False)
         check_parts(group)
         try:
-            return anndata.read_zarr(store)
+            cells = anndata.read_zarr(store)
         except Exception as error:
-            return _read_cells_and_genes(group, path, error)
+            cells = _read_cells_and_genes(group, path, error)
+        check_indices(cells)
+        return cells
     finally:
         store.close()
 

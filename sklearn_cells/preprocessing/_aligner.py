@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import Cells, check_cells, check_genes
 from sklearn_cells._validation import StrOptions, all_or_nothing, check_feature_names_in, fit_context
-from sklearn_cells._warnings import once_per_call
+from sklearn_cells._warnings import once_per_call, warn
 from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
@@ -36,7 +36,8 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
 
     duplicates : {"sum", "first", "error"}, default="sum"
         What to do where a gene name occurs more than once, as symbols do in the files of 10x Genomics:
-        add up the counts, take the first, or refuse.
+        add up the counts, take the first, or refuse. Names that `var_names_make_unique` changed no
+        longer repeat; a warning says so, but for "first".
 
     require_counts : bool, default=False
         Whether values that are not whole numbers are refused, as normalised ones are by the model
@@ -173,6 +174,8 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
                     f"The cells have none of the {len(wanted)} training genes: their genes are "
                     f"{_some(cells.gene_names)}, those of the training cells {_some(wanted)}. {self.advice(cells)}"
                 )
+            if self.duplicates != "first" and cells.first == 0:  # the first block of a query speaks for all
+                _warn_of_renamed(pd.Index(cells.gene_names), wanted)
             cells = aligned
         return cells if isinstance(X, Cells) or cells.on_disk else _like(X, cells)
 
@@ -262,6 +265,19 @@ def _refuse_repeated(names, where):
         raise ValueError(
             f"{len(repeated)} training genes come more than once in the {where}, such as {repeated[0]!r}, where "
             "versions of Ensembl IDs are left out. Keep one of each, or add them up."
+        )
+
+
+def _warn_of_renamed(names, wanted):
+    """Warn of names such as MALAT1-1 beside MALAT1, which var_names_make_unique makes of repeated ones."""
+    second = names[names.str.endswith("-1")]
+    first = second.str[:-2]
+    second = second[first.isin(names) & first.isin(wanted) & ~second.isin(wanted)]
+    if len(second):
+        warn(
+            f"{len(second)} gene names look like repeated ones that var_names_make_unique changed, such as "
+            f"{second[0]!r} beside {second[0][:-2]!r}. The counts of {second[0][:-2]!r} alone are taken. Pass the "
+            "cells without that change to add up the counts, or set duplicates='first' where this is meant."
         )
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import scipy.sparse as sp
 
-from sklearn_cells._anndata import where_counts_are
 from sklearn_cells._warnings import warn
 
 # Cells that are looked at, and how many of them must speak. A cell must show that many genes to do so.
@@ -34,10 +33,9 @@ def warn_of_scaled_counts(cells):
         X = cells.stored(slice(0, min(N_LOOKED_AT, n_cells)))
     found = evidence_of_scaling(X)
     if found:
-        where = "" if cells.origin is None else where_counts_are(cells.origin, cells.chosen[0])
         warn(
             f"The values are whole numbers, but look like counts that were scaled and rounded: {found}. Expected "
-            f"counts as they were sequenced. Pass those.{where}"
+            f"counts as they were sequenced. Pass those.{cells.counts_elsewhere()}"
         )
 
 

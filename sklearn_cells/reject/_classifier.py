@@ -247,7 +247,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             unassigned_label = _checked_label(self.unassigned_label, classes)
             fit_params, split_params = self._routed(fit_params)
             holds_out = self.threshold is None or self.calibration is not None
-            splits = splits_of(self.cv, X, codes, split_params, self.random_state) if holds_out else []
+            splits = splits_of(self.cv, X, classes, codes, split_params, self.random_state) if holds_out else []
 
             told = {"estimator": self, "X": X, "y": y}
             context = self._init_callback_context(max_subtasks=1 + len(splits)).call_on_fit_task_begin(**told)
@@ -426,9 +426,7 @@ def _scores(folds):
 def _checked_label(label, classes):
     """Return the label of unassigned cells, which must go into one array with the classes."""
     if classes.dtype.kind == "b":
-        raise ValueError(
-            "The classes are booleans, which have no value left for unassigned cells: pass strings or integers."
-        )
+        raise ValueError("The classes are booleans, which have no value left for unassigned cells: pass y.astype(str).")
     label = default_unassigned_label(classes) if label is None else label
     are_strings = isinstance(classes[0], str)
     if isinstance(label, str) != are_strings:
@@ -437,7 +435,9 @@ def _checked_label(label, classes):
             f"{'a string' if are_strings else 'an integer'}."
         )
     if label in classes:
+        other = "unknown" if are_strings else int(max(classes)) + 1
         raise ValueError(
-            f"unassigned_label={label!r} is one of the classes in y: leave its cells out, or pass another label."
+            f"{label!r} is one of the classes, but also the label of cells that are left unassigned: rename the class "
+            f"or leave its cells out, or set unassigned_label={other!r}."
         )
     return label

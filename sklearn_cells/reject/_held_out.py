@@ -18,7 +18,7 @@ from sklearn_cells._warnings import gathered, warn_of_texts
 SMALLEST_PROBABILITY = 1e-12
 
 
-def splits_of(cv, X, codes, split_params, random_state):
+def splits_of(cv, X, classes, codes, split_params, random_state):
     """Return the training and the held-out cells of each fold, without those whose class is not in training."""
     groups = split_params.get("groups")
     if groups is not None and (cv is None or isinstance(cv, Integral)):
@@ -42,8 +42,30 @@ def splits_of(cv, X, codes, split_params, random_state):
     splits = [(train, test[np.isin(codes[test], codes[train])]) for train, test in splits]
     splits = [(train, test) for train, test in splits if len(test)]
     if not splits:
-        raise ValueError(f"cv={cv} holds no cell out whose class has cells to train on: pass another cv.")
+        remedy = "another cv" if groups is None else "groups that have classes in common, or none"
+        raise ValueError(f"No cell is held out whose class has cells to train on: pass {remedy}.")
+    for train, _ in splits:
+        _check_two_classes(train, classes, codes, groups)
     return splits
+
+
+def _check_two_classes(train, classes, codes, groups):
+    """Refuse a fold in which one class is left to train on."""
+    left = np.unique(codes[train])
+    if len(left) > 1:
+        return
+    lost = np.setdiff1d(codes, left)[0]
+    n_lost, lost, left = np.sum(codes == lost), classes.tolist()[lost], classes.tolist()[left[0]]
+    if n_lost == 1:
+        raise ValueError(
+            f"Class {lost!r} has 1 cell, but at least 2 are needed to hold cells out: where it is held out, {left!r} "
+            "alone is left to train on. Pass more cells of it."
+        )
+    remedy = "another cv" if groups is None else "groups that have classes in common, or none"
+    raise ValueError(
+        f"All {n_lost} cells of class {lost!r} are held out in one fold, where {left!r} alone is left to train on: "
+        f"pass {remedy}."
+    )
 
 
 def held_out_logits(context, caller, X, classes, codes, fit_params, splits, seeds):
