@@ -184,7 +184,12 @@ class CellTypist:
         self.seed = seed
 
     def fit(self, X, y):
-        options = {"feature_selection": True, "check_expression": False, "n_jobs": 2, "random_state": self.seed}
+        options = {
+            "feature_selection": X.shape[1] > 1000,
+            "check_expression": False,
+            "n_jobs": 2,
+            "random_state": self.seed,
+        }
         self.model = self.celltypist.train(self._cells(X), labels=y, **options)
         self.classes_ = self.model.classifier.classes_
         return self
@@ -218,11 +223,12 @@ class Scanvi:
         self.scvi = scvi
 
     def fit(self, X, y):
-        n_genes = min(2000, X.shape[1])
-        table = self.scanpy.pp.highly_variable_genes(
-            self._cells(X), n_top_genes=n_genes, flavor="seurat_v3", inplace=False
-        )
-        self.genes = np.flatnonzero(table["highly_variable"])
+        self.genes = np.arange(X.shape[1])
+        if len(self.genes) > 2000:  # the fit of the variances can fail with few cells
+            table = self.scanpy.pp.highly_variable_genes(
+                self._cells(X), n_top_genes=2000, flavor="seurat_v3", inplace=False
+            )
+            self.genes = np.flatnonzero(table["highly_variable"])
         cells = self._cells(X[:, self.genes], y)
         training = {"enable_progress_bar": False, "accelerator": "cpu"}
         self.scvi.model.SCVI.setup_anndata(cells, labels_key="cell_type")

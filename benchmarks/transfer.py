@@ -101,15 +101,12 @@ class SingleR:
         return np.asarray(result.column("best")).astype(str)
 
 
-def pair_markers(scores, genes, n_genes=10):
+def pair_markers(scores, genes):
     """Return the markers of each ordered pair of types by the area under the curve."""
     groups = [str(group) for group in scores["group_ids"]]
     auc = scores["auc"]
     return {
-        one: {
-            other: [] if one == other else [genes[i] for i in np.argsort(-auc[:, b, a], kind="stable")[:n_genes]]
-            for b, other in enumerate(groups)
-        }
+        one: {other: [] if one == other else [genes[i] for i in auc[a][b]["index"]] for b, other in enumerate(groups)}
         for a, one in enumerate(groups)
     }
 
