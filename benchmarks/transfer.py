@@ -6,12 +6,12 @@
 TASKS.py has a function tasks(folder) whose tasks have `name`, `reference` and `query` (AnnData with raw counts, each
 with its own genes), `labels`, `truth` and `score(predicted)`, and a function common(task), which returns both on the
 genes that they share. In the form "refitted" all methods get common(task). In the form "as it comes" they are trained
-on all genes of the reference, and the query has its own: ours gets it as it is, and what takes no other genes gets
-zeros for those that are missing. "thinned", "no ribosomal" and "ambient" are "as it comes" with the counts of the query
-thinned to a tenth, without its ribosomal genes, and with a tenth of the mean cell in each.
+on all genes of the reference, and the query has its own: ours, CellTypist and SingleR get it as it is, and the others,
+which take no other genes, zeros for those that are missing. "thinned", "no ribosomal" and "ambient" are "as it comes"
+with the counts of the query thinned to a tenth, without its ribosomal genes, and with a tenth of the mean cell in each.
 
-CellTypist, SingleR (singler and scranpy) and scVI-tools have versions of their own: run these methods in one
-environment each, and give `report` all files of results.
+CellTypist, SingleR (singler) and scVI-tools need other versions of scikit-learn: run these methods in one environment
+each, and give `report` all files of results. scANVI is trained on the reference alone here, not on the query's cells.
 """
 
 import sys
@@ -74,41 +74,36 @@ class DivergentLogisticRegression:
 
 
 class SingleR:
-    """SingleR by the package singler: 10 genes a pair of types by the area under the curve, from scranpy."""
+    """SingleR by the package singler: 10 genes a pair of types by the area under the curve, of those in both files."""
 
     def __init__(self, seed):
-        import scranpy
         import singler
 
-        self.scranpy, self.singler = scranpy, singler
+        self.singler = singler
 
-    def fit(self, X, y):
-        logs = lognorm(X).T.toarray()
-        genes = [str(gene) for gene in range(X.shape[1])]
-        scores = self.scranpy.score_markers(logs, y.tolist(), all_pairwise=10)
-        self.trained = self.singler.train_single(
-            ref_data=logs,
-            ref_labels=y.tolist(),
-            ref_features=genes,
-            test_features=genes,
-            restrict_to=None,
-            markers=pair_markers(scores, genes),
-        )
+    def fit(self, cells, y):
+        self.reference, self.labels = cells, y
         return self
 
-    def predict(self, X):
-        result = self.singler.classify_single(lognorm(X).T.toarray(), self.trained)
+    def predict(self, query):
+        trained = self.singler.train_single(
+            lognorm(self.reference.X.tocsr()).T.toarray(),
+            self.labels.tolist(),
+            list(self.reference.var_names),
+            test_features=list(query.var_names),
+            marker_method="auc",
+            num_de=10,
+        )
+        result = self.singler.classify_single(lognorm(query.X.tocsr()).T.toarray(), trained)
         return np.asarray(result.column("best")).astype(str)
 
 
-def pair_markers(scores, genes):
-    """Return the markers of each ordered pair of types by the area under the curve."""
-    groups = [str(group) for group in scores["group_ids"]]
-    auc = scores["auc"]
-    return {
-        one: {other: [] if one == other else [genes[i] for i in auc[a][b]["index"]] for b, other in enumerate(groups)}
-        for a, one in enumerate(groups)
-    }
+class CellTypistByGenes(CellTypist):
+    """CellTypist, which leaves out what the query lacks of its genes."""
+
+    @staticmethod
+    def _cells(cells):
+        return ad.AnnData(lognorm(cells.X.tocsr()), obs=cells.obs[[]], var=cells.var[[]])
 
 
 class Method(NamedTuple):
@@ -139,8 +134,8 @@ METHODS = {
     "logistic": Method(DivergentLogisticRegression),
     "nearest-centroid": Method(nearest_centroid),
     "knn": Method(nearest_neighbours),
-    "celltypist": Method(CellTypist, seeded=True),
-    "singler": Method(SingleR),
+    "celltypist": Method(CellTypistByGenes, takes_genes=True, seeded=True),
+    "singler": Method(SingleR, takes_genes=True),
     "scanvi": Method(Scanvi, seeded=True),
 }
 
