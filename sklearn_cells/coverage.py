@@ -14,7 +14,7 @@ __all__ = ["GeneCoverage", "shared_genes"]
 
 # Below this share of the divergence between the classes a query is refused. Below the second, of all classes or of one,
 # a warning says so. docs/benchmarks.md, "Missing genes", has what happens there.
-REFUSED_BELOW = 0.15
+REFUSED_BELOW = 0.04
 WARNED_BELOW = 0.9
 
 

@@ -61,7 +61,7 @@ def test_genes_that_the_model_does_not_use_do_not_count(fitted):
 
 
 def test_a_query_without_nearly_all_is_refused(fitted):
-    with pytest.raises(ValueError, match="have 0% of the divergence between the classes. A model needs 15% of that"):
+    with pytest.raises(ValueError, match="have 0% of the divergence between the classes. A model needs 4% of that"):
         fitted.predict(query("D"))
 
 

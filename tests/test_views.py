@@ -214,7 +214,6 @@ def test_where_many_genes_are_missing_the_others_stand_for_them(reference, fitte
     query = X[450:].copy()
     query[:, 45:] = np.nan  # the 45 markers are left
     assert fitted.score(query, y[450:]) > 0.9
-    assert fitted.gate_.home_weights(check_cells(query, allow_nan=True)).max() == 0
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", "keras"])

@@ -22,9 +22,6 @@ N_CELLS = 20_000
 # A cell at this share of training cells that look as odd is weighed alike by both networks.
 HALF_AT = 0.2
 
-# The home network has no weight where genes with this share of the counts were not measured.
-MOST_MISSING = 0.1
-
 # Cells of the mean profile that are added to the profile of each class.
 N_ADDED = 5
 
@@ -39,7 +36,7 @@ class ExperimentGate:
     at its depth, and its depth beside that of the type, are compared with those of training cells that
     were held out: with p the share of them that look as odd, the network that knows the experiment has the
     weight p^2 / (p^2 + 0.2^2). In another laboratory the genes of a cell have other efficiencies, and p is
-    about 0. The weight falls to 0 where genes with a tenth of the counts were not measured.
+    about 0.
 
     Attributes
     ----------
@@ -113,8 +110,7 @@ class ExperimentGate:
         deviances = Deviances(X[:, kept] if len(missing) else X, self.profiles[:, kept])
         odd = self._oddness(deviances.ratios, deviances.logs, deviances.nearest)
         shares = (1 + len(self.oddness) - np.searchsorted(self.oddness, odd)) / (1 + len(self.oddness))
-        counted = np.clip(1 - self.profiles.mean(axis=0)[missing].sum() / MOST_MISSING, 0, 1)
-        return shares**2 / (shares**2 + HALF_AT**2) * counted
+        return shares**2 / (shares**2 + HALF_AT**2)
 
     def arrays(self):
         """Return what the gate is made of."""
