@@ -549,6 +549,12 @@ def test_threshold_is_learned_from_what_simulated_laboratories_show(cells):
     assert plain.simulated_scores_ == {"accuracy": [], "macro_f1": []}
     assert simulated.calibration_error_ != plain.calibration_error_
     assert simulated.threshold_ != plain.threshold_
+    for first, second in (simulated.simulated_scores_["macro_f1"][:2], simulated.simulated_scores_["macro_f1"][2:]):
+        assert first != second  # the laboratories differ
+    assert simulated.risk_coverage_["coverage"].max() == 1
+    assert simulated.risk_coverage_["risk"].iloc[0] == pytest.approx(
+        1 - np.average(simulated.simulated_scores_["accuracy"]), abs=0.005
+    )
     assert again.threshold_ == simulated.threshold_
     assert again.simulated_scores_ == simulated.simulated_scores_
     # The fitted models see cells as they are.
@@ -591,6 +597,29 @@ def test_groups_are_not_simulated(cells):
     classifier = RejectOptionClassifier(pipeline, target_error=0.4, cv=2, random_state=0)
     classifier.fit(cells, cells.obs["cell_type"], groups=np.arange(240) % 2)
     assert classifier.simulated_scores_ == {"accuracy": [], "macro_f1": []}
+
+
+def test_groups_are_routed_to_folds_by_default(data):
+    X, y = data
+    groups = np.arange(len(y)) % 3
+    plain = RejectOptionClassifier(LogisticRegression(), random_state=0).fit(X, y, groups=groups)
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = RejectOptionClassifier(LogisticRegression(), random_state=0).fit(X, y, groups=groups)
+    assert routed.held_out_scores_ == plain.held_out_scores_
+
+
+def test_groups_of_cells_in_another_order_raise_a_warning(cells):
+    groups = pd.Series(np.arange(240) % 2, index=cells.obs_names)
+    classifier = RejectOptionClassifier(make_cell_pipeline(**SMALL), target_error=0.5, cv=2, random_state=0)
+    with pytest.warns(UserWarning, match="X and groups hold the same cells in another order"):
+        classifier.fit(cells, cells.obs["cell_type"], groups=groups[::-1])
+
+
+def test_cells_without_a_group_are_refused(data):
+    X, y = data
+    groups = np.where(np.arange(len(y)) == 7, None, "one")
+    with pytest.raises(ValueError, match="1 of 600 cells have no group, the first is cell 7"):
+        RejectOptionClassifier(LogisticRegression()).fit(X, y, groups=groups)
 
 
 def test_one_group_is_refused(data):

@@ -1,5 +1,7 @@
 """Networks of counts: what they see, simulated laboratories, and the home network."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -89,18 +91,51 @@ def test_expected_views_against_the_formula(kind):
     np.testing.assert_allclose(alike, found[:2], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["depth_free", "all"])
+def test_what_is_measured_of_cells_with_weights_and_missing_genes(kind):
+    """Twice the weight is the cell twice; a missing gene has the moments of the cells that show it."""
+    counts = make_cells(60, 20, n_classes=2, random_state=0).X.toarray() + 1
+    counts[::3, 2] = np.nan
+    cells, twice = (check_cells(X, allow_nan=True) for X in (counts, np.vstack([counts, counts[:30]])))
+    weights, codes = np.where(np.arange(60) < 30, 2.0, 1.0), np.arange(60) % 2
+    weighted, repeated = CountViews(kind, program_noise=1, seed=0), CountViews(kind, program_noise=1, seed=0)
+    for layer, measured_cells, of_cells in ((weighted, cells, weights), (repeated, twice, np.ones(90))):
+        layer.build((None, 20))
+        layer.measure(measured_cells, of_cells, np.resize(codes, len(of_cells)), 15.0)
+    for name in ("gene_shares", "depth", "center", "factor"):
+        found, expected = (np.asarray(getattr(layer, name).value) for layer in (weighted, repeated))
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    found, expected = (
+        (layer.loadings.numpy() ** 2).sum(axis=0) + layer.noise.numpy() for layer in (weighted, repeated)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3)  # the variance, in however many factors
+    seen = output(repeated, twice.take()).reshape(90, -1, 20)
+    shown = np.isfinite(twice.take()[:, 2])
+    np.testing.assert_allclose(seen[shown, :, 2].mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(seen[:, :, 3:].mean(axis=0), 0, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["depth_free", "all"])
+def test_factors_and_noise_make_the_variance_of_what_the_network_sees(kind):
+    counts = make_cells(400, 30, n_classes=2, random_state=0).X.toarray()
+    layer = measured(kind, counts)
+    explained = (np.asarray(layer.loadings) ** 2).sum(axis=0) + np.asarray(layer.noise)
+    variances = output(layer, counts).var(axis=0)
+    large = variances > 0.01 * variances.max()
+    np.testing.assert_allclose(explained[large], variances[large], rtol=0.02)
+
+
 def test_factors_explain_what_varies_together():
     rng = np.random.default_rng(0)
     true = rng.normal(size=(3, 50))
     views = rng.normal(size=(4000, 3)) @ true + 0.5 * rng.normal(size=(4000, 50))
-    loadings, noise = factor_loadings(views, 0)
+    loadings, noise = factor_loadings(views, np.ones(4000), 0)
     assert loadings.shape == (20, 50)
     np.testing.assert_allclose(loadings[:3].T @ loadings[:3], true.T @ true, atol=0.6)
     np.testing.assert_allclose(noise.mean(), 0.25 * (50 - 20) / 50, atol=0.02)  # the rest is in 17 factors of chance
-    few, left = factor_loadings(np.array([[1.0, -1.0], [-1.0, 1.0]]), None)
-    np.testing.assert_allclose(few.T @ few, [[1, -1], [-1, 1]])
-    np.testing.assert_array_equal(few[1:], 0)
-    assert (left > 0).all()
+    few, left = factor_loadings(np.array([[1.0, -1.0], [-1.0, 1.0]]), np.ones(2), None)
+    np.testing.assert_array_equal(few, 0)  # two cells have no factors
+    np.testing.assert_allclose(left, 1)
 
 
 def test_a_laboratory_multiplies_the_counts_of_a_gene_alike_in_all_cells_and_views():
@@ -290,7 +325,15 @@ def of_laboratories():
     return classifier, cells
 
 
-def test_a_laboratory_changes_counts_as_training_does(of_laboratories):
+def test_factors_of_a_laboratory_are_of_genes_and_programs(of_laboratories):
+    views = next(layer for layer in of_laboratories[0].model_.layers if isinstance(layer, CountViews))
+    rng = np.random.default_rng(3)
+    logs = 0.7 * rng.standard_normal(40) + rng.standard_normal(10) @ views.programs.numpy()
+    np.testing.assert_allclose(Laboratory(views, seed=3).factors, np.exp(np.clip(logs, -6, 6)), rtol=1e-6)
+    assert np.abs(views.programs.numpy()).max() > 0.01
+
+
+def test_a_laboratory_changes_counts(of_laboratories):
     classifier, _ = of_laboratories
     views = next(layer for layer in classifier.model_.layers if isinstance(layer, CountViews))
     counts = np.full((400, 40), 3.0)
@@ -319,6 +362,32 @@ def test_a_classifier_in_a_laboratory_is_a_copy(of_laboratories):
     assert np.abs(there - other).max() > 0.01
     np.testing.assert_array_equal(classifier.predict_proba(cells), before)
     assert classifier.in_laboratory(0).model_ is classifier.model_
+
+
+def test_training_a_copy_leaves_the_original(of_laboratories):
+    classifier, cells = of_laboratories
+    before = classifier.predict_proba(cells)
+    copied = copy(classifier)
+    for _ in range(2):
+        copied.partial_fit(cells, cells.obs["cell_type"])
+    np.testing.assert_array_equal(classifier.predict_proba(cells), before)
+    assert np.abs(copied.predict_proba(cells) - before).max() > 1e-4
+    there = classifier.in_laboratory(0).partial_fit(cells, cells.obs["cell_type"])
+    assert not hasattr(there, "_laboratory")  # it is trained on cells as they are
+
+
+def test_genes_that_training_cells_lack_are_no_program():
+    rng = np.random.default_rng(0)
+    logs = rng.normal(2, 0.3, size=(400, 30)).astype(np.float32)
+    logs[::2, :10] = np.nan
+    size = np.abs(programs(logs, np.arange(400) % 2, 0))
+    assert size[:, :10].max() < 2 * size[:, 10:].max()
+
+
+def test_one_cell_is_enough_for_two_networks():
+    classifier = KerasCellClassifier(**ANY_LABORATORY | {"epochs": 1})
+    classifier.fit(COUNTS, [0, 1, 0, 1], sample_weight=[1, 0, 0, 0])
+    assert np.isfinite(classifier.predict_proba(COUNTS)).all()
 
 
 def test_a_classifier_without_noise_has_no_laboratory():

@@ -441,6 +441,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
     def _train(self, cells, classes, codes, sample_weight, told, *, goes_on, incremental=False):
         """Train a network and take it over, telling callbacks what they are told of every task."""
         check_process()
+        vars(self).pop("_laboratory", None)
         try:
             if cells.is_dask:  # training takes cells in random order
                 cells = cells.part(slice(0, cells.shape[0]))

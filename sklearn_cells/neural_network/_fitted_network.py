@@ -63,8 +63,9 @@ class FittedNetwork:
     def in_laboratory(self, random_state=None):
         """Return a copy of the fitted classifier that sees cells as another laboratory would show them.
 
-        What it predicts of held-out cells says how well the classifier does elsewhere: the laboratory is
-        simulated as in training, with `gene_noise`, `program_noise` and `missing_genes`.
+        What it predicts of held-out cells says how well the classifier does elsewhere. The laboratory is
+        simulated with the `gene_noise`, `program_noise` and `missing_genes` of training; totals are those
+        of the changed counts. The copy is for prediction: it cannot be saved as a model file.
 
         Parameters
         ----------

@@ -189,6 +189,8 @@ def _counts(cells: Cells, rows: NDArray) -> sp.csr_array:
 
 
 def _folds(codes: NDArray, seed: int):
+    if len(codes) < 2:
+        return [(np.arange(len(codes)), np.arange(len(codes)))]  # nothing can be held out
     n_folds = min(5, len(codes))
     kind = StratifiedKFold if np.bincount(codes).max() >= n_folds else KFold
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ HOME = {
 
 def fit_home(classifier, cells: Cells, codes: NDArray, sample_weight, plan: Plan, context, told) -> dict[str, Any]:
     """Train the home network on the same cells, and learn how far a cell looks as if it came from there."""
-    home = classifier.home_ if plan.goes_on else _new_home(classifier, plan.seed)
+    home = copy(classifier.home_) if plan.goes_on else _new_home(classifier, plan.seed)
     options = {"goes_on": plan.goes_on, "incremental": plan.incremental}
     of_home = plan_training(home, plan.classes, codes, sample_weight, **options)
     vars(home).update(Fitting(home, cells, of_home).run(context, told))

@@ -1,4 +1,4 @@
-"""A simulated laboratory: counts as another one would show them, by the noise that a network was trained with."""
+"""A simulated laboratory: counts as another one might show them, by the noise that a network was trained with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from sklearn_cells.neural_network._views import MOST_LOG_FACTOR, N_PROGRAMS, Cou
 
 
 class Laboratory:
-    """Change counts as one minibatch of training does: factors of genes, and genes that cells do not show.
+    """Change counts as another laboratory might: factors of genes, and genes that cells do not show.
 
+    The factors are drawn as for a minibatch of training. The total of a cell is that of the changed counts,
+    as it is in cells that come from elsewhere; in training it stays that of the counts as they were.
     A cell looks the same in every call, and beside any other cells.
 
     Parameters

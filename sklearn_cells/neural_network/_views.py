@@ -201,13 +201,18 @@ class CountViews(keras.layers.Layer):
         self.factor.assign(factor)
         self.center.assign(means.ravel() * factor)
         some = evenly_spaced(np.arange(len(rows)), min(N_DECOMPOSED, max(1, READ_VALUES // len(factor))))
-        seen = np.hstack([measured.centred(view, mean, some) for view, mean in zip(views, means, strict=True)])
-        loadings, noise = factor_loadings(seen * factor, self.seed)
+        weights, codes = measured.weights[some], codes[rows[some]]
+        seen = np.empty((len(some), len(factor)), dtype=np.float32)
+        for part, view, mean in zip(np.split(seen, len(views), axis=1), views, means, strict=True):
+            part[:] = np.nan_to_num(measured.dense(view, some) - mean.astype(np.float32))
+        seen *= factor
+        loadings, noise = factor_loadings(seen, weights, self.seed)
         self.loadings.assign(loadings)
         self.noise.assign(noise)
         if self.program_noise > 0:
-            logs = measured.centred(measured.view("log1p"), np.zeros(cells.shape[1]), some)
-            self.programs.assign(programs(logs, codes[rows[some]], self.seed))
+            del seen
+            logs = measured.dense(measured.view("log1p"), some)
+            self.programs.assign(programs(logs, codes, self.seed))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the layer."""
@@ -272,10 +277,10 @@ class Measured:
         means = self._by_gene(view) * of_cell
         return means, np.maximum(self._by_gene(view**2) * of_cell - means**2, 0)
 
-    def centred(self, view: NDArray, means: NDArray, rows: NDArray) -> NDArray[np.float32]:
-        """Return a view of some cells minus the means of genes; 0 where a gene was not measured."""
-        values = np.where(self._is_missing, means[self.genes], view).astype(np.float32)
-        return sp.csr_array((values, self.genes, self._starts), self.shape)[rows].toarray() - means.astype(np.float32)
+    def dense(self, view: NDArray, rows: NDArray) -> NDArray[np.float32]:
+        """Return a view of some cells with its zeros, NaN where a gene was not measured."""
+        values = np.where(self._is_missing, np.nan, view).astype(np.float32)
+        return sp.csr_array((values, self.genes, self._starts), self.shape)[rows].toarray()
 
     def _by_gene(self, values):
         return np.bincount(self.genes, self.weights[self.cells] * values, self.shape[1])
@@ -307,13 +312,16 @@ def view_shapes(kind: str, n_genes: int, program_noise: float) -> list[tuple[int
     return shapes + ([(N_PROGRAMS, n_genes)] if program_noise > 0 else [])
 
 
-def factor_loadings(views: NDArray, seed: int | None) -> tuple[NDArray, NDArray]:
+def factor_loadings(views: NDArray, weights: NDArray, seed: int | None) -> tuple[NDArray, NDArray]:
     """Return the loadings of factors that explain most of the variance of views, and what they leave of it.
 
     Parameters
     ----------
     views : ndarray of shape (n_cells, n_values)
-        Centred.
+        Centred; changed.
+
+    weights : ndarray of shape (n_cells,)
+        The weight of each cell.
 
     seed : int or None
         Of the decomposition.
@@ -321,18 +329,20 @@ def factor_loadings(views: NDArray, seed: int | None) -> tuple[NDArray, NDArray]
     Returns
     -------
     loadings : ndarray of shape (N_FACTORS, n_values)
-        For factors of variance 1; those of principal components. Zero where there are fewer.
+        For factors of variance 1; those of principal components. Zero for more factors than a tenth of
+        the cells, which would explain chance.
 
     noise : ndarray of shape (n_values,)
         The variance of each value that is left, at least a thousandth of the mean variance.
     """
-    variances = (views**2).mean(axis=0)
+    views *= np.sqrt(weights / weights.sum())[:, np.newaxis].astype(views.dtype)
+    variances = np.einsum("ij,ij->j", views, views)
     loadings = np.zeros((N_FACTORS, views.shape[1]), dtype=views.dtype)
-    n_found = min(N_FACTORS, min(views.shape) - 1)
+    n_found = min(N_FACTORS, len(views) // 10, views.shape[1])
     if n_found > 0 and variances.any():
         with threadpool_limits(1, "blas"):
             _, sizes, directions = randomized_svd(views, n_found, n_iter=1, random_state=seed or 0)
-        loadings[:n_found] = sizes[:, np.newaxis] / np.sqrt(len(views)) * directions
+        loadings[:n_found] = sizes[:, np.newaxis] * directions
     left = variances - (loadings**2).sum(axis=0)
     return loadings, np.maximum(left, max(1e-3 * variances.mean(), 1e-12))
 
@@ -343,7 +353,7 @@ def programs(logs: NDArray, codes: NDArray, seed: int | None) -> NDArray:
     Parameters
     ----------
     logs : ndarray of shape (n_cells, n_genes)
-        log1p of counts that are scaled to `TARGET_SUM`; changed.
+        log1p of counts that are scaled to `TARGET_SUM`, NaN where a gene was not measured; changed.
 
     codes : ndarray of shape (n_cells,)
         The class of each cell.
@@ -357,9 +367,10 @@ def programs(logs: NDArray, codes: NDArray, seed: int | None) -> NDArray:
         The first directions of the cells around the means of their types, one standard deviation of cells
         each. A change of log1p by d is one of the log of the mean m by about d (1 + m) / m.
     """
-    means = np.maximum(np.expm1(logs).mean(axis=0), 1e-3)
+    means = np.maximum(_means(np.expm1(logs)), 1e-3)
     for code in np.unique(codes):
-        logs[codes == code] -= logs[codes == code].mean(axis=0)
+        logs[codes == code] -= _means(logs[codes == code])
+    np.nan_to_num(logs, copy=False)
     found = np.zeros((N_PROGRAMS, logs.shape[1]), dtype=logs.dtype)
     n_found = min(N_PROGRAMS, min(logs.shape) - 1)
     if n_found < 1:
@@ -369,6 +380,11 @@ def programs(logs: NDArray, codes: NDArray, seed: int | None) -> NDArray:
     deviations = sizes[:, np.newaxis] / np.sqrt(len(logs)) * directions
     found[:n_found] = np.clip(deviations * (1 + means) / (means + 0.1), -MOST_LOG_PROGRAM, MOST_LOG_PROGRAM)
     return found
+
+
+def _means(values: NDArray) -> NDArray:
+    """Return the means of columns over the values that are known, 0 where none is."""
+    return np.nansum(values, axis=0) / np.maximum(1, len(values) - np.isnan(values).sum(axis=0))
 
 
 def evenly_spaced(rows: NDArray, most: int) -> NDArray:

@@ -9,6 +9,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
@@ -47,12 +48,13 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
     target_error : float, default=None
         Instead, the share of errors allowed among assigned cells. The threshold is the one that
-        assigns most of the held-out cells with no more errors than that. Where none of `threshold`,
+        assigns most of the held-out cells with no more errors than that, as simulated laboratories
+        show them where there are such (`n_laboratories`). Where none of `threshold`,
         `target_error` and `target_coverage` is given, 0.05.
 
     target_coverage : float, default=None
         Instead, the share of cells to assign. The threshold is the greatest that assigns this share
-        of the held-out cells.
+        of the held-out cells, shown likewise.
 
     calibration : {"temperature"} or None, default="temperature"
         Whether logits are divided by a temperature that makes the probabilities of held-out cells
@@ -246,6 +248,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             classes, codes = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
             unassigned_label = _checked_label(self.unassigned_label, classes)
             fit_params, split_params = self._routed(fit_params)
+            check_same_order(X, split_params.get("groups"), y_name="groups")
             holds_out = self.threshold is None or self.calibration is not None
             splits = splits_of(self.cv, X, classes, codes, split_params, self.random_state) if holds_out else []
 
@@ -395,10 +398,12 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         routing : MetadataRouter
             To `fit` of the estimator and `split` of the splitter.
         """
+        # A number of folds takes groups, too.
+        splitter = StratifiedGroupKFold() if self.cv is None or isinstance(self.cv, Integral) else self.cv
         return (
             MetadataRouter(owner=self)
             .add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
-            .add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+            .add(splitter=splitter, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         )
 
     def _pack_parameters(self, parameters):

@@ -4,6 +4,7 @@ import warnings
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.utils.parallel import Parallel, delayed
@@ -22,6 +23,12 @@ def splits_of(cv, X, classes, codes, split_params, random_state):
     """Return the training and the held-out cells of each fold, without those whose class is not in training."""
     groups = split_params.get("groups")
     if groups is not None and (cv is None or isinstance(cv, Integral)):
+        missing = pd.isna(np.asarray(groups, dtype=object))
+        if missing.any():
+            raise ValueError(
+                f"{missing.sum()} of {len(missing)} cells have no group, the first is cell {missing.argmax()}: pass a "
+                "group for each cell, or leave those cells out."
+            )
         n_groups = len(np.unique(groups))
         if n_groups < 2:
             raise ValueError("groups has one group, but some are held out while others train: pass two or more.")
