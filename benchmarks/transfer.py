@@ -297,9 +297,9 @@ def report(results, output):
     for form in FORMS:
         scores = rows[rows["form"] == form].pivot_table(index="task", columns="method", values="macro_f1", sort=False)
         if len(scores):
-            lines += [f"## {form}", "", summary(scores).to_markdown(floatfmt=".3f"), ""]
-            lines += [scores.to_markdown(floatfmt=".3f"), ""]
-    (output / "transfer.md").write_text("\n".join(lines))
+            lines += [f"## {form}", "", summary(scores).to_string(float_format="%.3f"), ""]
+            lines += [scores.to_string(float_format="%.3f"), ""]
+    (output / "transfer.txt").write_text("\n".join(lines))
     draw(rows, output / "transfer.png")
     print("\n".join(lines))
 

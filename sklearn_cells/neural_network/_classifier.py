@@ -212,14 +212,16 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
     network has the weight p^2 / (p^2 + 0.2^2). In cells of another laboratory that is about 0.
 
     NaN stands for a gene that was not measured in a cell, in `fit` and `predict` alike. With
-    `input_norm` the network sees 0 there, as of a cell that shows the mean of the gene.
+    `input_norm` the network sees 0 there, as of a cell that shows the mean of the gene. With `views` it
+    sees what the measured genes of the cell lead to expect, by factors of the training cells.
 
     Where the trained network gives a cell the probability p_k of class k, and the class has the
     share t_k in the loss (its cells times their weights), `priors` q_k make it
     (q_k / t_k) p_k / sum_j (q_j / t_j) p_j [1]_. A class of weight zero keeps its p_k.
 
     Sparse cells are made dense in blocks. Beside `X` as CSR and the network, memory is needed for
-    two blocks of 16 MB and some minibatches in `fit`, of cells on disk also for 2^25 values as the
+    two blocks of 16 MB and some minibatches in `fit`, with `views` also for up to 4,000 cells as CSR in
+    float64, ten times, and 256 MB, of cells on disk also for 2^25 values as the
     file has them, and in `predict` for 16 MB of cells and what the layers make of them; the first
     convolution of the default CNN takes 16 times that. Dask arrays are computed as a whole in `fit`.
 
