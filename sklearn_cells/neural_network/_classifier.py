@@ -6,13 +6,10 @@ from sklearn.callback import CallbackSupportMixin
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import all_or_nothing, check_labels, fit_context
-from sklearn_cells._warnings import warn
 from sklearn_cells.neural_network._fitted_network import FittedNetwork
-from sklearn_cells.neural_network._fitting import Fitting
-from sklearn_cells.neural_network._home import fit_home
+from sklearn_cells.neural_network._home import train
 from sklearn_cells.neural_network._parameters import CONSTRAINTS
-from sklearn_cells.neural_network._plan import plan_training
-from sklearn_cells.neural_network._process import check_process
+from sklearn_cells.neural_network._plan import plan_training, warn_of_lone_cells
 
 
 class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, BaseEstimator):
@@ -379,14 +376,8 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
                     f"warm_start goes on with the classes {self.classes_.tolist()}, but y has {classes.tolist()}. "
                     "Pass labels of the same classes, or train a new classifier."
                 )
-            alone = classes[np.bincount(codes) == 1].tolist()
-            if alone:
-                warn(
-                    f"{len(alone)} of {len(classes)} classes have one cell, which is all that is learned of them: "
-                    f"{alone[:5]}{' ...' if len(alone) > 5 else ''}. Leave them out, or merge them with others."
-                )
-            told = {"estimator": self, "X": X, "y": y}
-            return self._train(cells, classes, codes, sample_weight, told, goes_on=goes_on)
+            warn_of_lone_cells(classes, codes)
+            return self._train(cells, classes, codes, sample_weight, {"estimator": self, "X": X, "y": y}, goes_on)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -438,27 +429,18 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
             cells = self._check_cells(X, reset=not goes_on)
             classes, codes = check_labels(y, cells.shape[0], classes=self.classes_ if goes_on else classes)
             told = {"estimator": self, "X": X, "y": y}
-            return self._train(cells, classes, codes, sample_weight, told, goes_on=goes_on, incremental=True)
+            return self._train(cells, classes, codes, sample_weight, told, goes_on, incremental=True)
 
-    def _train(self, cells, classes, codes, sample_weight, told, *, goes_on, incremental=False):
-        """Train a network and take it over, telling callbacks what they are told of every task."""
-        check_process()
+    def _train(self, cells, classes, codes, sample_weight, told, goes_on, incremental=False):
+        """Train the networks and take them over."""
         vars(self).pop("_laboratory", None)
         try:
-            if cells.is_dask:  # training takes cells in random order
-                cells = cells.part(slice(0, cells.shape[0]))
             plan = plan_training(self, classes, codes, sample_weight, goes_on=goes_on, incremental=incremental)
             told["metadata"] = None if sample_weight is None else {"sample_weight": sample_weight}
-            n_epochs = len(plan.epochs) * (2 if self.home_network else 1)
-            context = self._init_callback_context(max_subtasks=n_epochs).call_on_fit_task_begin(**told)
-            attributes = Fitting(self, cells, plan).run(context, told)
-            if self.home_network:
-                attributes |= fit_home(self, cells, codes, sample_weight, plan, context, told)
-            vars(self).update(attributes)
+            train(self, cells, plan, codes, sample_weight, told)
         except KeyboardInterrupt:
             state = "as it was before" if goes_on else "not fitted"
             raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None
-        context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
 
     def __sklearn_tags__(self):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from sklearn_cells._cells import Cells
 from sklearn_cells.neural_network._fitting import Fitting
 from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._plan import Plan, plan_training
+from sklearn_cells.neural_network._process import check_process
 
 # What differs in the home network; it has half the hidden units, too, which is enough for three views.
 HOME = {
@@ -26,7 +26,24 @@ HOME = {
 }
 
 
-def fit_home(classifier, cells: Cells, codes: NDArray, sample_weight, plan: Plan, context, told) -> dict[str, Any]:
+def train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, told) -> None:
+    """Train the network of a classifier, and with `home_network` the second one, telling its callbacks.
+
+    The classifier gets the fitted attributes when both are trained.
+    """
+    check_process()
+    if cells.is_dask:  # training takes cells in random order
+        cells = cells.part(slice(0, cells.shape[0]))
+    n_epochs = len(plan.epochs) * (2 if classifier.home_network else 1)
+    context = classifier._init_callback_context(max_subtasks=n_epochs).call_on_fit_task_begin(**told)
+    attributes = Fitting(classifier, cells, plan).run(context, told)
+    if classifier.home_network:
+        attributes |= _fit_home(classifier, cells, codes, sample_weight, plan, context, told)
+    vars(classifier).update(attributes)
+    context.call_on_fit_task_end(**told, reconstruction_attributes={})
+
+
+def _fit_home(classifier, cells, codes, sample_weight, plan, context, told):
     """Train the home network on the same cells, and learn how far a cell looks as if it came from there."""
     home = copy(classifier.home_) if plan.goes_on else _new_home(classifier, plan.seed)
     options = {"goes_on": plan.goes_on, "incremental": plan.incremental}

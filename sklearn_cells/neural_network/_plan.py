@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from sklearn_cells._validation import check_sample_weight
+from sklearn_cells._warnings import warn
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, weights_of_classes
 
 # With epochs="auto".
@@ -87,6 +88,16 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
         goes_on=goes_on,
         incremental=incremental,
     )
+
+
+def warn_of_lone_cells(classes: NDArray, codes: NDArray) -> None:
+    """Warn of classes that have one cell."""
+    alone = classes[np.bincount(codes) == 1].tolist()
+    if alone:
+        warn(
+            f"{len(alone)} of {len(classes)} classes have one cell, which is all that is learned of them: "
+            f"{alone[:5]}{' ...' if len(alone) > 5 else ''}. Leave them out, or merge them with others."
+        )
 
 
 def n_epochs(classifier, n_cells: int) -> int:
