@@ -42,7 +42,7 @@ def load_pbmc68k():
         from scanpy.datasets import pbmc68k_reduced
     except ImportError as error:
         raise ImportError(
-            'load_pbmc68k needs scanpy, which ships these cells: python -m pip install "sklearn_cells[demo]"'
+            'load_pbmc68k needs scanpy, which ships these cells: python -m pip install ".[demo]" in a checkout'
         ) from error
 
     reduced = pbmc68k_reduced()

@@ -1,10 +1,13 @@
 """GeneCoverage: what a query lacks, for each class, by hand; and what is told of it."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_cells import GeneAligner, JSDivergenceSelector, LogNormalizer, shared_genes
@@ -164,3 +167,15 @@ def test_without_a_selector_genes_are_counted():
     assert np.isnan([coverage.counts, coverage.divergence]).all()
     with pytest.raises(TypeError, match="gene_coverage needs a GeneAligner among the steps"):
         CellPipeline(pipeline.steps[1:]).fit(cells, SIX_TYPES).gene_coverage(cells)
+
+
+def test_a_pipeline_of_scikit_learn_tells_of_missing_genes_too():
+    cells = make_cells(200, 60, n_classes=3, random_state=0)
+    steps = [("align", GeneAligner()), ("select", JSDivergenceSelector(50)), ("normalize", LogNormalizer())]
+    pipeline = Pipeline([*steps, ("classify", LogisticRegression())]).fit(cells, cells.obs["cell_type"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline.predict(cells)
+    with pytest.warns(UserWarning, match=r"The cells lack \d+ of the 50 selected genes and have \d+% of their") as told:
+        pipeline.predict(cells[:, 30:])
+    assert len(told) == 1

@@ -23,7 +23,7 @@ def test_pbmc68k_counts_are_what_scanpy_normalised():
 def test_pbmc68k_without_scanpy_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scanpy", None)
     monkeypatch.setitem(sys.modules, "scanpy.datasets", None)
-    with pytest.raises(ImportError, match=r'load_pbmc68k needs scanpy.*pip install "sklearn_cells\[demo\]"'):
+    with pytest.raises(ImportError, match=r'load_pbmc68k needs scanpy.*pip install "\.\[demo\]" in a checkout'):
         load_pbmc68k()
 
 

@@ -75,7 +75,7 @@ def demo(output):
     """Classify 700 real blood cells of 10 types.
 
     Trains on three quarters of the cells and names the types of the rest. Needs scanpy, which ships
-    the cells: python -m pip install "sklearn_cells[demo]".
+    the cells: python -m pip install ".[demo]" in a checkout.
     """
     from sklearn_cells._demo import run_demo  # imports TensorFlow
 

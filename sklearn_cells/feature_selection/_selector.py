@@ -12,7 +12,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._cells import check_cells, check_same_order
+from sklearn_cells._cells import Cells, check_cells, check_same_order
 from sklearn_cells._validation import (
     Interval,
     RealNotInt,
@@ -29,6 +29,7 @@ from sklearn_cells.feature_selection._correction import scored
 from sklearn_cells.feature_selection._count_table import add_tables, checked_table
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights
 from sklearn_cells.feature_selection._gene_table import gene_table
+from sklearn_cells.feature_selection._missing_genes import warn_of_missing_genes
 from sklearn_cells.feature_selection._redundancy import CRITERIA, chosen_genes
 from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, columns_of, n_reads, tabulate
 
@@ -429,6 +430,8 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         """
         check_is_fitted(self, "divergences_")
         cells = check_cells(X, estimator=self, reset=False, dtype=None, values="nonnegative", allow_nan="genes")
+        if cells.measured is not None and not isinstance(X, Cells):  # in a Pipeline of scikit-learn, say
+            warn_of_missing_genes(self, cells.measured)
         support = np.flatnonzero(self.get_support())
         if not len(support):
             warn("No genes were selected: the selection is empty. Ask for more genes, or allow a greater max_fdr.")

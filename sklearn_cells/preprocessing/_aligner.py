@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
@@ -256,7 +257,10 @@ def _like(X, cells):
             cells.lazy() if cells.is_dask else cells.stored(), cells.obs, cells.gene_names, cells.measured
         )
     matrix = cells.lazy() if cells.is_dask else cells.take()
-    return pd.DataFrame(matrix, X.index, cells.gene_names) if isinstance(X, pd.DataFrame) else matrix
+    if not isinstance(X, pd.DataFrame):
+        return matrix
+    make = pd.DataFrame.sparse.from_spmatrix if sp.issparse(matrix) else pd.DataFrame
+    return make(matrix, X.index, cells.gene_names)
 
 
 def _refuse_repeated(names, where):
