@@ -10,7 +10,6 @@ from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from sklearn_cells._cells import check_same_order
-from sklearn_cells._warnings import once_per_call
 from sklearn_cells._gene_names import cells_and_names, places_of
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells.feature_selection import js_divergence
@@ -99,13 +98,9 @@ def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", clu
     2 -0.41  1.00  0.45
     0 -0.91  0.45  1.00
     """
-    with once_per_call():
-        check_same_order(X, y)
-        cells, names = cells_and_names(X, layer, gene_names)
-        if genes is None:
-            chosen = _most_divergent(cells, y, n_genes)
-        else:
-            chosen = places_of(genes, names, gene_names or "var_names")
+    check_same_order(X, y)
+    cells, names = cells_and_names(X, layer, gene_names)
+    chosen = _most_divergent(cells, y, n_genes) if genes is None else places_of(genes, names, gene_names or "var_names")
     columns = sp.csc_array(cells.take(genes=chosen), dtype=np.float64)
     if method == "spearman":
         _rank_columns(columns)
