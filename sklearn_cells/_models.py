@@ -6,6 +6,7 @@ that takes AnnData the parameters `layer` and `gene_names`. So classes of other 
 
 import os
 from copy import copy
+from functools import partial
 from types import SimpleNamespace
 
 from sklearn.base import clone
@@ -133,8 +134,8 @@ def for_query(model, *, threshold=None, **parameters):
     values = {name: value for name, value in parameters.items() if value is not None}
     if values:
         try:
-            is_meant = lambda step: values.keys() <= _parameters_of(step).keys()  # noqa: E731
-            model = _changed(model, 0, is_meant, lambda step: _with(step, values))
+            has_all = partial(_has_parameters, names=values.keys())
+            model = _changed(model, 0, has_all, lambda step: _with(step, values))
         except LookupError:
             given = " and ".join(f"{name}={value!r}" for name, value in values.items())
             raise ValueError(
@@ -230,6 +231,10 @@ def _flat(model):
 def _knows_laboratories(model):
     noise = (getattr(model, name, 0) for name in ("gene_noise", "program_noise", "missing_genes"))
     return hasattr(model, "in_laboratory") and any(noise)
+
+
+def _has_parameters(step, names):
+    return names <= _parameters_of(step).keys()
 
 
 def _has_threshold(model):

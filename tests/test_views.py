@@ -13,19 +13,10 @@ from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._laboratory import Laboratory
 from sklearn_cells.neural_network._views import CountViews, factor_loadings, programs
+from sklearn_cells.pipeline import ANY_LABORATORY
 
 COUNTS = np.array([[4.0, 0.0, 6.0], [1.0, 3.0, 0.0], [0.0, 2.0, 8.0], [5.0, 5.0, 0.0]], dtype=np.float32)
-ANY_LABORATORY = {
-    "views": "depth_free",
-    "gene_noise": 0.7,
-    "program_noise": 1.0,
-    "missing_genes": 0.5,
-    "linear_path": True,
-    "home_network": True,
-    "class_weight": "sqrt",
-    "hidden_layer_sizes": (16,),
-    "random_state": 0,
-}
+SMALL = ANY_LABORATORY | {"hidden_layer_sizes": (16,), "random_state": 0}
 
 
 def measured(kind, counts=COUNTS, **noise):
@@ -193,12 +184,12 @@ def of_another_laboratory(counts, seed, sigma=1.0):
 @pytest.fixture(scope="module")
 def fitted(reference):
     X, y = reference
-    return KerasCellClassifier(**ANY_LABORATORY).fit(X[:450], y[:450])
+    return KerasCellClassifier(**SMALL).fit(X[:450], y[:450])
 
 
 def test_noise_helps_where_genes_have_other_efficiencies_and_are_not_seen(reference):
     X, y = reference
-    options = ANY_LABORATORY | {"home_network": False}
+    options = SMALL | {"home_network": False}
     noisy = KerasCellClassifier(**options).fit(X, y)
     quiet = KerasCellClassifier(**options | {"gene_noise": 0, "program_noise": 0, "missing_genes": 0}).fit(X, y)
 
@@ -254,7 +245,7 @@ def test_where_many_genes_are_missing_the_others_stand_for_them(reference, fitte
 @pytest.mark.parametrize("engine", ["tensorflow", "keras"])
 def test_the_same_seed_gives_the_same_bits(reference, engine):
     X, y = reference
-    classifier = KerasCellClassifier(**ANY_LABORATORY | {"epochs": 2, "engine": engine})
+    classifier = KerasCellClassifier(**SMALL | {"epochs": 2, "engine": engine})
     first = classifier.fit(X[:200], y[:200]).predict_proba(X[:50])
     np.testing.assert_array_equal(clone(classifier).fit(X[:200], y[:200]).predict_proba(X[:50]), first)
     np.testing.assert_array_equal(classifier.fit(sp.csr_array(X[:200]), y[:200]).predict_proba(X[:50]), first)
@@ -264,7 +255,7 @@ def test_both_engines_give_the_same_network_without_noise(reference):
     X, y = reference
     quiet = {"gene_noise": 0, "program_noise": 0, "missing_genes": 0, "home_network": False, "epochs": 2}
     found = [
-        KerasCellClassifier(**ANY_LABORATORY | quiet | {"engine": engine}).fit(X, y).predict_proba(X[:50])
+        KerasCellClassifier(**SMALL | quiet | {"engine": engine}).fit(X, y).predict_proba(X[:50])
         for engine in ("tensorflow", "keras")
     ]
     np.testing.assert_allclose(*found, atol=1e-3)
@@ -272,7 +263,7 @@ def test_both_engines_give_the_same_network_without_noise(reference):
 
 def test_partial_fit_goes_on_with_both_networks(reference):
     X, y = reference
-    classifier = KerasCellClassifier(**ANY_LABORATORY)
+    classifier = KerasCellClassifier(**SMALL)
     for _ in range(3):
         classifier.partial_fit(X[:300], y[:300], classes=np.unique(y))
     gate = classifier.gate_
@@ -284,7 +275,7 @@ def test_partial_fit_goes_on_with_both_networks(reference):
 
 def test_few_cells_are_seen_more_often(reference):
     X, y = reference
-    options = ANY_LABORATORY | {"home_network": False, "batch_size": 64}
+    options = SMALL | {"home_network": False, "batch_size": 64}
     assert KerasCellClassifier(**options).fit(X[:128], y[:128]).n_iter_ == 300
     assert KerasCellClassifier(**options | {"epochs": 3}).fit(X[:128], y[:128]).n_iter_ == 3
 
@@ -321,7 +312,7 @@ def test_default_chain_is_for_any_laboratory_and_takes_a_query_with_other_genes(
 @pytest.fixture(scope="module")
 def of_laboratories():
     cells = make_cells(120, 40, n_classes=3, random_state=0)
-    classifier = KerasCellClassifier(**ANY_LABORATORY, epochs=2).fit(cells, cells.obs["cell_type"])
+    classifier = KerasCellClassifier(**SMALL, epochs=2).fit(cells, cells.obs["cell_type"])
     return classifier, cells
 
 
@@ -385,7 +376,7 @@ def test_genes_that_training_cells_lack_are_no_program():
 
 
 def test_one_cell_is_enough_for_two_networks():
-    classifier = KerasCellClassifier(**ANY_LABORATORY | {"epochs": 1})
+    classifier = KerasCellClassifier(**SMALL | {"epochs": 1})
     classifier.fit(COUNTS, [0, 1, 0, 1], sample_weight=[1, 0, 0, 0])
     assert np.isfinite(classifier.predict_proba(COUNTS)).all()
 
