@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 import os
+import random
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import anndata
 import hypothesis
 import matplotlib as mpl
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -24,6 +26,13 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """Make what a test draws without a seed of its own the same in each run."""
+    random.seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")
