@@ -1,4 +1,4 @@
-"""How far a confidence can be trusted: expected_calibration_error and risk_coverage_curve."""
+"""How far a confidence can be trusted, and how right names in a tree are."""
 
 from numbers import Integral
 
@@ -10,8 +10,15 @@ from sklearn.utils.multiclass import unique_labels
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_same_order
 from sklearn_cells._validation import Interval, validate_params
+from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
 
-__all__ = ["expected_calibration_error", "risk_coverage_curve"]
+__all__ = [
+    "error_specificity_curve",
+    "expected_calibration_error",
+    "hierarchical_accuracy",
+    "hierarchical_precision_recall_fscore",
+    "risk_coverage_curve",
+]
 
 
 @validate_params(
@@ -257,3 +264,213 @@ def _checked_labels(labels, name):
 def macro_f1(y_true, y_pred):
     """Give the mean F1 of the classes that occur in `y_true`."""
     return float(f1_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0))
+
+
+@validate_params(
+    {
+        "y_true": ["array-like"],
+        "y_pred": ["array-like"],
+        "hierarchy": [CellTypeTree],
+        "sample_weight": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None):
+    """Return the share of cells whose name is right, at any depth of a tree.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        The true type of each cell, at any depth of the tree.
+
+    y_pred : array-like of shape (n_cells,)
+        The name that each cell is given. A label that is not in the tree, such as "Unassigned", is an
+        error.
+
+    hierarchy : CellTypeTree
+        The tree.
+
+    sample_weight : array-like of shape (n_cells,), default=None
+        The weight of each cell.
+
+    Returns
+    -------
+    accuracy : float
+        The share of cells whose name is the true type or one of its ancestors. A name below a true type
+        that is not a leaf cannot be judged, and counts as right.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of cells differ, or a true type is not in the tree.
+
+    See Also
+    --------
+    hierarchical_precision_recall_fscore : Counts how many of the ancestors are right.
+    error_specificity_curve : Error against depth.
+
+    Examples
+    --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
+    >>> from sklearn_cells.metrics import hierarchical_accuracy
+    >>> tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    >>> hierarchical_accuracy(["CD4 T", "CD4 T", "B", "B"], ["T", "CD8 T", "B", "Unassigned"], hierarchy=tree)
+    0.5
+    """
+    y_true, y_pred = _labels_in_tree(y_true, y_pred, hierarchy)
+    right = [
+        name in hierarchy and (name in hierarchy.path(truth) or truth in hierarchy.path(name))
+        for truth, name in zip(y_true, y_pred, strict=True)
+    ]
+    return float(np.average(right, weights=sample_weight))
+
+
+@validate_params(
+    {"y_true": ["array-like"], "y_pred": ["array-like"], "hierarchy": [CellTypeTree]},
+    prefer_skip_nested_validation=True,
+)
+def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy):
+    """Compute precision, recall and F of names in a tree, each name with its ancestors.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        The true type of each cell.
+
+    y_pred : array-like of shape (n_cells,)
+        The name that each cell is given. A label that is not in the tree, such as "Unassigned", stands
+        for no name.
+
+    hierarchy : CellTypeTree
+        The tree.
+
+    Returns
+    -------
+    precision : float
+        Of the given names and their ancestors, the share that is right; 0 where none is given.
+
+    recall : float
+        Of the true types and their ancestors, the share that is given.
+
+    fscore : float
+        The harmonic mean of the two.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of cells differ, or a true type is not in the tree.
+
+    Notes
+    -----
+    With T the true type of a cell and its ancestors, and P those of its name, precision is
+    sum |T and P| / sum |P| over cells and recall is sum |T and P| / sum |T|, without the root [1]_.
+
+    References
+    ----------
+    .. [1] S. Kiritchenko, S. Matwin, R. Nock and A. F. Famili, "Learning and evaluation in the presence
+       of class hierarchies: application to text categorization", Canadian AI 2006, 395-406.
+
+    Examples
+    --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
+    >>> from sklearn_cells.metrics import hierarchical_precision_recall_fscore
+    >>> tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    >>> hierarchical_precision_recall_fscore(["CD4 T", "B"], ["T", "B"], hierarchy=tree)
+    (1.0, 0.6666666666666666, 0.8)
+    """
+    y_true, y_pred = _labels_in_tree(y_true, y_pred, hierarchy)
+    n_true = n_pred = n_both = 0
+    for (truth, name), count in pd.Series(list(zip(y_true, y_pred, strict=True))).value_counts().items():
+        true_path, path = set(hierarchy.path(truth)), set(hierarchy.path(name) if name in hierarchy else ())
+        n_true += count * len(true_path)
+        n_pred += count * len(path)
+        n_both += count * len(true_path & path)
+    precision, recall = n_both / max(n_pred, 1), n_both / n_true
+    return precision, recall, 2 * n_both / (n_true + n_pred)
+
+
+@validate_params(
+    {"y_true": ["array-like"], "y_proba": ["array-like"], "labels": ["array-like"], "hierarchy": [CellTypeTree]},
+    prefer_skip_nested_validation=True,
+)
+def error_specificity_curve(y_true, y_proba, *, labels, hierarchy):
+    """Compute the error among named cells and the depth of their names, at each threshold.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        The true type of each cell, at any depth of the tree.
+
+    y_proba : array-like of shape (n_cells, n_classes)
+        The probability of each class.
+
+    labels : array-like of shape (n_classes,)
+        The class of each column, a leaf of the tree.
+
+    hierarchy : CellTypeTree
+        The tree.
+
+    Returns
+    -------
+    curve : DataFrame of shape (n_thresholds, 4)
+        `threshold`, rising; `coverage`, the share of cells that are named; `error`, the share of wrong
+        names among them; and `depth`, the mean depth of the names, 0 for a cell without one. Each
+        cell is named as in :class:`RejectOptionClassifier`.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of cells or classes differ, or a label is not in the tree.
+
+    See Also
+    --------
+    risk_coverage_curve : The same without a tree.
+
+    Examples
+    --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
+    >>> from sklearn_cells.metrics import error_specificity_curve
+    >>> tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    >>> y_proba = [[0.0, 0.75, 0.25], [0.75, 0.25, 0.0]]
+    >>> labels = ["B", "CD4 T", "CD8 T"]
+    >>> error_specificity_curve(["CD8 T", "B"], y_proba, labels=labels, hierarchy=tree)
+       threshold  coverage  error  depth
+    0       0.75       1.0    0.5    1.5
+    1       1.00       0.5    0.0    0.5
+    """
+    y_true, _ = _labels_in_tree(y_true, y_true, hierarchy)
+    y_proba, labels = check_array(y_proba), np.asarray(labels)
+    check_consistent_length(y_true, y_proba)
+    if y_proba.shape[1] != len(labels):
+        raise ValueError(f"y_proba has {y_proba.shape[1]} columns for {len(labels)} labels: pass one for each.")
+    names = NamesInTree(hierarchy, labels)
+    ways = names.ways(y_proba)
+    wrong_from = np.sort(ways.wrong_from(names.index(y_true), names.right))
+    found = ways.probabilities[np.isfinite(ways.probabilities)]
+    thresholds = np.unique(found)
+    n_levels = len(found) - np.searchsorted(np.sort(found), thresholds)
+    n_named = len(y_true) - np.searchsorted(np.sort(ways.probabilities[:, 0]), thresholds)
+    n_wrong = len(y_true) - np.searchsorted(wrong_from, thresholds)
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "coverage": n_named / len(y_true),
+            "error": n_wrong / n_named,
+            "depth": n_levels / len(y_true),
+        }
+    )
+
+
+def _labels_in_tree(y_true, y_pred, hierarchy):
+    """Return true types and names as arrays of Python objects, or refuse true types that are not in a tree."""
+    check_same_order(y_true, y_pred, "y_true", "y_pred")
+    y_true, y_pred = np.asarray(y_true, dtype=object), np.asarray(y_pred, dtype=object)
+    check_consistent_length(y_true, y_pred)
+    if not len(y_true):
+        raise ValueError("There are no cells: pass one or more.")
+    unknown = [label for label in pd.unique(y_true) if label not in hierarchy]
+    if unknown:
+        raise ValueError(
+            f"y_true has labels that are not in the hierarchy: {unknown[:5]}. Add them, or leave them out."
+        )
+    return y_true, y_pred

@@ -112,7 +112,9 @@ def test_the_target_error_holds_on_new_cells(data):
     X, y = overlapping(20_000, seed=1)
     plain = np.mean(LogisticRegression().fit(*data).predict(X) != y)
     for target in (0.02, 0.05):
-        classifier = RejectOptionClassifier(LogisticRegression(), target_error=target, random_state=0).fit(*data)
+        classifier = RejectOptionClassifier(
+            LogisticRegression(), target_error=target, confidence_level=None, random_state=0
+        ).fit(*data)
         predicted = classifier.predict(X)
         assigned = predicted != "Unassigned"
         assert plain > 0.08
@@ -120,8 +122,34 @@ def test_the_target_error_holds_on_new_cells(data):
         assert assigned.mean() > 0.5
 
 
+def test_the_target_error_is_exceeded_as_rarely_as_the_confidence_level_says():
+    exceeded = {None: 0, 0.9: 0}
+    X, y = overlapping(20_000, seed=1000)
+    for seed in range(60):
+        data = overlapping(600, seed=seed)
+        for level in exceeded:
+            classifier = RejectOptionClassifier(
+                GaussianNB(), target_error=0.1, confidence_level=level, random_state=seed
+            ).fit(*data)
+            predicted = classifier.predict(X)
+            assigned = predicted != "Unassigned"
+            exceeded[level] += np.mean(predicted[assigned] != y[assigned]) > 0.1
+    assert exceeded[0.9] <= 9  # 6 are expected at most, and up to 9 come by chance in nine of ten such tests
+    assert exceeded[None] >= 15
+
+
+def test_too_few_held_out_cells_for_the_confidence_level_raise_a_warning(data):
+    X, y = data
+    with pytest.warns(UserWarning, match="too few, or too often wrong, to be sure at a confidence level of 0.9"):
+        few = RejectOptionClassifier(GaussianNB(), random_state=0).fit(X[:40], y[:40])
+    as_it_is = RejectOptionClassifier(GaussianNB(), confidence_level=None, random_state=0).fit(X[:40], y[:40])
+    assert few.threshold_ >= as_it_is.threshold_
+
+
 def test_the_target_error_is_reached_with_the_most_cells(data):
-    classifier = RejectOptionClassifier(LogisticRegression(), target_error=0.04, random_state=0).fit(*data)
+    classifier = RejectOptionClassifier(
+        LogisticRegression(), target_error=0.04, confidence_level=None, random_state=0
+    ).fit(*data)
     curve = classifier.risk_coverage_
     assert list(curve.columns) == ["threshold", "coverage", "risk"]
     chosen = curve[curve["threshold"] == classifier.threshold_].iloc[0]
@@ -356,10 +384,8 @@ def test_the_same_seed_gives_the_same_in_one_process_and_in_two(data):
 
 def test_a_splitter_that_holds_out_some_cells_only(data):
     X, y = data
-    classifier = RejectOptionClassifier(
-        LogisticRegression(), cv=StratifiedShuffleSplit(1, test_size=50, random_state=0)
-    )
-    classifier.fit(X, y)
+    cv = StratifiedShuffleSplit(1, test_size=50, random_state=0)
+    classifier = RejectOptionClassifier(LogisticRegression(), target_coverage=1.0, cv=cv).fit(X, y)
     assert len(classifier.risk_coverage_) == 50
 
 
@@ -540,7 +566,8 @@ def test_threshold_is_learned_from_what_simulated_laboratories_show(cells):
     pipeline = make_cell_pipeline(**SMALL, classify__random_state=0)
 
     def fitted(**params):
-        return RejectOptionClassifier(pipeline, target_error=0.4, cv=2, random_state=0, **params).fit(cells, types)
+        classifier = RejectOptionClassifier(pipeline, target_coverage=0.8, cv=2, random_state=0, **params)
+        return classifier.fit(cells, types)
 
     simulated, plain, again = fitted(n_laboratories=2), fitted(n_laboratories=0), fitted(n_laboratories=2, n_jobs=2)
     assert len(simulated.held_out_scores_["accuracy"]) == 2
@@ -584,7 +611,9 @@ def test_groups_are_held_out_whole(cells):
             return super().predict_proba(X)
 
     X = np.column_stack([cells.X[:, :5].toarray(), np.arange(240)])
-    RejectOptionClassifier(Spy(), cv=5, random_state=0).fit(X, cells.obs["cell_type"], groups=groups)
+    RejectOptionClassifier(Spy(), target_coverage=1.0, cv=5, random_state=0).fit(
+        X, cells.obs["cell_type"], groups=groups
+    )
     assert seen.pop(0) == {0, 1, 2, 3}  # all cells
     assert len(seen) == 8  # as many folds as groups, each fitted and predicted
     for train, test in zip(seen[::2], seen[1::2], strict=True):
@@ -594,7 +623,7 @@ def test_groups_are_held_out_whole(cells):
 
 def test_groups_are_not_simulated(cells):
     pipeline = make_cell_pipeline(**SMALL, classify__random_state=0)
-    classifier = RejectOptionClassifier(pipeline, target_error=0.4, cv=2, random_state=0)
+    classifier = RejectOptionClassifier(pipeline, target_coverage=1.0, cv=2, random_state=0)
     classifier.fit(cells, cells.obs["cell_type"], groups=np.arange(240) % 2)
     assert classifier.simulated_scores_ == {"accuracy": [], "macro_f1": []}
 

@@ -9,7 +9,7 @@ from sklearn_cells._validation import all_or_nothing, check_labels, fit_context
 from sklearn_cells.neural_network._fitted_network import FittedNetwork
 from sklearn_cells.neural_network._home import train
 from sklearn_cells.neural_network._parameters import CONSTRAINTS
-from sklearn_cells.neural_network._plan import plan_training, warn_of_lone_cells
+from sklearn_cells.neural_network._plan import check_labels_in_tree, plan_training, warn_of_lone_cells
 
 
 class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, BaseEstimator):
@@ -132,6 +132,13 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         were trained; "training" takes the shares of the classes in the training cells, by
         `sample_weight`; a dict `{label: prior}`, or an array in the order of `classes_`, takes
         any others, which need not sum to one. It can be set after `fit`.
+
+    hierarchy : CellTypeTree, default=None
+        The tree of the types. Its leaves are the classes; `y` may have labels at any depth, and a cell
+        with the label "T cell" teaches that it is one of the T cells.
+
+    level_weight : float, default=0.0
+        What each ancestor of a label in the `hierarchy` counts in the loss, where the label counts 1.
 
     engine : {"tensorflow", "keras"}, default="tensorflow"
         What trains: a compiled TensorFlow loop over many minibatches, or Keras `fit`, called by the
@@ -286,6 +293,8 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         n_iter_no_change=5,
         class_weight="balanced",
         priors=None,
+        hierarchy=None,
+        level_weight=0.0,
         engine="tensorflow",
         warm_start=False,
         random_state=None,
@@ -324,6 +333,8 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
         self.priors = priors
+        self.hierarchy = hierarchy
+        self.level_weight = level_weight
         self.engine = engine
         self.warm_start = warm_start
         self.random_state = random_state
@@ -370,13 +381,13 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         with all_or_nothing(self, goes_on=goes_on):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
-            classes, codes = check_labels(y, cells.shape[0])
+            classes, codes = self._check_labels(y, cells.shape[0])
             if goes_on and not np.array_equal(classes, self.classes_):
                 raise ValueError(
                     f"warm_start goes on with the classes {self.classes_.tolist()}, but y has {classes.tolist()}. "
                     "Pass labels of the same classes, or train a new classifier."
                 )
-            warn_of_lone_cells(classes, codes)
+            warn_of_lone_cells(classes if self.hierarchy is None else np.array(self.hierarchy.names), codes)
             return self._train(cells, classes, codes, sample_weight, {"estimator": self, "X": X, "y": y}, goes_on)
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -416,7 +427,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
             If training is interrupted; then the classifier is as it was before the call.
         """
         goes_on = hasattr(self, "model_")
-        if classes is not None:
+        if self.hierarchy is not None:
+            classes = np.array(sorted(self.hierarchy.leaves))
+        elif classes is not None:
             classes, _ = check_labels(classes, len(classes))
         elif not goes_on:
             raise ValueError("Got no classes in the first call to partial_fit. Pass all labels that y will ever have.")
@@ -427,9 +440,14 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         with all_or_nothing(self, goes_on=goes_on):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
-            classes, codes = check_labels(y, cells.shape[0], classes=self.classes_ if goes_on else classes)
+            classes, codes = self._check_labels(y, cells.shape[0], self.classes_ if goes_on else classes)
             told = {"estimator": self, "X": X, "y": y}
             return self._train(cells, classes, codes, sample_weight, told, goes_on, incremental=True)
+
+    def _check_labels(self, y, n_cells, classes=None):
+        if self.hierarchy is not None:
+            return check_labels_in_tree(self.hierarchy, y, n_cells)
+        return check_labels(y, n_cells, classes=classes)
 
     def _train(self, cells, classes, codes, sample_weight, told, goes_on, incremental=False):
         """Train the networks and take them over."""

@@ -34,11 +34,10 @@ def check_finite(losses: Sequence[float], probabilities: NDArray) -> None:
         )
 
 
-def warn_unless_converged(probabilities: NDArray, codes: NDArray, weights: NDArray, added_penalty: float) -> None:
+def warn_unless_converged(of_labels: NDArray, weights: NDArray, added_penalty: float, n_classes: int) -> None:
     """Warn of a network that does far worse than a guess on cells it has seen, or whose L2 terms have grown as much."""
-    of_class = np.maximum(probabilities[np.arange(len(codes)), codes], np.finfo(np.float32).tiny)
-    loss = np.average(-np.log(of_class), weights=weights) + max(added_penalty, 0)
-    n_classes = probabilities.shape[1]
+    losses = -np.log(np.maximum(of_labels, np.finfo(np.float32).tiny))
+    loss = np.average(losses, weights=weights) + max(added_penalty, 0)
     if loss > np.log(n_classes) + FAR_ABOVE_CHANCE:
         warn(
             f"Training did not converge: the loss of the training cells is {loss:.3g}, far above the "

@@ -13,6 +13,7 @@ from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import check_cells, check_genes
 from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._warnings import once_per_call
+from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
 from sklearn_cells.neural_network._forward import outputs_of
 from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
@@ -139,6 +140,29 @@ class FittedNetwork:
         """
         check_is_fitted(self, "model_")
         return self.classes_[np.asarray(probabilities).argmax(axis=1)]
+
+    def score(self, X, y, sample_weight=None):
+        """Return the share of cells whose predicted class is right.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            As for `predict`.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell. With a `hierarchy`, a class is right if it lies below the label.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
+
+        Returns
+        -------
+        score : float
+            From 0 to 1.
+        """
+        if self.hierarchy is None:
+            return super().score(X, y, sample_weight)
+        return hierarchical_accuracy(y, self.predict(X), hierarchy=self.hierarchy, sample_weight=sample_weight)
 
     @classmethod
     def from_keras(cls, model, *, classes, feature_names=None):

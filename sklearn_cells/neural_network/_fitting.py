@@ -17,7 +17,6 @@ from sklearn_cells.neural_network._input import InputNorm, dense, measure_input,
 from sklearn_cells.neural_network._keras_fit import train_with_keras
 from sklearn_cells.neural_network._layers import set_input_noise, settle, with_input_norm
 from sklearn_cells.neural_network._networks import build_network, make_optimizer, take_weights, trainer_of
-from sklearn_cells.neural_network._objective import Objective
 from sklearn_cells.neural_network._plan import Plan
 from sklearn_cells.neural_network._process import FIT_LOCK
 from sklearn_cells.neural_network._training import Training, copy_variables, learning_rates, optimizer_settings
@@ -52,7 +51,7 @@ class Fitting:
         set_input_noise(self.network, self.norm)
         if self.views is not None and not plan.goes_on:
             norm = 1.0 if classifier.input_norm is None else classifier.input_norm
-            self.views.measure(cells, plan.sample_weight, plan.fields["codes"], norm)
+            self.views.measure(cells, plan.sample_weight, plan.groups, norm)
 
     def run(self, context, told) -> dict[str, Any]:
         """Train, telling callbacks, and return the attributes of the fitted classifier."""
@@ -65,7 +64,7 @@ class Fitting:
         rates = learning_rates(classifier.learning_rate, plan.schedule, len(plan.epochs), batches.n_batches)
         training = Training(
             network=network,
-            objective=Objective(),
+            objective=plan.objective,
             optimizer_state=optimizer_state,
             batches=batches,
             held_out=None if plan.held_out is None else self._batches(plan.held_out),
@@ -115,7 +114,8 @@ class Fitting:
         probabilities = forward(model, dense(self.cells.take(tried), self.norm.means))
         check_finite(losses, probabilities)
         added_penalty = l2_penalty(self.network) - penalty
-        warn_unless_converged(probabilities, fields["codes"][tried], fields["weights"][tried], added_penalty)
+        of_labels = self.plan.objective.of_labels(probabilities, fields["codes"][tried])
+        warn_unless_converged(of_labels, fields["weights"][tried], added_penalty, probabilities.shape[1])
 
     def _attributes(self, network: keras.Model, history) -> dict[str, Any]:
         plan = self.plan

@@ -51,7 +51,8 @@ def _fit_home(classifier, cells, codes, sample_weight, plan, context, told):
     vars(home).update(Fitting(home, cells, of_home).run(context, told))
     if plan.goes_on:
         return {"home_": home, "gate_": classifier.gate_}
-    gate = ExperimentGate.learned(cells, plan.sample_weight, codes, len(plan.classes), plan.seed)
+    n_groups = max(len(plan.classes), int(plan.groups.max()) + 1)
+    gate = ExperimentGate.learned(cells, plan.sample_weight, plan.groups, n_groups, plan.seed)
     return {"home_": home, "gate_": gate}
 
 

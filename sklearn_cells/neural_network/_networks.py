@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn_cells.neural_network._architectures import build_cnn, build_mlp, weight_shapes
 from sklearn_cells.neural_network._keras_files import check_classifier_model
 from sklearn_cells.neural_network._layers import layers_of, learned_weights, settle
-from sklearn_cells.neural_network._objective import Objective
+from sklearn_cells.neural_network._objective import Objective, TreeObjective
 from sklearn_cells.neural_network._process import seeded
 from sklearn_cells.neural_network._trainers import shared_trainer
 from sklearn_cells.neural_network._training import Trainer, optimizer_settings
@@ -118,7 +118,7 @@ def trainer_of(
     """Return what trains networks of the shape of this one; it is kept for later fits."""
     # What functions and classes of a user build, optimize or ask for need not be all in a configuration.
     of_keras = type(optimizer).__module__.startswith("keras.")
-    if callable(classifier.architecture) or not of_keras or type(objective) is not Objective:
+    if callable(classifier.architecture) or not of_keras or type(objective) not in (Objective, TreeObjective):
         return Trainer(network, optimizer, objective)
     build, names = BUILDERS[classifier.architecture]
     shape = {name: getattr(classifier, name) for name in names if name not in L2_PARAMETERS}
@@ -127,4 +127,4 @@ def trainer_of(
     def make():
         return Trainer(build(inputs, outputs, seed=0, **shape), optimizer, objective, has_l2=True)
 
-    return shared_trainer(repr((build, shape, inputs, outputs, optimizer_settings(optimizer))), make)
+    return shared_trainer(repr((build, shape, inputs, outputs, optimizer_settings(optimizer), objective.key)), make)

@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 
 from sklearn_cells._validation import Interval, StrOptions
+from sklearn_cells.hierarchy import CellTypeTree
 
 CONSTRAINTS: dict = {
     "architecture": [StrOptions({"mlp", "cnn"}), callable],
@@ -36,6 +37,8 @@ CONSTRAINTS: dict = {
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "class_weight": [dict, StrOptions({"balanced", "sqrt"}), None],
     "priors": [StrOptions({"training"}), dict, "array-like", None],
+    "hierarchy": [CellTypeTree, None],
+    "level_weight": [Interval(Real, 0, None, closed="left")],
     "engine": [StrOptions({"tensorflow", "keras"})],
     "warm_start": ["boolean"],
     "random_state": ["random_state"],

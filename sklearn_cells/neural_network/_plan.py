@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from sklearn_cells._validation import check_sample_weight
+from sklearn_cells._validation import check_labels, check_sample_weight
 from sklearn_cells._warnings import warn
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, weights_of_classes
+from sklearn_cells.neural_network._objective import Objective, TreeObjective
 
 # With epochs="auto".
 EPOCHS = 20
@@ -25,7 +26,9 @@ class Plan:
     classes: NDArray  # sorted, of shape (n_classes,)
     output_order: NDArray  # the output of the network for each class
     sample_weight: NDArray  # of all cells; 0 for those that are not trained on
-    fields: dict[str, NDArray]  # what the objective may ask for, of all cells: the outputs and weights
+    fields: dict[str, NDArray]  # what the objective may ask for, of all cells: codes and weights
+    objective: Objective
+    groups: NDArray  # of all cells, the cells of one label in one group
     rows: NDArray  # the cells to train on
     held_out: NDArray | None  # those to stop early by
     class_counts: NDArray  # the cells of each class by their weight, with those of partial fits before
@@ -41,6 +44,9 @@ class Plan:
 def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, incremental: bool) -> Plan:
     """Plan a training by the parameters of a classifier.
 
+    The codes are numbers of classes or, of a classifier with a hierarchy, of its types. A cell whose label is
+    not a leaf counts as a part of a cell of each leaf below it.
+
     Raises
     ------
     ValueError
@@ -49,7 +55,9 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     dtype = np.float64 if classifier.dtype == "float64" else np.float32
     shape_alone = np.broadcast_to(dtype(0), (len(codes), 1))
     sample_weight = check_sample_weight(sample_weight, shape_alone, dtype=dtype, ensure_non_negative=True)
-    class_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes))
+    tree = classifier.hierarchy
+    parts = np.eye(len(classes)) if tree is None else parts_of_types(tree, classes)
+    class_counts = np.bincount(codes, weights=sample_weight, minlength=len(parts)) @ parts
     history, seed = {}, None
     if incremental and goes_on:
         class_counts = class_counts + classifier._class_counts
@@ -57,7 +65,7 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     if seed is None:
         seed = int(check_random_state(classifier.random_state).randint(np.iinfo(np.int32).max))
     of_classes = weights_of_classes(classifier.class_weight, classes, class_counts)
-    weights = (sample_weight * of_classes[codes]).astype(dtype)
+    weights = (sample_weight * (parts @ of_classes)[codes]).astype(dtype)
     as_trained = shares(of_classes * class_counts)
     if classifier.priors is not None:  # refused before the training, not after
         prior_ratios(classifier.priors, classes, shares(class_counts), as_trained)
@@ -72,11 +80,19 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     in_training = np.zeros_like(sample_weight)
     in_training[rows] = sample_weight[rows]
     output_order = classifier._output_order if goes_on else np.arange(len(classes))
+    if tree is None or has_leaves_alone(classifier, codes):
+        objective, of_labels = Objective(), output_order[parts[codes].argmax(axis=1)]
+    else:
+        below = np.zeros((len(parts), len(classes)), dtype=bool)
+        below[:, output_order] = parts > 0
+        objective, of_labels = TreeObjective(below, tree.ancestry(), classifier.level_weight), codes
     return Plan(
         classes=classes,
         output_order=output_order,
         sample_weight=in_training,
-        fields={"codes": output_order[codes].astype(np.int32), "weights": weights},
+        fields={"codes": of_labels.astype(np.int32), "weights": weights},
+        objective=objective,
+        groups=groups_of(parts, codes),
         rows=rows,
         held_out=held_out,
         class_counts=class_counts,
@@ -90,9 +106,58 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     )
 
 
+def parts_of_types(tree, classes: NDArray) -> NDArray[np.float64]:
+    """Return the part of each class in a cell of each type of a tree: all those below it alike."""
+    reachable = tree.reachability(classes.tolist())
+    return reachable / reachable.sum(axis=1, keepdims=True)
+
+
+def groups_of(parts: NDArray, codes: NDArray) -> NDArray[np.intp]:
+    """Return the cells of each label as a group: those of the classes first, in their order."""
+    n_types, n_classes = parts.shape
+    is_class = (parts > 0).sum(axis=1) == 1
+    numbers = np.where(is_class, parts.argmax(axis=1), n_classes + np.arange(n_types))
+    return np.unique(numbers[codes], return_inverse=True)[1]
+
+
+def check_labels_in_tree(tree, y, n_cells: int) -> tuple[NDArray, NDArray[np.intp]]:
+    """Return the leaves of a tree, sorted, and the number of the type that is the label of each cell.
+
+    Raises
+    ------
+    ValueError
+        As `check_labels`, if a label is not a type of the tree, or all cells have the same one.
+    """
+    names = np.array(tree.names)
+    order = np.argsort(names)
+    remedy = "add them to the hierarchy, or leave those cells out"
+    _, places = check_labels(y, n_cells, classes=names[order], remedy=remedy)
+    codes = order[places]
+    if len(np.unique(codes)) == 1:
+        raise ValueError(
+            f"All labels are {tree.names[codes[0]]!r}, but cells of two types are needed to tell them apart."
+        )
+    counts = np.bincount(codes, minlength=len(names))
+    reachable = tree.reachability(sorted(tree.leaves))
+    unseen = [name for name, seen in zip(sorted(tree.leaves), counts @ reachable, strict=True) if not seen]
+    if unseen:
+        warn(
+            f"{len(unseen)} of {len(tree.leaves)} leaves of the hierarchy have no cells, nor has a type above them: "
+            f"{unseen[:5]}{' ...' if len(unseen) > 5 else ''}. No cell will be named so: leave them out of the tree."
+        )
+    return np.array(sorted(tree.leaves)), codes
+
+
+def has_leaves_alone(classifier, codes: NDArray) -> bool:
+    """Tell whether the tree of a classifier changes nothing: labels are leaves, and ancestors do not count."""
+    tree = classifier.hierarchy
+    leaves = np.array([not tree.children(name) for name in tree])
+    return leaves[codes].all() and (classifier.level_weight == 0 or tree.max_depth == 1)
+
+
 def warn_of_lone_cells(classes: NDArray, codes: NDArray) -> None:
     """Warn of classes that have one cell."""
-    alone = classes[np.bincount(codes) == 1].tolist()
+    alone = classes[np.bincount(codes, minlength=len(classes)) == 1].tolist()
     if alone:
         warn(
             f"{len(alone)} of {len(classes)} classes have one cell, which is all that is learned of them: "

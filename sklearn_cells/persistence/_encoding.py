@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_cells._validation import validate_parameter_constraints
+from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.persistence._archive import ARRAY_KINDS, FORMAT_VERSION
 from sklearn_cells.persistence._upgrades import upgrade
 
@@ -38,7 +39,7 @@ class Encoder:
 
     Values that JSON has no name for are objects of one entry: {"tuple": [...]}, {"dict": [[key, value],
     ...]}, {"array": number}, {"objects": [...]} for an array of Python objects, {"frame": {column:
-    values}}, {"scalar": [dtype, value]} for one of NumPy, {"float": "nan"}, or an estimator.
+    values}}, {"scalar": [dtype, value]} for one of NumPy, {"float": "nan"}, {"tree": JSON}, or an estimator.
 
     Attributes
     ----------
@@ -91,6 +92,8 @@ class Encoder:
             return {"objects": [self.value(item, where) for item in value]}
         if kind is pd.DataFrame and value.index.equals(pd.RangeIndex(len(value))):
             return {"frame": {str(name): self.value(column.to_numpy(), where) for name, column in value.items()}}
+        if kind is CellTypeTree:
+            return {"tree": value.to_json()}
         if hasattr(value, "get_params") and not isinstance(value, type):
             return self.estimator(value, where)
         raise _refusal(where, value)
@@ -134,6 +137,8 @@ def decode(content: Any, array: Callable[[int], NDArray], version: int = FORMAT_
             return dtype.type(decode(inner[1], array, version))
     if kind == "array":
         return array(inner)
+    if kind == "tree":
+        return CellTypeTree.from_json(inner)
     if kind == "frame":
         return pd.DataFrame({name: decode(values, array, version) for name, values in inner.items()})
     if kind == "objects":

@@ -1,9 +1,8 @@
-"""RejectOptionClassifier: cells that a classifier is not sure of become "Unassigned"."""
+"""RejectOptionClassifier: cells that a classifier is unsure of get a coarser name, or become "Unassigned"."""
 
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 from scipy.special import softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -27,8 +26,10 @@ from sklearn_cells._validation import (
     fit_context,
 )
 from sklearn_cells._warnings import once_per_call, warn
-from sklearn_cells.metrics import expected_calibration_error, macro_f1, risk_coverage_curve
+from sklearn_cells.hierarchy import CellTypeTree, NamesInTree, NamesOfClasses
+from sklearn_cells.metrics import expected_calibration_error, hierarchical_accuracy, macro_f1
 from sklearn_cells.reject._held_out import fitted, held_out_logits, logits_of, splits_of
+from sklearn_cells.reject._threshold import ErrorCurve
 
 
 class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
@@ -36,6 +37,8 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
     The classifier is fitted on all cells. How its probabilities are calibrated, and how much the
     most probable class must have, is learned from copies of it and the cells that each did not see.
+    With a `hierarchy`, a cell gets the deepest name in the tree that is probable enough, and is
+    unassigned only where not even a name at the top is.
 
     Parameters
     ----------
@@ -55,6 +58,16 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
     target_coverage : float, default=None
         Instead, the share of cells to assign. The threshold is the greatest that assigns this share
         of the held-out cells, shown likewise.
+
+    confidence_level : float or None, default=0.9
+        How sure the target error is: the probability, over draws of the held-out cells, that the error
+        among assigned cells is at most the target. None takes the threshold at which the held-out
+        cells just reach the target; new cells then exceed it about half of the time.
+
+    hierarchy : CellTypeTree, default=None
+        The tree of the types. `y` may then have labels at any depth where the estimator has the tree
+        too, as :class:`KerasCellClassifier`; with other estimators, its leaves. An assigned cell is
+        right if its true type is the one it is given, or lies below it.
 
     calibration : {"temperature"} or None, default="temperature"
         Whether logits are divided by a temperature that makes the probabilities of held-out cells
@@ -87,7 +100,10 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         Fitted on all cells.
 
     classes_ : ndarray of shape (n_classes,)
-        The class labels, sorted, without the one of unassigned cells.
+        The class labels, sorted, without the one of unassigned cells. With a `hierarchy`, its leaves.
+
+    names_ : ndarray of shape (n_names,)
+        The labels that assigned cells can have: `classes_`, or all types of the `hierarchy`.
 
     threshold_ : float
         The least probability of the predicted class at which a cell is assigned.
@@ -101,11 +117,13 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
     risk_coverage_ : DataFrame of shape (n_thresholds, 3)
         `threshold`, `coverage` and `risk` on the cells that the threshold is learned from, see
-        :func:`sklearn_cells.metrics.risk_coverage_curve`. Not there where nothing was held out,
+        :func:`sklearn_cells.metrics.risk_coverage_curve`; with a `hierarchy`, the risk is that of a
+        wrong name at any depth. Not there where nothing was held out,
         that is with a given `threshold` and no calibration. This holds for the next two too.
 
     held_out_scores_ : dict of list of float
-        "accuracy" and "macro_f1" of the held-out cells of each fold, as if all were assigned.
+        "accuracy" and "macro_f1" of the held-out cells of each fold, as if all were assigned. Cells
+        with a label that is not a leaf of the `hierarchy` do not count, here and in the next two.
 
     simulated_scores_ : dict of list of float
         The same in simulated laboratories, each fold in each of them; empty without.
@@ -137,8 +155,13 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
     between the types, not every cell of a type that was absent from training: some look like one
     of the known. The target error holds, in the mean, for cells like those that the threshold is
     learned from: those of new donors with `groups`, those of simulated laboratories with an estimator
-    that was trained on them, else those of the training experiment alone. With a small number of
-    held-out cells the chosen threshold is itself uncertain.
+    that was trained on them, else those of the training experiment alone. `confidence_level` covers the
+    chance in which cells were held out, by binomial tests in a fixed order [3]_. It takes held-out cells
+    as independent, and the copies, which are trained on fewer cells, for the estimator itself.
+
+    With a `hierarchy`, the probability of a type is the sum over the leaves below it. The name of a
+    cell is found from the top: at each type the most probable child is next, as long as its
+    probability is at least the threshold.
 
     Each class of two cells or more is held out, also with fewer cells than folds. A held-out cell
     whose class has no cell in its training fold, as that of a class of one cell, is not counted.
@@ -156,6 +179,9 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
        networks", ICML 2017, 1321-1330.
     .. [2] C. K. Chow, "On optimum recognition error and reject tradeoff", IEEE Transactions on
        Information Theory 16 (1970), 41-46.
+    .. [3] A. N. Angelopoulos, S. Bates, E. J. Candès, M. I. Jordan and L. Lei, "Learn then test:
+       calibrating predictive algorithms to achieve risk control", Annals of Applied Statistics 19
+       (2025), 1641-1662.
 
     Examples
     --------
@@ -173,6 +199,8 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         "threshold": [Interval(Real, 0, 1, closed="both"), None],
         "target_error": [Interval(Real, 0, 1, closed="left"), None],
         "target_coverage": [Interval(Real, 0, 1, closed="right"), None],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither"), None],
+        "hierarchy": [CellTypeTree, None],
         "calibration": [StrOptions({"temperature"}), None],
         "cv": ["cv_object"],
         "n_laboratories": [Interval(Integral, 0, None, closed="left")],
@@ -188,6 +216,8 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         threshold=None,
         target_error=None,
         target_coverage=None,
+        confidence_level=0.9,
+        hierarchy=None,
         calibration="temperature",
         cv=5,
         n_laboratories=3,
@@ -199,6 +229,8 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         self.threshold = threshold
         self.target_error = target_error
         self.target_coverage = target_coverage
+        self.confidence_level = confidence_level
+        self.hierarchy = hierarchy
         self.calibration = calibration
         self.cv = cv
         self.n_laboratories = n_laboratories
@@ -216,7 +248,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             What the estimator takes.
 
         y : array-like of shape (n_cells,)
-            The class of each cell: strings or integers.
+            The class of each cell: strings or integers. With a `hierarchy`, types of the tree.
 
         **fit_params : dict
             Passed to `fit` of the estimator; of arrays with a value for each cell, those of the
@@ -238,39 +270,63 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         Warns
         -----
         UserWarning
-            If no threshold reaches the target error; the one of least error is used.
+            If no threshold reaches the target error, and the one of least error is used; or if the
+            held-out cells are too few or too often wrong to be sure of it, and the threshold is the one
+            that comes nearest to that.
         """
         refuse_other_objects(X)
         with all_or_nothing(self), once_per_call():
             self._check_one_target()
             check_same_order(X, y)
             X = X if isinstance(X, Cells) else indexable(X)[0]
-            classes, codes = check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
-            unassigned_label = _checked_label(self.unassigned_label, classes)
+            labels, codes = self._check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
+            unassigned_label = _checked_label(self.unassigned_label, labels)
             fit_params, split_params = self._routed(fit_params)
             check_same_order(X, split_params.get("groups"), y_name="groups")
             holds_out = self.threshold is None or self.calibration is not None
-            splits = splits_of(self.cv, X, classes, codes, split_params, self.random_state) if holds_out else []
+            splits = splits_of(self.cv, X, labels, codes, split_params, self.random_state) if holds_out else []
 
             told = {"estimator": self, "X": X, "y": y}
             context = self._init_callback_context(max_subtasks=1 + len(splits)).call_on_fit_task_begin(**told)
             task = context.subcontext(task_name="all cells")
-            estimator = fitted(task, self, clone(self.estimator), X, classes[codes], fit_params)
-            if not np.array_equal(estimator.classes_, classes):
-                raise ValueError(
-                    f"The fitted estimator has the classes {list(estimator.classes_)}, but y has {classes.tolist()}: "
-                    "pass cells of the same classes."
-                )
+            estimator = fitted(task, self, clone(self.estimator), X, labels[codes], fit_params)
+            names = self._names_of(estimator, labels)
             self.temperature_, self.threshold_ = 1.0, self.threshold
             if holds_out:
                 n_laboratories = self.n_laboratories if split_params.get("groups") is None else 0
                 rng = check_random_state(self.random_state)
                 seeds = rng.randint(np.iinfo(np.int32).max, size=(len(splits), n_laboratories)).tolist()
-                logits = held_out_logits(context, self, X, classes, codes, fit_params, splits, seeds)
-                self._learn_from(logits, [codes[test] for _, test in splits])
-            self.classes_, self.unassigned_label_, self.estimator_ = classes, unassigned_label, estimator
+                y, classes = labels[codes], estimator.classes_
+                logits = held_out_logits(context, self, X, y, classes, fit_params, splits, seeds)
+                self._learn_from(logits, [y[test] for _, test in splits], classes, names)
+            self.classes_, self.unassigned_label_, self.estimator_ = estimator.classes_, unassigned_label, estimator
             context.call_on_fit_task_end(**told)
         return self
+
+    def _check_labels(self, y, n_cells):
+        """Return the labels that cells may have, sorted, and the index of that of each cell."""
+        if self.hierarchy is None:
+            return check_labels(y, n_cells)
+        remedy = "add them to the hierarchy, or leave those cells out"
+        return check_labels(y, n_cells, classes=np.array(sorted(self.hierarchy)), remedy=remedy)
+
+    def _names_of(self, estimator, labels):
+        """Return what names assigned cells can have, or refuse classes that are not those of the labels."""
+        found = estimator.classes_.tolist()
+        if self.hierarchy is not None:
+            inner = [label for label in found if label not in self.hierarchy.leaves]
+            if inner:
+                raise ValueError(
+                    f"The fitted estimator has the classes {inner[:5]}, which are not leaves of the hierarchy: set the "
+                    "hierarchy of the estimator too, if it has that parameter, or pass cells whose labels are leaves."
+                )
+            return NamesInTree(self.hierarchy, estimator.classes_)
+        if not np.array_equal(estimator.classes_, labels):
+            raise ValueError(
+                f"The fitted estimator has the classes {found}, but y has {labels.tolist()}: pass cells of the same "
+                "classes, or the hierarchy of the estimator."
+            )
+        return NamesOfClasses(labels)
 
     def _check_one_target(self):
         given = {
@@ -290,43 +346,55 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         split_params = {"groups": fit_params.pop("groups")} if "groups" in fit_params else {}
         return fit_params, split_params
 
-    def _learn_from(self, logits, codes):
+    def _learn_from(self, logits, labels, classes, names):
         """Learn temperature and threshold from the held-out cells of all folds, and keep what they say."""
-        folds = list(zip(codes, logits, strict=True))
-        self.held_out_scores_ = _scores([(truth, shown[0]) for truth, shown in folds])
+        folds = list(zip(labels, logits, strict=True))
+        self.held_out_scores_ = _scores([(truth, shown[0]) for truth, shown in folds], classes)
         simulated = [(truth, one) for truth, shown in folds for one in shown[1:]]
-        self.simulated_scores_ = _scores(simulated)
+        self.simulated_scores_ = _scores(simulated, classes)
         learned_from = simulated or [(truth, shown[0]) for truth, shown in folds]
-        codes, logits = (np.concatenate(parts) for parts in zip(*learned_from, strict=True))
-        before = softmax(logits, axis=1)
-        predicted = before.argmax(axis=1)
-        if self.calibration is not None and (predicted != codes).any():
-            self.temperature_ = 1 / float(TemperatureScaling().fit(logits, codes).beta_)
+        labels, logits = (np.concatenate(parts) for parts in zip(*learned_from, strict=True))
+        codes, before = _leaves_alone(labels, softmax(logits, axis=1), classes)
+        if self.calibration is not None and (before.argmax(axis=1) != codes).any():
+            self.temperature_ = 1 / float(TemperatureScaling().fit(logits[np.isin(labels, classes)], codes).beta_)
         after = softmax(logits / self.temperature_, axis=1)
-        coverage, risk, thresholds = risk_coverage_curve(codes, predicted, after.max(axis=1))
+        ways, truth = names.ways(after), names.index(labels)
+        n_views = self.n_laboratories if simulated else 1
+        curve = ErrorCurve(ways.probabilities[:, 0], ways.wrong_from(truth, names.right), n_views)
         if self.threshold is None:
-            self.threshold_ = float(self._chosen_threshold(coverage, risk, thresholds))
-        self.risk_coverage_ = pd.DataFrame({"threshold": thresholds, "coverage": coverage, "risk": risk})
-        labels = np.arange(logits.shape[1])
+            self.threshold_ = self._chosen_threshold(curve)
+        self.risk_coverage_ = curve.table()
+        numbers = np.arange(len(classes))
         self.calibration_error_ = {
-            "before": expected_calibration_error(codes, before, labels=labels),
-            "after": expected_calibration_error(codes, after, labels=labels),
+            name: expected_calibration_error(codes, values, labels=numbers) if len(codes) else np.nan
+            for name, values in (("before", before), ("after", _leaves_alone(labels, after, classes)[1]))
         }
 
-    def _chosen_threshold(self, coverage, risk, thresholds):
+    def _chosen_threshold(self, curve):
         if self.target_coverage is not None:
-            return thresholds[np.flatnonzero(coverage >= self.target_coverage)[-1]]
+            return curve.of_coverage(self.target_coverage)
         target = 0.05 if self.target_error is None else self.target_error
-        reached = np.flatnonzero(risk <= target)
-        if len(reached):
-            return thresholds[reached[0]]
-        best = risk.argmin()  # the first of equal ones has the greatest coverage
-        warn(
-            f"No threshold reaches an error of {target:g} among the assigned of the held-out cells: the least is "
-            f"{risk[best]:.3g}, where {coverage[best]:.1%} of them are assigned, at the threshold "
-            f"{thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better classifier."
-        )
-        return thresholds[best]
+        reached = curve.of_error(target)
+        if reached is None:
+            best = curve.risk.argmin()  # the first of equal ones has the greatest coverage
+            warn(
+                f"No threshold reaches an error of {target:g} among the assigned of the held-out cells: the least is "
+                f"{curve.risk[best]:.3g}, where {curve.coverage[best]:.1%} of them are assigned, at the threshold "
+                f"{curve.thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better "
+                "classifier."
+            )
+            return float(curve.thresholds[best])
+        if self.confidence_level is None:
+            return reached
+        threshold, is_sure = curve.of_error_with_confidence(target, self.confidence_level)
+        if not is_sure:
+            warn(
+                f"The held-out cells are too few, or too often wrong, to be sure at a confidence level of "
+                f"{self.confidence_level:g} that at most {target:g} of the assigned cells are wrong: the threshold "
+                f"{threshold:.3g} comes nearest to that. Pass more cells, allow a greater target_error, or set "
+                "confidence_level=None."
+            )
+        return threshold
 
     def predict_proba(self, X):
         """Predict the calibrated probability of each class.
@@ -357,7 +425,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         -------
         labels : ndarray of shape (n_cells,)
             The most probable class, or `unassigned_label_` where its probability is below
-            `threshold_`.
+            `threshold_`. With a `hierarchy`, the deepest name whose probability is not.
         """
         return self.assign(self.predict_proba(X))
 
@@ -374,11 +442,60 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         labels : ndarray of shape (n_cells,)
             As `predict` returns them.
         """
+        return self.assign_with_confidence(probabilities)[0]
+
+    def assign_with_confidence(self, probabilities):
+        """Label cells whose probabilities are known, and return the probability of each label.
+
+        Parameters
+        ----------
+        probabilities : array-like of shape (n_cells, n_classes)
+            As `predict_proba` returns them.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_cells,)
+            As `predict` returns them.
+
+        confidence : ndarray of shape (n_cells,), dtype float64
+            The probability of the label; of an unassigned cell, that of the name that it was not given.
+        """
         check_is_fitted(self)
-        probabilities = np.asarray(probabilities)
-        assigned = probabilities.max(axis=1) >= self.threshold_
-        labels = np.append(self.classes_, self.unassigned_label_)
-        return labels[np.where(assigned, probabilities.argmax(axis=1), len(self.classes_))]
+        ends, confidence = self._names().ways(probabilities).ends(self.threshold_)
+        return np.append(self.names_, self.unassigned_label_)[ends], confidence
+
+    def score(self, X, y, sample_weight=None):
+        """Return the share of cells with a right label; an unassigned cell is an error.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            As for `fit`.
+
+        y : array-like of shape (n_cells,)
+            The class of each cell. With a `hierarchy`, a label is right if the true type is the same or lies
+            below it.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
+
+        Returns
+        -------
+        score : float
+            From 0 to 1.
+        """
+        predicted = self.predict(X)
+        if self.hierarchy is None:
+            return accuracy_score(y, predicted, sample_weight=sample_weight)
+        return hierarchical_accuracy(y, predicted, hierarchy=self.hierarchy, sample_weight=sample_weight)
+
+    @property
+    def names_(self):
+        """The labels that assigned cells can have."""
+        return self._names().names
+
+    def _names(self):
+        return NamesOfClasses(self.classes_) if self.hierarchy is None else NamesInTree(self.hierarchy, self.classes_)
 
     @property
     def n_features_in_(self):
@@ -419,9 +536,16 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         return tags
 
 
-def _scores(folds):
-    """Return accuracy and macro-F1 of each pair of codes and logits, as if all cells were assigned."""
-    predictions = [(codes, logits.argmax(axis=1)) for codes, logits in folds]
+def _leaves_alone(labels, values, classes):
+    """Return the codes of the cells whose label is a class, and their rows of values."""
+    are_leaves = np.isin(labels, classes)
+    return np.searchsorted(classes, labels[are_leaves]), values[are_leaves]
+
+
+def _scores(folds, classes):
+    """Return accuracy and macro-F1 of each pair of labels and logits, as if all cells were assigned."""
+    folds = [_leaves_alone(labels, logits, classes) for labels, logits in folds]
+    predictions = [(codes, logits.argmax(axis=1)) for codes, logits in folds if len(codes)]
     return {
         "accuracy": [float(accuracy_score(*pair)) for pair in predictions],
         "macro_f1": [macro_f1(*pair) for pair in predictions],

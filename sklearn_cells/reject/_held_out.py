@@ -75,7 +75,7 @@ def _check_two_classes(train, classes, codes, groups):
     )
 
 
-def held_out_logits(context, caller, X, classes, codes, fit_params, splits, seeds):
+def held_out_logits(context, caller, X, y, classes, fit_params, splits, seeds):
     """Return the logits of the held-out cells of each fold, of models that did not see them.
 
     Each fold has a list: of the cells as they are, and as each simulated laboratory shows them. Its seeds make
@@ -83,7 +83,7 @@ def held_out_logits(context, caller, X, classes, codes, fit_params, splits, seed
     """
     tasks = [context.subcontext(task_name="fold") for _ in splits]
     results = Parallel(n_jobs=caller.n_jobs)(
-        delayed(_fold_logits)(task, caller, clone(caller.estimator), X, classes, codes, *fold, fit_params, of_fold)
+        delayed(_fold_logits)(task, caller, clone(caller.estimator), X, y, classes, *fold, fit_params, of_fold)
         for task, fold, of_fold in zip(tasks, splits, seeds, strict=True)
     )
     for _, found in results:
@@ -100,11 +100,11 @@ def fitted(task, caller, estimator, X, y, fit_params):
     return estimator
 
 
-def _fold_logits(task, caller, estimator, X, classes, codes, train, test, fit_params, seeds):
+def _fold_logits(task, caller, estimator, X, y, classes, train, test, fit_params, seeds):
     """Fit on the training cells of a fold, and return the logits of the others, and what was to warn of."""
     fit_params = check_method_params(X, fit_params, train)
     with gathered() as found:
-        fitted(task, caller, estimator, _rows(X, train), classes[codes[train]], fit_params)
+        fitted(task, caller, estimator, _rows(X, train), y[train], fit_params)
         held_out = _rows(X, test)
         models = [estimator, *(in_laboratory(estimator, seed) for seed in seeds)]
         return [logits_of(model, held_out, classes) for model in models if model is not None], found

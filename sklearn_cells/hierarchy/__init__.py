@@ -1,0 +1,6 @@
+"""Cell types in a tree: CellTypeTree."""
+
+from sklearn_cells.hierarchy._naming import NamesInTree, NamesOfClasses
+from sklearn_cells.hierarchy._tree import CellTypeTree
+
+__all__ = ["CellTypeTree", "NamesInTree", "NamesOfClasses"]

@@ -1,0 +1,96 @@
+"""How deep in a tree a cell is named: the way from the top to its most probable leaf, and where that way ends."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_cells.hierarchy._tree import CellTypeTree
+
+
+class Ways(NamedTuple):
+    """For each cell the names from the top down to a leaf, each the most probable child of the one before.
+
+    Without a tree each way has one name, the most probable class.
+    """
+
+    names: NDArray[np.intp]  # of shape (n_cells, n_levels), the index of each name, -1 after the leaf
+    probabilities: NDArray[np.float64]  # of the same shape, falling along each row, -inf after the leaf
+
+    def ends(self, threshold: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the deepest name of each cell whose probability is at least a threshold, and that probability.
+
+        The index is -1 where not even the first name is, and the probability is then that of the first.
+        """
+        depths = (self.probabilities >= threshold).sum(axis=1)
+        rows, last = np.arange(len(self.names)), np.maximum(depths - 1, 0)
+        return np.where(depths > 0, self.names[rows, last], -1), self.probabilities[rows, last]
+
+    def wrong_from(self, truth: NDArray[np.intp], right: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the greatest threshold at which the name of each cell is wrong; -inf where it is never wrong.
+
+        `right[name, truth]` says whether a name is right for a cell.
+        """
+        wrong = ~right[self.names, truth[:, np.newaxis]] & (self.names >= 0)
+        return np.where(wrong, self.probabilities, -np.inf).max(axis=1)
+
+
+class NamesOfClasses:
+    """The names that the classes of a model can be given without a tree: the classes."""
+
+    def __init__(self, classes: NDArray):
+        self.names = classes
+        self.right = np.eye(len(classes), dtype=bool)
+
+    def index(self, labels: NDArray) -> NDArray[np.intp]:
+        """Return the index of the name that is the label of each cell."""
+        return np.searchsorted(self.names, labels)
+
+    def ways(self, probabilities: NDArray) -> Ways:
+        """Return the most probable class of each cell."""
+        probabilities = np.asarray(probabilities, dtype=np.float64)
+        best = probabilities.argmax(axis=1)[:, np.newaxis]
+        return Ways(best, np.take_along_axis(probabilities, best, axis=1))
+
+
+class NamesInTree:
+    """The names that a tree has for the cells of a model, whose classes are leaves of it.
+
+    A name is right for a cell if the true type is the same or lies below it. What is below a true type that is
+    not a leaf cannot be judged, and counts as right.
+    """
+
+    def __init__(self, tree: CellTypeTree, classes: NDArray):
+        self.tree = tree
+        self.names = np.array(tree.names, dtype=classes.dtype if classes.dtype == object else None)
+        self._of_classes = tree.reachability(classes.tolist()).T.astype(np.float64)
+        ancestry = tree.ancestry()
+        self.right = ancestry | ancestry.T
+        rows = {name: row for row, name in enumerate(tree.names)}
+        inner = [None, *(name for name in tree.names if tree.children(name))]
+        self._inner = {rows.get(name, -1): [rows[child] for child in tree.children(name)] for name in inner}
+
+    def index(self, labels: NDArray) -> NDArray[np.intp]:
+        """Return the index of the name that is the label of each cell."""
+        order = np.argsort(self.names)
+        return order[np.searchsorted(self.names, labels, sorter=order)]
+
+    def of_names(self, probabilities: NDArray) -> NDArray[np.float64]:
+        """Return the probability of each name: the sum over the classes below it."""
+        return np.asarray(probabilities, dtype=np.float64) @ self._of_classes
+
+    def ways(self, probabilities: NDArray) -> Ways:
+        """Return the way of each cell."""
+        of_names = self.of_names(probabilities)
+        rows = np.arange(len(of_names))
+        names = np.full((len(of_names), self.tree.max_depth), -1)
+        above = np.full(len(of_names), -1)
+        for depth in range(self.tree.max_depth):
+            for name, children in self._inner.items():
+                here = (above == name) & ((names[:, depth - 1] >= 0) | (depth == 0))
+                names[here, depth] = np.array(children)[of_names[np.ix_(here, children)].argmax(axis=1)]
+            above = names[:, depth]
+        found = np.where(names >= 0, of_names[rows[:, np.newaxis], names], -np.inf)
+        return Ways(names, np.minimum.accumulate(found, axis=1))  # sums are rounded

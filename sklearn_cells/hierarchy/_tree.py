@@ -1,0 +1,586 @@
+"""CellTypeTree: cell types, and which of them are kinds of others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from sklearn_cells.hierarchy._confusion import merged_by_confusion
+from sklearn_cells.hierarchy._ontology import parents_in_ontology
+
+Nested = Mapping[str, "Nested | None"]
+
+
+class CellTypeTree:
+    """Cell types, and which of them are kinds of others.
+
+    A tree is immutable. Its root, "any cell", has no name: the types at the top have the parent None.
+
+    Parameters
+    ----------
+    parents : dict of str
+        The parent of each type, None for those at the top.
+
+    identifiers : dict of str, default=None
+        The ontology identifier of some types, such as "CL:0000084".
+
+    Attributes
+    ----------
+    names : tuple of str
+        All types, each before its children, which come in the order of `parents`.
+
+    leaves : tuple of str
+        The types without children, in that order.
+
+    identifiers : dict of str
+        The ontology identifiers, of the types that have one.
+
+    max_depth : int
+        The depth of the deepest type; those at the top have depth 1.
+
+    See Also
+    --------
+    RejectOptionClassifier : Names each cell as deep in a tree as it is sure.
+    KerasCellClassifier : Learns from labels at any depth of a tree.
+    sklearn_cells.metrics.hierarchical_precision_recall_fscore : Judges predictions in a tree.
+
+    Examples
+    --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
+    >>> tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    >>> print(tree)
+    T
+      CD4 T
+      CD8 T
+    B
+    >>> tree.leaves
+    ('CD4 T', 'CD8 T', 'B')
+    >>> tree.lowest_common_ancestor("CD4 T", "CD8 T")
+    'T'
+    """
+
+    __slots__ = ("_children", "_depths", "_identifiers", "_parents", "leaves", "max_depth", "names")
+
+    names: tuple[str, ...]
+    leaves: tuple[str, ...]
+    max_depth: int
+
+    def __init__(self, parents: Mapping[str, str | None], *, identifiers: Mapping[str, str] | None = None):
+        _check(parents)
+        children: dict[str | None, list[str]] = {None: []}
+        for name, parent in parents.items():
+            children.setdefault(name, [])
+            children.setdefault(parent, []).append(name)
+        depths: dict[str, int] = {}
+        to_visit = [(name, 1) for name in reversed(children[None])]
+        while to_visit:
+            name, depth = to_visit.pop()
+            depths[name] = depth
+            to_visit += [(child, depth + 1) for child in reversed(children[name])]
+        _check_reached(parents, depths)
+        for name, of_name in children.items():
+            if name is not None and len(of_name) == 1:
+                raise ValueError(
+                    f"{name!r} has one child, {of_name[0]!r}, so that no cell can tell them apart: leave out one of "
+                    f"them, or add a child for the other cells of {name!r}."
+                )
+        unknown = [name for name in identifiers or {} if name not in parents]
+        if unknown:
+            raise ValueError(f"identifiers has {unknown[:5]}, which are not types of the tree: leave them out.")
+        for key, value in {
+            "_parents": dict(parents),
+            "_children": {name: tuple(of_name) for name, of_name in children.items()},
+            "_depths": depths,
+            "_identifiers": {name: identifiers[name] for name in depths if name in identifiers} if identifiers else {},
+            "names": tuple(depths),
+            "leaves": tuple(name for name in depths if not children[name]),
+            "max_depth": max(depths.values()),
+        }.items():
+            object.__setattr__(self, key, value)
+
+    @classmethod
+    def from_dict(cls, types: Nested, *, identifiers: Mapping[str, str] | None = None) -> CellTypeTree:
+        """Make a tree of nested dictionaries.
+
+        Parameters
+        ----------
+        types : dict
+            The types at the top; the value of each is a dict of its children, or None or {} for a leaf.
+
+        identifiers : dict of str, default=None
+            The ontology identifier of some types.
+
+        Returns
+        -------
+        tree : CellTypeTree
+            The tree.
+
+        Raises
+        ------
+        ValueError
+            If a type occurs twice or has one child.
+        """
+        parents: dict[str, str | None] = {}
+
+        def add(children, parent):
+            if not isinstance(children, Mapping):
+                raise TypeError(
+                    f"The children of {parent!r} are {children!r}, expected a dict of their names, or None for a leaf."
+                )
+            for name, of_name in children.items():
+                if name in parents:
+                    raise ValueError(
+                        f"{name!r} occurs twice, {_below(parents[name])} and {_below(parent)}, but a type has one "
+                        "parent: leave out one of them."
+                    )
+                parents[name] = parent
+                add(of_name or {}, name)
+
+        add(types, None)
+        return cls(parents, identifiers=identifiers)
+
+    @classmethod
+    def from_obs(cls, cells: Any, columns: Iterable[str]) -> CellTypeTree:
+        """Make a tree of labels of several depths.
+
+        Parameters
+        ----------
+        cells : AnnData or DataFrame
+            The cells, or their `obs`.
+
+        columns : list of str
+            The columns with the labels, the coarsest first, such as ["class", "subclass", "cluster"].
+            Cells without a label in one of them are not counted.
+
+        Returns
+        -------
+        tree : CellTypeTree
+            Where a label has a single label below it, the two are one type, with the name of the
+            finer one.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing, or a label occurs below two labels or in two columns as different types.
+        """
+        obs = getattr(cells, "obs", cells)
+        columns = list(columns)
+        missing = [name for name in columns if name not in obs]
+        if missing:
+            raise ValueError(f"obs has no columns {missing}, but {list(obs.columns)}: pass some of these.")
+        paths = obs[columns].dropna().astype(str).drop_duplicates()
+        parents: dict[str, str | None] = {}
+        for path in paths.itertuples(index=False):
+            path = list(dict.fromkeys(path))  # the same name on the next level is the same type
+            for name, parent in zip(path, [None, *path], strict=False):
+                if parents.setdefault(name, parent) != parent:
+                    raise ValueError(
+                        f"{name!r} lies {_below(parents[name])} in some cells and {_below(parent)} in others, but a "
+                        "type has one parent: correct the labels, or rename one of the two."
+                    )
+        return cls(_without_lone_children(parents))
+
+    @classmethod
+    def from_obo(
+        cls, path: str | PathLike, labels: Iterable[str] | Mapping[str, str], *, root: str = "CL:0000000"
+    ) -> CellTypeTree:
+        """Make the smallest tree of an ontology that has some types.
+
+        Parameters
+        ----------
+        path : str or path
+            The ontology as an OBO file, such as cl.obo or cl-basic.obo of the Cell Ontology.
+
+        labels : list of str or dict of str
+            The types: identifiers, names or exact synonyms in the ontology, whatever their case. Of a
+            dict, the keys are the names in the tree and the values are looked up.
+
+        root : str, default="CL:0000000"
+            The term to which all belong, by default "cell"; the tree begins below it.
+
+        Returns
+        -------
+        tree : CellTypeTree
+            The types, and the terms above two or more of them, with identifiers. See Notes.
+
+        Raises
+        ------
+        ValueError
+            If a label is not in the ontology, two labels are the same term, or a term does not lie
+            below the root. The message lists the labels and the nearest names.
+
+        ImportError
+            If obonet is not installed.
+
+        Notes
+        -----
+        In an ontology a term may have several parents, by `is_a`. Each term stands for the set of
+        labels below it. Terms are taken into the tree from the smallest set to the largest, of equal
+        size the one farther from the root first, then by identifier. A term is taken if its set lies
+        inside of, contains or has nothing in common with each set taken before; of terms with the same
+        set one is taken, the one farthest from the root. Labels are taken before other terms.
+        """
+        parents, identifiers = parents_in_ontology(path, labels, root)
+        return cls(parents, identifiers=identifiers)
+
+    @classmethod
+    def from_confusion(
+        cls, y_true: ArrayLike, probabilities: ArrayLike, classes: ArrayLike, *, min_confusion: float = 0.02
+    ) -> CellTypeTree:
+        """Make a tree in which types that are confused with one another stand together.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_cells,)
+            The type of each cell.
+
+        probabilities : array-like of shape (n_cells, n_classes)
+            What a model predicts of these cells, which it did not see in training, for example by
+            `cross_val_predict(..., method="predict_proba")`.
+
+        classes : array-like of shape (n_classes,)
+            The type of each column.
+
+        min_confusion : float, default=0.02
+            The confusion of two groups of types from which they are put together.
+
+        Returns
+        -------
+        tree : CellTypeTree
+            Its leaves are the classes; groups are named by what is in them, as "CD4 T or CD8 T".
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, or labels are not among the classes.
+
+        Notes
+        -----
+        The confusion of two types is the mean probability of the one in cells of the other, averaged
+        over both directions; that of groups is the mean over pairs of types (average linkage).
+        """
+        return cls(merged_by_confusion(y_true, probabilities, classes, min_confusion))
+
+    @classmethod
+    def from_json(cls, text: str) -> CellTypeTree:
+        """Make a tree of what `to_json` returned, or of nested JSON objects.
+
+        Parameters
+        ----------
+        text : str
+            JSON: an object with "types", nested as for `from_dict`, and maybe "identifiers"; or the nested
+            types alone.
+
+        Returns
+        -------
+        tree : CellTypeTree
+            The tree.
+
+        Raises
+        ------
+        ValueError
+            If it is not JSON, or not a tree.
+        """
+
+        def unique(pairs):
+            twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+            if twice:
+                raise ValueError(f"{twice[0]!r} occurs twice below one type: leave out one of them.")
+            return dict(pairs)
+
+        try:
+            content = json.loads(text, object_pairs_hook=unique)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"The tree is not JSON: {error}. Write nested objects of type names.") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"The tree is {type(content).__name__} in JSON, expected nested objects of type names.")
+        if isinstance(content.get("types"), dict) and content.keys() <= {"types", "identifiers"}:
+            return cls.from_dict(content["types"], identifiers=content.get("identifiers"))
+        return cls.from_dict(content)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the types as nested dictionaries.
+
+        Returns
+        -------
+        types : dict
+            As `from_dict` takes it; a leaf has an empty dict.
+        """
+
+        def below(name):
+            return {child: below(child) for child in self._children[name]}
+
+        return below(None)
+
+    def to_json(self) -> str:
+        """Return the tree as JSON.
+
+        Returns
+        -------
+        text : str
+            As `from_json` takes it.
+        """
+        return json.dumps({"types": self.to_dict(), "identifiers": self.identifiers}, ensure_ascii=False, indent=1)
+
+    @property
+    def identifiers(self) -> dict[str, str]:
+        """The ontology identifiers, of the types that have one."""
+        return dict(self._identifiers)
+
+    def parent(self, name: str) -> str | None:
+        """Return the parent of a type.
+
+        Parameters
+        ----------
+        name : str
+            A type.
+
+        Returns
+        -------
+        parent : str or None
+            None for a type at the top.
+        """
+        self._check_names([name])
+        return self._parents[name]
+
+    def children(self, name: str | None = None) -> tuple[str, ...]:
+        """Return the children of a type.
+
+        Parameters
+        ----------
+        name : str, default=None
+            A type. None is the root.
+
+        Returns
+        -------
+        children : tuple of str
+            Empty for a leaf.
+        """
+        self._check_names([] if name is None else [name])
+        return self._children[name]
+
+    def depth(self, name: str | None) -> int:
+        """Return how deep a type lies.
+
+        Parameters
+        ----------
+        name : str or None
+            A type. None is the root.
+
+        Returns
+        -------
+        depth : int
+            0 for the root, 1 for a type at the top.
+        """
+        self._check_names([] if name is None else [name])
+        return 0 if name is None else self._depths[name]
+
+    def path(self, name: str) -> tuple[str, ...]:
+        """Return a type and its ancestors.
+
+        Parameters
+        ----------
+        name : str
+            A type.
+
+        Returns
+        -------
+        path : tuple of str
+            From the top to the type itself.
+        """
+        self._check_names([name])
+        path = [name]
+        while (parent := self._parents[path[-1]]) is not None:
+            path.append(parent)
+        return tuple(reversed(path))
+
+    def lowest_common_ancestor(self, *names: str) -> str | None:
+        """Return the deepest type to which all of some types belong.
+
+        Parameters
+        ----------
+        *names : str
+            Types; each belongs to itself.
+
+        Returns
+        -------
+        ancestor : str or None
+            None where they have only the root in common.
+        """
+        if not names:
+            raise ValueError("Pass the name of one type or more.")
+        common = None
+        for level in zip(*map(self.path, names), strict=False):
+            if len(set(level)) > 1:
+                break
+            common = level[0]
+        return common
+
+    def reachability(self, leaves: Iterable[str] | None = None) -> NDArray[np.bool_]:
+        """Return which leaves lie below which types.
+
+        Parameters
+        ----------
+        leaves : list of str, default=None
+            The leaves of the columns; None takes `leaves`.
+
+        Returns
+        -------
+        reachable : ndarray of shape (n_types, n_leaves), dtype bool
+            Types in the order of `names`. A leaf lies below itself.
+
+        Raises
+        ------
+        ValueError
+            If some of `leaves` are not leaves of the tree.
+        """
+        columns = self.leaves if leaves is None else tuple(leaves)
+        inner = [name for name in columns if name not in self._depths or self._children[name]]
+        if inner:
+            raise ValueError(f"{inner[:5]} are not leaves of the tree, which are {_shortened(self.leaves)}.")
+        rows = {name: row for row, name in enumerate(self.names)}
+        reachable = np.zeros((len(self.names), len(columns)), dtype=bool)
+        for column, leaf in enumerate(columns):
+            reachable[[rows[name] for name in self.path(leaf)], column] = True
+        return reachable
+
+    def ancestry(self) -> NDArray[np.bool_]:
+        """Return which types belong to which.
+
+        Returns
+        -------
+        belongs : ndarray of shape (n_types, n_types), dtype bool
+            Whether the type of the column is that of the row or one of its ancestors, in the order of
+            `names`.
+        """
+        rows = {name: row for row, name in enumerate(self.names)}
+        belongs = np.zeros((len(self.names), len(self.names)), dtype=bool)
+        for name in self.names:
+            belongs[rows[name], [rows[above] for above in self.path(name)]] = True
+        return belongs
+
+    def levels(self, labels: Iterable[str | None]) -> pd.DataFrame:
+        """Return the types to which cells belong, at each depth.
+
+        Parameters
+        ----------
+        labels : array-like of str
+            The label of each cell. Those that are not in the tree, such as "Unassigned", belong to none.
+
+        Returns
+        -------
+        levels : DataFrame of shape (n_cells, max_depth)
+            Categorical columns "level_1", the types at the top, to "level_<max_depth>"; missing below the
+            label.
+        """
+        codes, found = pd.factorize(np.asarray(labels, dtype=object))
+        paths = [self.path(label) if label in self._depths else () for label in found]
+        columns = {}
+        for depth in range(self.max_depth):
+            categories = [name for name in self.names if self._depths[name] == depth + 1]
+            of_labels = np.array([*(path[depth] if len(path) > depth else None for path in paths), None], dtype=object)
+            columns[f"level_{depth + 1}"] = pd.Categorical(of_labels[codes], categories=categories)
+        return pd.DataFrame(columns, index=getattr(labels, "index", None))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._depths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CellTypeTree):
+            return NotImplemented
+        return self._parents == other._parents and self._identifiers == other._identifiers
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._parents.items()))
+
+    def __str__(self) -> str:
+        return "\n".join(
+            "  " * (depth - 1) + name + (f" ({self._identifiers[name]})" if name in self._identifiers else "")
+            for name, depth in self._depths.items()
+        )
+
+    def __repr__(self) -> str:
+        return f"CellTypeTree({len(self.leaves)} leaves, {len(self)} types, depth {self.max_depth})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"A CellTypeTree is immutable: make another one instead of setting {name!r}.")
+
+    def __copy__(self) -> CellTypeTree:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> CellTypeTree:
+        return self
+
+    def __reduce__(self):
+        return _from_parents, ({name: self._parents[name] for name in self.names}, self._identifiers)
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        unknown = [name for name in names if name not in self._depths]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not a type of the tree, which has {_shortened(self.names)}.")
+
+
+def _from_parents(parents, identifiers):
+    return CellTypeTree(parents, identifiers=identifiers)
+
+
+def _below(parent):
+    return "at the top" if parent is None else f"below {parent!r}"
+
+
+def _shortened(names):
+    return f"{', '.join(map(repr, names[:10]))}{' ...' if len(names) > 10 else ''}"
+
+
+def _check(parents):
+    """Refuse what is not a name for each type, and parents that are not types."""
+    if not parents:
+        raise ValueError("The tree has no types: pass one type or more.")
+    for name, parent in parents.items():
+        if not isinstance(name, str) or not (parent is None or isinstance(parent, str)):
+            raise TypeError(f"Types are named by strings, got {name!r} with the parent {parent!r}.")
+        if not name.strip():
+            raise ValueError("A type has an empty name: name it.")
+        if parent is not None and parent not in parents:
+            raise ValueError(
+                f"{name!r} has the parent {parent!r}, which is not in the tree: add it, or set the parent to None."
+            )
+
+
+def _check_reached(parents, depths):
+    """Refuse a cycle, whose types are not reached from the root."""
+    left = [name for name in parents if name not in depths]
+    if not left:
+        return
+    cycle = [left[0]]
+    while (parent := parents[cycle[-1]]) not in cycle:
+        cycle.append(parent)
+    cycle = cycle[cycle.index(parent) :]
+    way = " < ".join(map(repr, [*cycle, parent]))
+    raise ValueError(f"The tree has a cycle: {way}. Set one of these parents to None.")
+
+
+def _without_lone_children(parents):
+    """Merge each type that has one child with the child."""
+    n_children = Counter(parents.values())
+    kept = {name for name in parents if n_children[name] != 1}
+
+    def next_kept(name):
+        while name is not None and name not in kept:
+            name = parents[name]
+        return name
+
+    return {name: next_kept(parents[name]) for name in parents if name in kept}

@@ -1,0 +1,75 @@
+"""The threshold from which cells are named, and how sure it is that it keeps a target error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import betainc
+
+# Thresholds are tested from the strictest one that names this share of cells on, in so many steps.
+FIRST_COVERAGE = 0.2
+N_STEPS = 100
+
+
+class ErrorCurve:
+    """Share of cells named and of errors among them, at each threshold.
+
+    Parameters
+    ----------
+    named_from : ndarray of shape (n_cells,)
+        The greatest threshold at which each cell is named.
+
+    wrong_from : ndarray of shape (n_cells,)
+        The greatest threshold at which its name is wrong, -inf where it never is. A stricter threshold
+        makes no right name wrong.
+
+    n_views : int, default=1
+        How often each cell is among them, as each of several simulated laboratories shows it.
+    """
+
+    def __init__(self, named_from: NDArray[np.float64], wrong_from: NDArray[np.float64], n_views: int = 1):
+        self.thresholds = np.unique(np.append(named_from, wrong_from[np.isfinite(wrong_from)]))
+        n_named, n_wrong = (
+            len(values) - np.searchsorted(np.sort(values), self.thresholds) for values in (named_from, wrong_from)
+        )
+        self.coverage = n_named / len(named_from)
+        self.risk = n_wrong / n_named
+        self._n_named, self._n_wrong = n_named / n_views, n_wrong / n_views
+
+    def table(self) -> pd.DataFrame:
+        """Return thresholds, coverage and risk."""
+        return pd.DataFrame({"threshold": self.thresholds, "coverage": self.coverage, "risk": self.risk})
+
+    def of_coverage(self, target: float) -> float:
+        """Return the greatest threshold that names a share of cells."""
+        return float(self.thresholds[np.flatnonzero(self.coverage >= target)[-1]])
+
+    def of_error(self, target: float) -> float | None:
+        """Return the lowest threshold with no more errors than the target, None where there is none."""
+        reached = np.flatnonzero(self.risk <= target)
+        return float(self.thresholds[reached[0]]) if len(reached) else None
+
+    def of_error_with_confidence(self, target: float, confidence_level: float) -> tuple[float, bool]:
+        """Return a low threshold whose error is at most the target with some confidence, and whether there is one.
+
+        Thresholds are tested from strict to lenient, up to the first whose error could be more than the
+        target: among n named cells the number of errors is binomial, and as few as were seen would have a
+        probability above 1 - `confidence_level`. Tests in a fixed order keep the level [1]_. Where the
+        first test fails, it is the threshold with the least such probability.
+
+        References
+        ----------
+        .. [1] A. N. Angelopoulos, S. Bates, E. J. Candès, M. I. Jordan and L. Lei, "Learn then test:
+           calibrating predictive algorithms to achieve risk control", Annals of Applied Statistics 19 (2025),
+           1641-1662.
+        """
+        level, n_right = 1 - confidence_level, self._n_named - self._n_wrong
+        pvalues = np.where(n_right > 0, betainc(np.maximum(n_right, 1e-9), self._n_wrong + 1, 1 - target), 1)
+        # Without any error so many cells would do; with fewer no test can be passed.
+        least = np.log(level) / np.log1p(-target) if target > 0 else np.inf
+        first = np.flatnonzero((self.coverage >= FIRST_COVERAGE) & (self._n_named >= 2 * least))
+        tested = np.unique(np.linspace(first[-1], 0, N_STEPS).round().astype(int))[::-1] if len(first) else first
+        failed = np.append(pvalues[tested] > level, True).argmax()
+        chosen = tested[failed - 1] if failed else pvalues.argmin()
+        return float(self.thresholds[chosen]), bool(failed)
