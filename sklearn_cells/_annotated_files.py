@@ -1,5 +1,6 @@
 """Cells with their annotation in files: an .h5ad, and a .csv beside it."""
 
+import re
 import shutil
 
 import anndata as ad
@@ -9,13 +10,15 @@ import pandas as pd
 
 from sklearn_cells._files import atomic_paths
 
-# The columns of obs that an annotation has.
-ANNOTATION = ["predicted_label", "confidence", "majority_label", "majority_share"]
+# The columns of obs that an annotation may have.
+ANNOTATION = re.compile(
+    r"predicted_label|confidence|predicted_level_\d+|cell_type_ontology_term_id|majority_label|majority_share"
+)
 
 
 def check_not_annotated(cells):
     """Raise where AnnData has an annotation already."""
-    found = [f"obs[{name!r}]" for name in ANNOTATION if name in cells.obs]
+    found = [f"obs[{name!r}]" for name in map(str, cells.obs) if ANNOTATION.fullmatch(name)]
     found += ["obsm['probabilities']"] if "probabilities" in cells.obsm else []
     if found:
         raise ValueError(f"The cells have {', '.join(found)} already: pass overwrite=True to replace them.")
@@ -94,10 +97,10 @@ def _add(path, annotation, probabilities, about):
         ad.io.write_elem(file["uns"], "sklearn_cells", about)
         ad.io.write_elem(file["obsm"], "probabilities", probabilities)
         table = file["obs"]
-        others = [name for name in table.attrs["column-order"] if name not in ANNOTATION]
-        for name in ANNOTATION:
-            if name in table:
-                del table[name]
+        columns = table.attrs["column-order"]
+        others = [name for name in columns if not ANNOTATION.fullmatch(str(name))]
+        for name in set(columns).difference(others):
+            del table[name]
         for name in annotation:
             ad.io.write_elem(table, name, _plain(annotation[name].array))
         order = np.array([*others, *annotation], dtype=object)

@@ -83,6 +83,12 @@ def rejecting_model(model):
     return model
 
 
+def hierarchy_of(model):
+    """Return the tree by which a fitted model names cells, None where it has none."""
+    rejecting = rejecting_model(model)
+    return getattr(last_step_of(model) if rejecting is None else rejecting, "hierarchy", None)
+
+
 def inner_model(model):
     """Return the fitted classifier inside searches, reject options and frozen estimators.
 

@@ -8,7 +8,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sklearn_cells._checks import refuse_other_objects
-from sklearn_cells._models import check_model, default_unassigned_label, for_query, last_step_of, rejecting_model
+from sklearn_cells._models import (
+    check_model,
+    default_unassigned_label,
+    for_query,
+    hierarchy_of,
+    last_step_of,
+    rejecting_model,
+)
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells._warnings import gathered, once_per_call
 from sklearn_cells.pipeline import row_blocks
@@ -86,12 +93,15 @@ def annotate(
 
     Returns
     -------
-    annotation : DataFrame of shape (n_cells, 2) or (n_cells, 4)
-        `predicted_label`, categorical, and `confidence`, the probability of the most probable type;
-        with clusters `majority_label`, categorical, and `majority_share`. Categories are all classes
-        of the model in the order of `classes_`, then the label of unassigned cells where it has one,
-        so that they are the same for each query. One row for each cell, in their order, so that
-        `cells.obs[annotation.columns] = annotation` adds it.
+    annotation : DataFrame of shape (n_cells, n_columns)
+        `predicted_label`, categorical, and `confidence`, the probability of that label, or of the most
+        probable one where a cell is unassigned. Categories are all classes of the model in the order of
+        `classes_`, or the types of its tree, then the label of unassigned cells where it has one, so
+        that they are the same for each query. Of a model with a `hierarchy` also
+        `predicted_level_1`, the type at the top of the tree to which the label belongs, to the deepest
+        level, missing below the label, and `cell_type_ontology_term_id` where the tree has
+        identifiers. With clusters `majority_label`, categorical, and `majority_share`. One row for each
+        cell, in their order, so that `cells.obs[annotation.columns] = annotation` adds it.
 
     probabilities : DataFrame of shape (n_cells, n_classes)
         A column for each class. Only with `return_proba`.
@@ -141,9 +151,17 @@ def annotate(
     index = _names_of(cells)
     if clusters is not None:
         clusters, unassigned_label = _clusters_of(cells, clusters, len(index)), _unassigned_label(model, min_share)
-    labels, probabilities = _predict(model, cells, len(index), verbose)
+    labels, confidence, probabilities = _predict(model, cells, len(index), verbose)
     probabilities = pd.DataFrame(probabilities, index=index, columns=list(map(str, model.classes_)))
-    annotation = pd.DataFrame({"predicted_label": labels, "confidence": probabilities.max(axis=1)}, index=index)
+    annotation = pd.DataFrame({"predicted_label": labels, "confidence": confidence}, index=index)
+    tree = hierarchy_of(model)
+    if tree is not None:
+        levels = tree.levels(labels).add_prefix("predicted_")
+        annotation = annotation.assign(**{name: levels[name].array for name in levels})
+        if tree.identifiers:
+            annotation["cell_type_ontology_term_id"] = pd.Categorical(
+                pd.Series(labels, dtype=object).map(tree.identifiers)
+            )
     if clusters is not None:
         vote = majority_vote(labels, clusters, min_share=min_share, unassigned_label=unassigned_label)
         annotation = annotation.assign(**{name: vote[name].array for name in vote})  # names of cells may repeat
@@ -224,22 +242,31 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
 
 
 def _predict(model, cells, n_cells, verbose):
-    """Return the labels of cells, categorical, and their probabilities, predicted block by block."""
+    """Return the labels of cells, categorical, their probabilities, and those of all classes, block by block."""
     rejecting = rejecting_model(model)
-    classes = model.classes_ if rejecting is None else np.append(model.classes_, rejecting.unassigned_label_)
+    classes = getattr(rejecting, "names_", model.classes_)
+    classes = classes if rejecting is None else np.append(classes, rejecting.unassigned_label_)
     naming = last_step_of(model) if rejecting is None else rejecting
-    labels, probabilities = [classes[:0]], [np.empty((0, len(model.classes_)))]
+    labels, confidence = [classes[:0]], [np.empty(0)]
+    probabilities = [np.empty((0, len(model.classes_)))]
     # To stderr, so that what a command prints can be kept.
     with once_per_call(), Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=n_cells)
         for _, block in row_blocks(cells) if n_cells else ():
             probabilities.append(model.predict_proba(block))
-            with gathered():  # a second pass warns of the same
-                labels.append(naming.assign(probabilities[-1]) if hasattr(naming, "assign") else model.predict(block))
+            confidence.append(probabilities[-1].max(axis=1))
+            if hasattr(naming, "assign_with_confidence"):
+                of_labels, confidence[-1] = naming.assign_with_confidence(probabilities[-1])
+            elif hasattr(naming, "assign"):
+                of_labels = naming.assign(probabilities[-1])
+            else:
+                with gathered():  # a second pass warns of the same
+                    of_labels = model.predict(block)
+            labels.append(of_labels)
             progress.advance(task, len(probabilities[-1]))
     labels = np.concatenate(labels)
     categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes
-    return pd.Categorical(labels, categories=categories), np.concatenate(probabilities)
+    return pd.Categorical(labels, categories=categories), np.concatenate(confidence), np.concatenate(probabilities)
 
 
 def _unassigned_label(model, min_share):

@@ -37,17 +37,19 @@ def evaluate(cells, labels, model, output, force, **chosen):
     import pandas as pd
     from sklearn.metrics import classification_report
 
-    from sklearn_cells._models import rejecting_model
+    from sklearn_cells._models import hierarchy_of, rejecting_model
     from sklearn_cells.annotation import annotate
 
     data = read(cells, chosen, backed=True)
     y = labels_of(data, labels, cells).astype(str).to_numpy()
     classifier = load(model)
-    unknown = sorted(set(y) - set(map(str, classifier.classes_)))
+    tree = hierarchy_of(classifier)
+    known = list(map(str, classifier.classes_ if tree is None else tree))
+    unknown = sorted(set(y) - set(known))
     if len(unknown) == len(set(y)):
         raise click.ClickException(
             f"None of the types in {labels!r} of {cells} is one that {model} knows: {', '.join(unknown)} against "
-            f"{', '.join(map(str, classifier.classes_))}. Name another column with --labels, or another model."
+            f"{', '.join(known)}. Name another column with --labels, or another model."
         )
     stage(f"naming the cells of {cells}")
     annotation = annotate(classifier, data, verbose=progress(), **for_model(chosen))
@@ -57,6 +59,8 @@ def evaluate(cells, labels, model, output, force, **chosen):
     click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all right")
     if assigned.any() and not assigned.all():
         click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned right")
+    if tree is not None:
+        _echo_tree(y, predicted, tree)
     if unknown:
         click.echo(f"Types that the model does not know: {', '.join(unknown)}")
     types = sorted(set(y) | (set(predicted) - {unassigned}))
@@ -65,6 +69,23 @@ def evaluate(cells, labels, model, output, force, **chosen):
     if output is not None:
         write_csv(pd.DataFrame(classification_report(y, predicted, output_dict=True, **scores)).T, output, force)
         click.echo(f"Written: {output}")
+
+
+def _echo_tree(y, predicted, tree):
+    """Print how right and how deep the names in a tree are."""
+    import numpy as np
+
+    from sklearn_cells.metrics import hierarchical_accuracy, hierarchical_precision_recall_fscore
+
+    known = np.isin(y, tree.names)
+    y, predicted = y[known], predicted[known]
+    depth = np.mean([tree.depth(name) if name in tree else 0 for name in predicted])
+    precision, recall, fscore = hierarchical_precision_recall_fscore(y, predicted, hierarchy=tree)
+    click.echo(
+        f"In the tree: {hierarchical_accuracy(y, predicted, hierarchy=tree):.3f} of all right at the depth of their "
+        f"name, mean depth {depth:.2f} of {np.mean([tree.depth(label) for label in y]):.2f}; hierarchical precision "
+        f"{precision:.3f}, recall {recall:.3f}, F1 {fscore:.3f}"
+    )
 
 
 @click.command(

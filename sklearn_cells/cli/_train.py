@@ -21,6 +21,7 @@ from sklearn_cells.cli._shared import (
     cls=Command,
     epilog="""sklearn-cells train reference.h5ad --labels cell_type -o blood.cellmodel
     sklearn-cells train reference.h5ad --labels cell_type --target-error 0.1 -o blood.cellmodel
+    sklearn-cells train reference.h5ad --labels cell_type --hierarchy tree.json -o blood.cellmodel
     sklearn-cells train reference.h5ad --labels cell_type --shared-with query.h5ad -o panel.cellmodel""",
 )
 @click.argument("reference", type=CELLS)
@@ -50,13 +51,18 @@ from sklearn_cells.cli._shared import (
 )
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of held-out cells.")
 @click.option("--groups", help="A column of obs such as donor or batch: whole groups are held out, in that many folds.")
+@click.option(
+    "--hierarchy",
+    type=FILE,
+    help="A .json with the tree of the types, as nested objects of their names: cells are named as deep as it is sure.",
+)
 @click.option("--name", help="What the model card calls the model. [default: name of the file]")
 @click.option("--description", help="What it is for, on the model card.")
 @click.option("--seed", default=0, show_default=True)
 @force
 def train(
-    reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, folds, groups, name,
-    description, seed, force, **chosen,
+    reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, folds, groups, hierarchy,
+    name, description, seed, force, **chosen,
 ):  # fmt: skip
     """Train a model on cells whose types are known.
 
@@ -67,8 +73,10 @@ def train(
     from sklearn.callback import ProgressBar
 
     from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, save_model
+    from sklearn_cells.hierarchy import CellTypeTree
     from sklearn_cells.persistence import training_card
 
+    tree = None if hierarchy is None else _tree(hierarchy, CellTypeTree)
     cells = read(reference, chosen)
     y = labels_of(cells, labels, reference)
     split_params = {} if groups is None else {"groups": groups_of(cells, groups, reference)}
@@ -83,9 +91,9 @@ def train(
         if preset == "cnn_2019":
             raise click.BadParameter("the preset cnn_2019 takes all genes.", param_hint="--genes")
         pipeline.set_params(select__n_features_to_select=n_genes)
-    model = RejectOptionClassifier(
-        pipeline, target_error=target_error, target_coverage=target_coverage, cv=folds, random_state=seed
-    )
+    pipeline.set_params(classify__hierarchy=tree)
+    targets = {"target_error": target_error, "target_coverage": target_coverage}
+    model = RejectOptionClassifier(pipeline, **targets, hierarchy=tree, cv=folds, random_state=seed)
     if progress():
         model.set_callbacks(ProgressBar(max_propagation_depth=None))
     model.fit(cells, y, **split_params)
@@ -95,6 +103,16 @@ def train(
     stage(f"writing {output}")
     save_model(model, output, card=card, overwrite=force)
     click.echo(f"{card}\n\nWritten: {output}")
+
+
+def _tree(path, kind):
+    """Read a tree."""
+    try:
+        return kind.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}: pass one with the tree of the types.") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _shared(cells, query, path, where):

@@ -14,6 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_cells.hierarchy._confusion import merged_by_confusion
 from sklearn_cells.hierarchy._ontology import parents_in_ontology
+from sklearn_cells.hierarchy._parents import (
+    check_parents,
+    check_reached,
+    parents_of_columns,
+    parents_of_nested,
+)
 
 Nested = Mapping[str, "Nested | None"]
 
@@ -73,7 +79,7 @@ class CellTypeTree:
     max_depth: int
 
     def __init__(self, parents: Mapping[str, str | None], *, identifiers: Mapping[str, str] | None = None):
-        _check(parents)
+        check_parents(parents)
         children: dict[str | None, list[str]] = {None: []}
         for name, parent in parents.items():
             children.setdefault(name, [])
@@ -84,13 +90,7 @@ class CellTypeTree:
             name, depth = to_visit.pop()
             depths[name] = depth
             to_visit += [(child, depth + 1) for child in reversed(children[name])]
-        _check_reached(parents, depths)
-        for name, of_name in children.items():
-            if name is not None and len(of_name) == 1:
-                raise ValueError(
-                    f"{name!r} has one child, {of_name[0]!r}, so that no cell can tell them apart: leave out one of "
-                    f"them, or add a child for the other cells of {name!r}."
-                )
+        check_reached(parents, depths, children)
         unknown = [name for name in identifiers or {} if name not in parents]
         if unknown:
             raise ValueError(f"identifiers has {unknown[:5]}, which are not types of the tree: leave them out.")
@@ -127,24 +127,7 @@ class CellTypeTree:
         ValueError
             If a type occurs twice or has one child.
         """
-        parents: dict[str, str | None] = {}
-
-        def add(children, parent):
-            if not isinstance(children, Mapping):
-                raise TypeError(
-                    f"The children of {parent!r} are {children!r}, expected a dict of their names, or None for a leaf."
-                )
-            for name, of_name in children.items():
-                if name in parents:
-                    raise ValueError(
-                        f"{name!r} occurs twice, {_below(parents[name])} and {_below(parent)}, but a type has one "
-                        "parent: leave out one of them."
-                    )
-                parents[name] = parent
-                add(of_name or {}, name)
-
-        add(types, None)
-        return cls(parents, identifiers=identifiers)
+        return cls(parents_of_nested(types), identifiers=identifiers)
 
     @classmethod
     def from_obs(cls, cells: Any, columns: Iterable[str]) -> CellTypeTree:
@@ -170,22 +153,7 @@ class CellTypeTree:
         ValueError
             If a column is missing, or a label occurs below two labels or in two columns as different types.
         """
-        obs = getattr(cells, "obs", cells)
-        columns = list(columns)
-        missing = [name for name in columns if name not in obs]
-        if missing:
-            raise ValueError(f"obs has no columns {missing}, but {list(obs.columns)}: pass some of these.")
-        paths = obs[columns].dropna().astype(str).drop_duplicates()
-        parents: dict[str, str | None] = {}
-        for path in paths.itertuples(index=False):
-            path = list(dict.fromkeys(path))  # the same name on the next level is the same type
-            for name, parent in zip(path, [None, *path], strict=False):
-                if parents.setdefault(name, parent) != parent:
-                    raise ValueError(
-                        f"{name!r} lies {_below(parents[name])} in some cells and {_below(parent)} in others, but a "
-                        "type has one parent: correct the labels, or rename one of the two."
-                    )
-        return cls(_without_lone_children(parents))
+        return cls(parents_of_columns(getattr(cells, "obs", cells), list(columns)))
 
     @classmethod
     def from_obo(
@@ -537,50 +505,5 @@ def _from_parents(parents, identifiers):
     return CellTypeTree(parents, identifiers=identifiers)
 
 
-def _below(parent):
-    return "at the top" if parent is None else f"below {parent!r}"
-
-
 def _shortened(names):
     return f"{', '.join(map(repr, names[:10]))}{' ...' if len(names) > 10 else ''}"
-
-
-def _check(parents):
-    """Refuse what is not a name for each type, and parents that are not types."""
-    if not parents:
-        raise ValueError("The tree has no types: pass one type or more.")
-    for name, parent in parents.items():
-        if not isinstance(name, str) or not (parent is None or isinstance(parent, str)):
-            raise TypeError(f"Types are named by strings, got {name!r} with the parent {parent!r}.")
-        if not name.strip():
-            raise ValueError("A type has an empty name: name it.")
-        if parent is not None and parent not in parents:
-            raise ValueError(
-                f"{name!r} has the parent {parent!r}, which is not in the tree: add it, or set the parent to None."
-            )
-
-
-def _check_reached(parents, depths):
-    """Refuse a cycle, whose types are not reached from the root."""
-    left = [name for name in parents if name not in depths]
-    if not left:
-        return
-    cycle = [left[0]]
-    while (parent := parents[cycle[-1]]) not in cycle:
-        cycle.append(parent)
-    cycle = cycle[cycle.index(parent) :]
-    way = " < ".join(map(repr, [*cycle, parent]))
-    raise ValueError(f"The tree has a cycle: {way}. Set one of these parents to None.")
-
-
-def _without_lone_children(parents):
-    """Merge each type that has one child with the child."""
-    n_children = Counter(parents.values())
-    kept = {name for name in parents if n_children[name] != 1}
-
-    def next_kept(name):
-        while name is not None and name not in kept:
-            name = parents[name]
-        return name
-
-    return {name: next_kept(parents[name]) for name in parents if name in kept}

@@ -45,7 +45,7 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     """Plan a training by the parameters of a classifier.
 
     The codes are numbers of classes or, of a classifier with a hierarchy, of its types. A cell whose label is
-    not a leaf counts as a part of a cell of each leaf below it.
+    not a leaf counts as a part of a cell of each leaf below it, as the leaves are among the other cells.
 
     Raises
     ------
@@ -56,8 +56,9 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     shape_alone = np.broadcast_to(dtype(0), (len(codes), 1))
     sample_weight = check_sample_weight(sample_weight, shape_alone, dtype=dtype, ensure_non_negative=True)
     tree = classifier.hierarchy
-    parts = np.eye(len(classes)) if tree is None else parts_of_types(tree, classes)
-    class_counts = np.bincount(codes, weights=sample_weight, minlength=len(parts)) @ parts
+    type_counts = np.bincount(codes, weights=sample_weight, minlength=len(classes if tree is None else tree))
+    parts = np.eye(len(classes)) if tree is None else parts_of_types(tree, classes, type_counts)
+    class_counts = type_counts @ parts
     history, seed = {}, None
     if incremental and goes_on:
         class_counts = class_counts + classifier._class_counts
@@ -106,10 +107,12 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     )
 
 
-def parts_of_types(tree, classes: NDArray) -> NDArray[np.float64]:
-    """Return the part of each class in a cell of each type of a tree: all those below it alike."""
+def parts_of_types(tree, classes: NDArray, type_counts: NDArray) -> NDArray[np.float64]:
+    """Return the part of each class in a cell of each type of a tree: of those below it, by their own cells."""
     reachable = tree.reachability(classes.tolist())
-    return reachable / reachable.sum(axis=1, keepdims=True)
+    of_leaves = np.array([type_counts[tree.names.index(name)] for name in classes])
+    parts = reachable * np.maximum(of_leaves, 1e-9 * max(1.0, of_leaves.max()))  # alike where there are none
+    return parts / parts.sum(axis=1, keepdims=True)
 
 
 def groups_of(parts: NDArray, codes: NDArray) -> NDArray[np.intp]:

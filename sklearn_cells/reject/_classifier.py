@@ -25,11 +25,11 @@ from sklearn_cells._validation import (
     check_labels,
     fit_context,
 )
-from sklearn_cells._warnings import once_per_call, warn
+from sklearn_cells._warnings import once_per_call
 from sklearn_cells.hierarchy import CellTypeTree, NamesInTree, NamesOfClasses
-from sklearn_cells.metrics import expected_calibration_error, hierarchical_accuracy, macro_f1
+from sklearn_cells.metrics import expected_calibration_error, hierarchical_accuracy
 from sklearn_cells.reject._held_out import fitted, held_out_logits, logits_of, splits_of
-from sklearn_cells.reject._threshold import ErrorCurve
+from sklearn_cells.reject._threshold import ErrorCurve, leaves_alone, scores_of
 
 
 class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
@@ -349,12 +349,12 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
     def _learn_from(self, logits, labels, classes, names):
         """Learn temperature and threshold from the held-out cells of all folds, and keep what they say."""
         folds = list(zip(labels, logits, strict=True))
-        self.held_out_scores_ = _scores([(truth, shown[0]) for truth, shown in folds], classes)
+        self.held_out_scores_ = scores_of([(truth, shown[0]) for truth, shown in folds], classes)
         simulated = [(truth, one) for truth, shown in folds for one in shown[1:]]
-        self.simulated_scores_ = _scores(simulated, classes)
+        self.simulated_scores_ = scores_of(simulated, classes)
         learned_from = simulated or [(truth, shown[0]) for truth, shown in folds]
         labels, logits = (np.concatenate(parts) for parts in zip(*learned_from, strict=True))
-        codes, before = _leaves_alone(labels, softmax(logits, axis=1), classes)
+        codes, before = leaves_alone(labels, softmax(logits, axis=1), classes)
         if self.calibration is not None and (before.argmax(axis=1) != codes).any():
             self.temperature_ = 1 / float(TemperatureScaling().fit(logits[np.isin(labels, classes)], codes).beta_)
         after = softmax(logits / self.temperature_, axis=1)
@@ -362,39 +362,13 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         n_views = self.n_laboratories if simulated else 1
         curve = ErrorCurve(ways.probabilities[:, 0], ways.wrong_from(truth, names.right), n_views)
         if self.threshold is None:
-            self.threshold_ = self._chosen_threshold(curve)
+            self.threshold_ = curve.chosen(self.target_error, self.target_coverage, self.confidence_level)
         self.risk_coverage_ = curve.table()
         numbers = np.arange(len(classes))
         self.calibration_error_ = {
             name: expected_calibration_error(codes, values, labels=numbers) if len(codes) else np.nan
-            for name, values in (("before", before), ("after", _leaves_alone(labels, after, classes)[1]))
+            for name, values in (("before", before), ("after", leaves_alone(labels, after, classes)[1]))
         }
-
-    def _chosen_threshold(self, curve):
-        if self.target_coverage is not None:
-            return curve.of_coverage(self.target_coverage)
-        target = 0.05 if self.target_error is None else self.target_error
-        reached = curve.of_error(target)
-        if reached is None:
-            best = curve.risk.argmin()  # the first of equal ones has the greatest coverage
-            warn(
-                f"No threshold reaches an error of {target:g} among the assigned of the held-out cells: the least is "
-                f"{curve.risk[best]:.3g}, where {curve.coverage[best]:.1%} of them are assigned, at the threshold "
-                f"{curve.thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better "
-                "classifier."
-            )
-            return float(curve.thresholds[best])
-        if self.confidence_level is None:
-            return reached
-        threshold, is_sure = curve.of_error_with_confidence(target, self.confidence_level)
-        if not is_sure:
-            warn(
-                f"The held-out cells are too few, or too often wrong, to be sure at a confidence level of "
-                f"{self.confidence_level:g} that at most {target:g} of the assigned cells are wrong: the threshold "
-                f"{threshold:.3g} comes nearest to that. Pass more cells, allow a greater target_error, or set "
-                "confidence_level=None."
-            )
-        return threshold
 
     def predict_proba(self, X):
         """Predict the calibrated probability of each class.
@@ -534,22 +508,6 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         tags = super().__sklearn_tags__()
         tags.input_tags = get_tags(self.estimator).input_tags
         return tags
-
-
-def _leaves_alone(labels, values, classes):
-    """Return the codes of the cells whose label is a class, and their rows of values."""
-    are_leaves = np.isin(labels, classes)
-    return np.searchsorted(classes, labels[are_leaves]), values[are_leaves]
-
-
-def _scores(folds, classes):
-    """Return accuracy and macro-F1 of each pair of labels and logits, as if all cells were assigned."""
-    folds = [_leaves_alone(labels, logits, classes) for labels, logits in folds]
-    predictions = [(codes, logits.argmax(axis=1)) for codes, logits in folds if len(codes)]
-    return {
-        "accuracy": [float(accuracy_score(*pair)) for pair in predictions],
-        "macro_f1": [macro_f1(*pair) for pair in predictions],
-    }
 
 
 def _checked_label(label, classes):

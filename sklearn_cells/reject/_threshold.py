@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import betainc
+from sklearn.metrics import accuracy_score
+
+from sklearn_cells._warnings import warn
+from sklearn_cells.metrics import macro_f1
 
 # Thresholds are tested from the strictest one that names this share of cells on, in so many steps.
 FIRST_COVERAGE = 0.2
@@ -41,6 +45,35 @@ class ErrorCurve:
         """Return thresholds, coverage and risk."""
         return pd.DataFrame({"threshold": self.thresholds, "coverage": self.coverage, "risk": self.risk})
 
+    def chosen(
+        self, target_error: float | None, target_coverage: float | None, confidence_level: float | None
+    ) -> float:
+        """Return the threshold for a target, and warn where it cannot be reached or be sure."""
+        if target_coverage is not None:
+            return self.of_coverage(target_coverage)
+        target = 0.05 if target_error is None else target_error
+        reached = self.of_error(target)
+        if reached is None:
+            best = self.risk.argmin()  # the first of equal ones has the greatest coverage
+            warn(
+                f"No threshold reaches an error of {target:g} among the assigned of the held-out cells: the least is "
+                f"{self.risk[best]:.3g}, where {self.coverage[best]:.1%} of them are assigned, at the threshold "
+                f"{self.thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better "
+                "classifier."
+            )
+            return float(self.thresholds[best])
+        if confidence_level is None:
+            return reached
+        threshold, is_sure = self.of_error_with_confidence(target, confidence_level)
+        if not is_sure:
+            warn(
+                f"The held-out cells are too few, or too often wrong, to be sure at a confidence level of "
+                f"{confidence_level:g} that at most {target:g} of the assigned cells are wrong: the threshold "
+                f"{threshold:.3g} comes nearest to that. Pass more cells, allow a greater target_error, or set "
+                "confidence_level=None."
+            )
+        return threshold
+
     def of_coverage(self, target: float) -> float:
         """Return the greatest threshold that names a share of cells."""
         return float(self.thresholds[np.flatnonzero(self.coverage >= target)[-1]])
@@ -73,3 +106,19 @@ class ErrorCurve:
         failed = np.append(pvalues[tested] > level, True).argmax()
         chosen = tested[failed - 1] if failed else pvalues.argmin()
         return float(self.thresholds[chosen]), bool(failed)
+
+
+def leaves_alone(labels, values, classes):
+    """Return the codes of the cells whose label is a class, and their rows of values."""
+    are_leaves = np.isin(labels, classes)
+    return np.searchsorted(classes, labels[are_leaves]), values[are_leaves]
+
+
+def scores_of(folds, classes):
+    """Return accuracy and macro-F1 of each pair of labels and logits, as if all cells were assigned."""
+    folds = [leaves_alone(labels, logits, classes) for labels, logits in folds]
+    predictions = [(codes, logits.argmax(axis=1)) for codes, logits in folds if len(codes)]
+    return {
+        "accuracy": [float(accuracy_score(*pair)) for pair in predictions],
+        "macro_f1": [macro_f1(*pair) for pair in predictions],
+    }

@@ -1,0 +1,545 @@
+"""Types in a tree: what a tree is made of, learning from labels at any depth, and names as deep as they are sure."""
+
+import copy
+import json
+import pickle
+import sys
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+
+from sklearn_cells import (
+    KerasCellClassifier,
+    RejectOptionClassifier,
+    annotate,
+    load_model,
+    make_cell_pipeline,
+    save_model,
+)
+from sklearn_cells.cli import main
+from sklearn_cells.datasets import make_cells
+from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
+from sklearn_cells.metrics import (
+    error_specificity_curve,
+    hierarchical_accuracy,
+    hierarchical_precision_recall_fscore,
+)
+from sklearn_cells.neural_network._objective import Objective, TreeObjective
+
+TREE = CellTypeTree.from_dict(
+    {"a": {"type 0": None, "type 1": None}, "b": {"type 2": None, "c": {"type 3": None, "type 4": None}}}
+)
+# One small network on all genes.
+SMALL = {"select": "passthrough", "classify__epochs": 4, "classify__hidden_layer_sizes": (8,)}
+SMALL |= {"classify__home_network": False, "classify__random_state": 0}
+
+OBO = """format-version: 1.2
+
+[Term]
+id: CL:0000000
+name: cell
+
+[Term]
+id: CL:0000542
+name: lymphocyte
+is_a: CL:0000000
+
+[Term]
+id: CL:0000084
+name: T cell
+synonym: "T-cell" EXACT []
+synonym: "thymus cell" BROAD []
+is_a: CL:0000542
+
+[Term]
+id: CL:0000624
+name: CD4-positive, alpha-beta T cell
+is_a: CL:0000084
+
+[Term]
+id: CL:0000625
+name: CD8-positive, alpha-beta T cell
+is_a: CL:0000084
+is_a: CL:0000910
+
+[Term]
+id: CL:0000910
+name: cytotoxic lymphocyte
+is_a: CL:0000542
+
+[Term]
+id: CL:0000623
+name: natural killer cell
+is_a: CL:0000910
+
+[Term]
+id: CL:0000576
+name: monocyte
+is_a: CL:0000000
+
+[Term]
+id: GO:0000001
+name: a process
+"""
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return make_cells(400, 60, n_classes=5, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def types(cells):
+    return cells.obs["cell_type"].astype(str).to_numpy()
+
+
+@pytest.fixture(scope="module")
+def mixed(types):
+    """Labels of which every third is that of the parent."""
+    return np.array([TREE.parent(name) if i % 3 == 0 else name for i, name in enumerate(types)])
+
+
+@pytest.fixture
+def obo(tmp_path):
+    (tmp_path / "cl.obo").write_text(OBO)
+    return tmp_path / "cl.obo"
+
+
+def test_a_tree_knows_its_types():
+    assert TREE.names == ("a", "type 0", "type 1", "b", "type 2", "c", "type 3", "type 4")
+    assert TREE.leaves == ("type 0", "type 1", "type 2", "type 3", "type 4")
+    assert TREE.max_depth == 3
+    assert [TREE.depth(name) for name in (None, "a", "type 2", "type 4")] == [0, 1, 2, 3]
+    assert TREE.parent("c") == "b"
+    assert TREE.parent("a") is None
+    assert TREE.children() == ("a", "b")
+    assert TREE.children("c") == ("type 3", "type 4")
+    assert TREE.path("type 3") == ("b", "c", "type 3")
+    assert TREE.lowest_common_ancestor("type 2", "type 4") == "b"
+    assert TREE.lowest_common_ancestor("type 4") == "type 4"
+    assert TREE.lowest_common_ancestor("type 0", "type 4") is None
+    assert "c" in TREE
+    assert "d" not in TREE
+    assert len(TREE) == len(list(TREE)) == 8
+    assert str(TREE).splitlines()[3:6] == ["b", "  type 2", "  c"]
+    np.testing.assert_array_equal(TREE.reachability(["type 4", "type 0"])[:2], [[False, True], [False, True]])
+    np.testing.assert_array_equal(TREE.ancestry()[6], [0, 0, 0, 1, 0, 1, 1, 0])
+
+
+def test_equal_trees_are_equal_and_nothing_changes_them():
+    again = CellTypeTree.from_json(TREE.to_json())
+    assert again == TREE == CellTypeTree.from_dict(TREE.to_dict())
+    assert hash(again) == hash(TREE)
+    named = CellTypeTree.from_dict(TREE.to_dict(), identifiers={"c": "CL:0000084"})
+    assert named != TREE
+    for copied in (pickle.loads(pickle.dumps(named)), copy.deepcopy(named), CellTypeTree.from_json(named.to_json())):
+        assert copied == named
+        assert copied.identifiers == {"c": "CL:0000084"}
+    with pytest.raises(AttributeError, match="immutable"):
+        TREE.names = ()
+    TREE.to_dict().clear()
+    TREE.identifiers["a"] = "x"
+    assert again == TREE
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CellTypeTree({}), "has no types"),
+        (lambda: CellTypeTree({"a": "b", "b": "c", "c": "a"}), "cycle: 'a' < 'b' < 'c' < 'a'"),
+        (lambda: CellTypeTree({"T": None, "CD4": "T"}), "'T' has one child, 'CD4'"),
+        (lambda: CellTypeTree({"CD4": "T"}), "has the parent 'T', which is not in the tree"),
+        (lambda: CellTypeTree({" ": None}), "empty name"),
+        (lambda: CellTypeTree({"a": None}, identifiers={"b": "CL:1"}), r"identifiers has \['b'\]"),
+        (
+            lambda: CellTypeTree.from_dict({"T": {"x": None, "y": None}, "B": {"x": None, "z": None}}),
+            "'x' occurs twice, below 'T' and below 'B'",
+        ),
+        (lambda: CellTypeTree.from_obs(pd.DataFrame({"a": ["x"]}), ["a", "b"]), r"no columns \['b'\]"),
+        (
+            lambda: CellTypeTree.from_obs(pd.DataFrame({"a": ["x", "y"], "b": ["z", "z"]}), ["a", "b"]),
+            "'z' lies below 'x' in some cells and below 'y'",
+        ),
+        (lambda: CellTypeTree.from_json("{"), "not JSON"),
+        (lambda: CellTypeTree.from_json('["a"]'), "is list in JSON"),
+        (lambda: CellTypeTree.from_json('{"a": {}, "a": {}}'), "'a' occurs twice"),
+        (lambda: TREE.path("d"), "'d' is not a type of the tree"),
+        (lambda: TREE.reachability(["c"]), r"\['c'\] are not leaves"),
+        (lambda: TREE.lowest_common_ancestor(), "one type or more"),
+    ],
+)
+def test_what_is_wrong_with_a_tree_is_said_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("types", [{"T": ["CD4", "CD8"]}, {1: None}])
+def test_names_are_strings_and_children_dicts(types):
+    with pytest.raises(TypeError, match="expected a dict|named by strings"):
+        CellTypeTree.from_dict(types)
+
+
+def test_columns_make_a_tree_and_lone_children_are_merged():
+    obs = pd.DataFrame(
+        {
+            "class": ["neuron", "neuron", "neuron", "glia", None],
+            "subclass": ["inh", "exc", "exc", "astro", "x"],
+            "cluster": ["inh 1", "exc 1", "exc 2", "astro", "x"],
+        }
+    )
+    tree = CellTypeTree.from_obs(ad.AnnData(np.ones((5, 1)), obs=obs.set_index(np.arange(5).astype(str))), obs.columns)
+    assert tree.to_dict() == {"neuron": {"inh 1": {}, "exc": {"exc 1": {}, "exc 2": {}}}, "astro": {}}
+
+
+def test_an_ontology_makes_the_smallest_tree_with_its_labels(obo):
+    pytest.importorskip("obonet")
+    labels = {"CD4 T": "CL:0000624", "CD8 T": "CD8-positive, alpha-beta T cell", "NK": "Natural Killer cell"}
+    tree = CellTypeTree.from_obo(obo, labels | {"Mono": "monocyte"})
+    # "cytotoxic lymphocyte" has as many labels below as "T cell" and lies as deep: the first identifier is taken.
+    assert tree.to_dict() == {"lymphocyte": {"NK": {}, "T cell": {"CD4 T": {}, "CD8 T": {}}}, "Mono": {}}
+    assert tree.identifiers["T cell"] == "CL:0000084"
+    assert tree.identifiers["Mono"] == "CL:0000576"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["T cell", "monocite"], r"1 of 2 labels .* 'monocite' \(nearest: 'monocyte'\)"),
+        (["thymus cell", "monocyte"], "'thymus cell'"),  # a broad synonym is no name
+        (["T cell", "T-cell"], "'T cell' and 'T-cell' are the same term, CL:0000084"),
+        (["a process", "T cell"], "do not lie below the root"),
+        (["T cell", "CL:0000624", "monocyte"], "'T cell' has one child, 'CL:0000624'"),
+    ],
+)
+def test_labels_that_an_ontology_cannot_place_are_named(obo, labels, message):
+    pytest.importorskip("obonet")
+    with pytest.raises(ValueError, match=message):
+        CellTypeTree.from_obo(obo, labels)
+
+
+def test_an_ontology_needs_its_reader(obo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "obonet", None)
+    with pytest.raises(ImportError, match="pip install obonet"):
+        CellTypeTree.from_obo(obo, ["T cell"])
+
+
+def test_types_that_are_confused_stand_together():
+    classes = ["B", "CD4", "CD8", "NK"]
+    probabilities = [[0.99, 0.005, 0.005, 0], [0, 0.7, 0.25, 0.05], [0, 0.25, 0.7, 0.05], [0.0, 0.06, 0.14, 0.8]]
+    tree = CellTypeTree.from_confusion(classes, probabilities, classes)
+    assert tree.to_dict() == {"B": {}, "NK or CD4 or CD8": {"NK": {}, "CD4 or CD8": {"CD4": {}, "CD8": {}}}}
+    flat = CellTypeTree.from_confusion(classes, probabilities, classes, min_confusion=0.5)
+    assert flat.leaves == flat.names == tuple(classes)
+    with pytest.raises(ValueError, match="shape"):
+        CellTypeTree.from_confusion(classes[:3], probabilities, classes)
+    with pytest.raises(ValueError, match="not among the classes"):
+        CellTypeTree.from_confusion(["x", *classes[1:]], probabilities, classes)
+
+
+def test_levels_are_missing_below_the_label():
+    levels = TREE.levels(pd.Series(["type 3", "c", "Unassigned"], index=["x", "y", "z"]))
+    assert list(levels) == ["level_1", "level_2", "level_3"]
+    assert levels.loc["x"].tolist() == ["b", "c", "type 3"]
+    assert levels.loc["y"].tolist()[:2] == ["b", "c"]
+    assert levels.isna().sum(axis=1).tolist() == [0, 1, 3]
+    assert levels["level_1"].cat.categories.tolist() == ["a", "b"]
+
+
+def slow_loss(probabilities, labels, level_weight, order):
+    """The loss of each cell, a type at a time."""
+    losses = []
+    for row, label in zip(probabilities, labels, strict=True):
+        for name in TREE.path(label):
+            of_type = sum(row[order.index(leaf)] for leaf in TREE.leaves if name in TREE.path(leaf))
+            losses.append((1 if name == label else level_weight) * -np.log(of_type))
+        losses[-len(TREE.path(label)) :] = [sum(losses[-len(TREE.path(label)) :])]
+    return losses
+
+
+@pytest.mark.parametrize("level_weight", [0.0, 0.3])
+def test_the_loss_is_that_of_the_label_and_its_ancestors(level_weight):
+    order = ["type 4", "type 1", "type 0", "type 3", "type 2"]
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(5), size=8)
+    codes = np.arange(8)
+    objective = TreeObjective(TREE.reachability(order), TREE.ancestry(), level_weight)
+    logits = tf.Variable(np.log(probabilities))
+    batch = {"codes": tf.constant(codes), "weights": tf.ones(8, tf.float64)}
+    with tf.GradientTape() as tape:
+        losses = objective.of_cells(tf.nn.softmax(logits), batch)
+    expected = slow_loss(probabilities, [TREE.names[code] for code in codes], level_weight, order)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    # d(-log p(type)) / d logits = q - q restricted to the leaves of the type
+    gradient = np.zeros((8, 5))
+    for row, name in enumerate(TREE.names):
+        for above in TREE.path(name):
+            inside = np.array([above in TREE.path(leaf) for leaf in order])
+            restricted = probabilities[row] * inside / probabilities[row][inside].sum()
+            gradient[row] += (1 if above == name else level_weight) * (probabilities[row] - restricted)
+    np.testing.assert_allclose(tape.gradient(losses, logits), gradient, atol=1e-6)
+    best = np.array(order)[probabilities.argmax(axis=1)]
+    right = [TREE.names[code] in TREE.path(leaf) for code, leaf in zip(codes, best, strict=True)]
+    np.testing.assert_array_equal(objective.correct(tf.constant(probabilities), batch), right)
+
+
+def test_the_loss_of_leaves_alone_is_the_flat_one():
+    probabilities = tf.constant(np.random.default_rng(0).dirichlet(np.ones(5), size=5))
+    rows = [TREE.names.index(leaf) for leaf in TREE.leaves]
+    batch = {"codes": tf.constant(rows), "weights": tf.ones(5, tf.float64)}
+    tree = TreeObjective(TREE.reachability(), TREE.ancestry(), 0.0).loss(probabilities, batch)
+    flat = Objective().loss(probabilities, batch | {"codes": tf.range(5)})
+    np.testing.assert_allclose(tree, flat, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "tree", [CellTypeTree(dict.fromkeys(TREE.leaves)), TREE], ids=["one level", "levels of weight 0"]
+)
+@pytest.mark.parametrize("engine", ["tensorflow", "keras"])
+def test_labels_that_are_leaves_give_the_flat_model_to_the_last_bit(cells, types, tree, engine):
+    flat = make_cell_pipeline(**SMALL, classify__engine=engine).fit(cells, types)
+    in_tree = make_cell_pipeline(**SMALL, classify__engine=engine, classify__hierarchy=tree).fit(cells, types)
+    np.testing.assert_array_equal(in_tree.predict_proba(cells), flat.predict_proba(cells))
+    assert in_tree.classes_.tolist() == flat.classes_.tolist()
+
+
+def test_the_default_network_with_a_tree_of_one_level_is_the_flat_one(cells, types):
+    params = {"select": "passthrough", "classify__epochs": 2, "classify__random_state": 0}
+    flat = make_cell_pipeline(**params).fit(cells, types)
+    in_tree = make_cell_pipeline(**params, classify__hierarchy=CellTypeTree(dict.fromkeys(TREE.leaves)))
+    np.testing.assert_array_equal(in_tree.fit(cells, types).predict_proba(cells), flat.predict_proba(cells))
+
+
+@pytest.mark.parametrize("level_weight", [0.0, 0.5])
+def test_engines_learn_the_same_from_labels_at_any_depth(cells, types, mixed, level_weight):
+    options = SMALL | {"classify__hierarchy": TREE, "classify__level_weight": level_weight}
+    ours, theirs = (make_cell_pipeline(**options, classify__engine=engine) for engine in ("tensorflow", "keras"))
+    ours, theirs = ours.fit(cells, mixed), theirs.fit(cells, mixed)
+    np.testing.assert_allclose(ours.predict_proba(cells), theirs.predict_proba(cells), atol=1e-3)
+    assert ours.score(cells, types) > 0.7
+    assert ours.score(cells, mixed) >= ours.score(cells, types)
+    assert set(ours.predict(cells)) == set(TREE.leaves)
+
+
+def test_cells_with_coarse_labels_teach_what_they_can(types, cells):
+    """Type 0 and type 1 are told apart by few cells, but all their cells tell them from the others."""
+    few = np.array([name if i % 10 == 0 or name not in ("type 0", "type 1") else "a" for i, name in enumerate(types)])
+    model = make_cell_pipeline(**SMALL | {"classify__epochs": 20}, classify__hierarchy=TREE).fit(cells, few)
+    predicted = model.predict(cells)
+    in_a = few == "a"
+    assert np.isin(predicted[in_a], ["type 0", "type 1"]).mean() > 0.98
+    assert np.mean(predicted[in_a] == types[in_a]) > 0.8
+
+
+def test_a_coarse_label_counts_as_the_leaves_below_in_their_proportion(mixed):
+    X = np.random.default_rng(0).normal(size=(len(mixed), 3))
+    classifier = KerasCellClassifier(hierarchy=TREE, epochs=1, random_state=0).fit(X, mixed)
+    n = pd.Series(mixed).value_counts()
+    of_type_0 = n["type 0"] + n["a"] * n["type 0"] / (n["type 0"] + n["type 1"])
+    in_c = n["type 3"] + n["type 4"]
+    of_type_3 = n["type 3"] + n["c"] * n["type 3"] / in_c + n["b"] * n["type 3"] / (in_c + n["type 2"])
+    np.testing.assert_allclose(classifier._class_counts[[0, 3]], [of_type_0, of_type_3], rtol=1e-6)
+
+
+def test_partial_fit_and_early_stopping_take_a_tree(cells, mixed):
+    X = np.log1p(cells.X.toarray())
+    classifier = KerasCellClassifier(hierarchy=TREE, random_state=0)
+    for _ in range(3):
+        classifier.partial_fit(X, mixed)
+    assert classifier.n_iter_ == 3
+    assert classifier.classes_.tolist() == sorted(TREE.leaves)
+    assert classifier.score(X, mixed) > 0.8
+    stopped = KerasCellClassifier(hierarchy=TREE, random_state=0, early_stopping=True, epochs=3).fit(X, mixed)
+    assert len(stopped.history_["val_loss"]) == 3
+
+
+def test_a_search_chooses_the_weight_of_levels(cells, mixed):
+    pipeline = make_cell_pipeline(**SMALL, classify__hierarchy=TREE)
+    search = GridSearchCV(pipeline, {"classify__level_weight": [0.0, 1.0]}, cv=2).fit(cells, mixed)
+    assert search.best_score_ > 0.5
+    assert clone(search.best_estimator_).get_params()["classify__hierarchy"] == TREE
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a", "x"], r"labels \['x'\] that are not among .*add them to the hierarchy"),
+        (["a", "a"], "All labels are 'a'"),
+        ([1, 2], "not among|number"),
+    ],
+)
+def test_labels_that_a_tree_lacks_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        KerasCellClassifier(hierarchy=TREE).fit(np.ones((4, 2)), labels * 2)
+
+
+def test_leaves_without_cells_are_told_of():
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    with pytest.warns(UserWarning, match=r"2 of 5 leaves .* nor has a type above them: \['type 3', 'type 4'"):
+        KerasCellClassifier(hierarchy=TREE, epochs=1).fit(X, ["a", "type 2"] * 6)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=40)
+def test_a_stricter_threshold_gives_the_same_name_or_an_ancestor(seed, one, other):
+    probabilities = np.random.default_rng(seed).dirichlet(np.full(5, 0.5), size=20)
+    names = NamesInTree(TREE, np.array(TREE.leaves))
+    ways = names.ways(probabilities)
+    (low, _), (high, confidence) = (ways.ends(t) for t in sorted([one, other]))
+    for lenient, strict, p, row in zip(low, high, confidence, probabilities, strict=True):
+        if strict < 0:
+            continue
+        assert TREE.names[strict] in TREE.path(TREE.names[lenient])
+        inside = [TREE.names[strict] in TREE.path(leaf) for leaf in TREE.leaves]
+        assert p == pytest.approx(row[inside].sum())
+        assert p >= max(one, other)
+
+
+def test_names_end_where_they_are_unsure():
+    names = NamesInTree(TREE, np.array(TREE.leaves))
+    ways = names.ways([[0.1, 0.1, 0.2, 0.25, 0.35], [0.9, 0.1, 0, 0, 0]])
+    for threshold, expected in [(0.3, ["type 4", "type 0"]), (0.5, ["c", "type 0"]), (0.7, ["b", "type 0"])]:
+        assert [TREE.names[i] for i in ways.ends(threshold)[0]] == expected
+    ends, confidence = ways.ends(0.95)
+    assert ends[0] == -1
+    np.testing.assert_allclose(confidence, [0.8, 1.0])
+    assert TREE.names[ends[1]] == "a"
+
+
+def test_a_tree_of_one_level_gives_the_flat_reject_option(cells, types):
+    flat = RejectOptionClassifier(LogisticRegression(), random_state=0).fit(cells.X, types)
+    tree = CellTypeTree(dict.fromkeys(TREE.leaves))
+    in_tree = RejectOptionClassifier(LogisticRegression(), hierarchy=tree, random_state=0).fit(cells.X, types)
+    assert in_tree.threshold_ == flat.threshold_
+    assert in_tree.temperature_ == flat.temperature_
+    pd.testing.assert_frame_equal(in_tree.risk_coverage_, flat.risk_coverage_)
+    np.testing.assert_array_equal(in_tree.predict(cells.X), flat.predict(cells.X))
+    assert in_tree.score(cells.X, types) == flat.score(cells.X, types)
+
+
+class Unsure(LogisticRegression):
+    """Knows which of a and b a cell is, and no more."""
+
+    def predict_proba(self, X):
+        in_a = super().predict_proba(X)[:, :2].sum(axis=1, keepdims=True)
+        return np.hstack([0.4 * in_a, 0.6 * in_a, *((1 - in_a) * share for share in (0.4, 0.3, 0.3))])
+
+
+def test_cells_get_the_deepest_name_that_keeps_the_target(cells, types):
+    model = RejectOptionClassifier(Unsure(C=10), hierarchy=TREE, calibration=None, random_state=0).fit(cells.X, types)
+    flat = RejectOptionClassifier(Unsure(C=10), threshold=model.threshold_, calibration=None).fit(cells.X, types)
+    predicted = model.predict(cells.X)
+    assert set(predicted) <= {"a", "b", "c", *TREE.leaves}
+    assert np.isin(predicted, ["a", "b"]).mean() > 0.9
+    assert (flat.predict(cells.X) == "Unassigned").all()
+    assert model.score(cells.X, types) > 0.95
+    assert model.names_.tolist() == list(TREE.names)
+    assert model.classes_.tolist() == sorted(TREE.leaves)
+
+
+def test_labels_at_any_depth_teach_the_threshold(cells, mixed):
+    pipeline = make_cell_pipeline(**SMALL | {"classify__epochs": 15}, classify__hierarchy=TREE)
+    model = RejectOptionClassifier(pipeline, hierarchy=TREE, target_error=0.1, cv=3, random_state=0).fit(cells, mixed)
+    assert model.score(cells, mixed) > 0.85
+    assert len(model.risk_coverage_)
+    with pytest.raises(ValueError, match=r"classes \['a'.*set the hierarchy of the estimator"):
+        RejectOptionClassifier(GaussianNB(), hierarchy=TREE).fit(cells.X.toarray(), mixed)
+    with pytest.raises(ValueError, match="or the hierarchy of the estimator"):
+        RejectOptionClassifier(pipeline, cv=2).fit(cells, mixed)
+
+
+def test_annotation_has_a_column_for_each_level_and_a_file_keeps_the_tree(cells, types, tmp_path):
+    tree = CellTypeTree.from_dict(TREE.to_dict(), identifiers={"a": "CL:0000001", "type 3": "CL:0000003"})
+    pipeline = make_cell_pipeline(**SMALL, classify__hierarchy=tree)
+    model = RejectOptionClassifier(pipeline, hierarchy=tree, threshold=0.8, calibration=None).fit(cells, types)
+    save_model(model, tmp_path / "model.cellmodel")
+    loaded = load_model(tmp_path / "model.cellmodel")
+    assert loaded.hierarchy == tree
+    annotation, probabilities = annotate(loaded, cells, return_proba=True)
+    pd.testing.assert_frame_equal(annotation, annotate(model, cells))
+    levels = [f"predicted_level_{i}" for i in (1, 2, 3)]
+    assert list(annotation) == ["predicted_label", "confidence", *levels, "cell_type_ontology_term_id"]
+    assert annotation["predicted_label"].cat.categories.tolist() == [*tree.names, "Unassigned"]
+    for _, row in annotation.iterrows():
+        label = row["predicted_label"]
+        path = tree.path(label) if label in tree else ()
+        assert row[levels].dropna().tolist() == list(path)
+        identifier = tree.identifiers.get(label)
+        assert row["cell_type_ontology_term_id"] == identifier or (identifier is None and pd.isna(row.iloc[-1]))
+    named = annotation["predicted_label"] != "Unassigned"
+    of_first = probabilities.loc[named].apply(
+        lambda row: row[[annotation["predicted_label"][row.name] in tree.path(leaf) for leaf in probabilities]].sum(),
+        axis=1,
+    )
+    np.testing.assert_allclose(annotation.loc[named, "confidence"], of_first)
+    of_network = annotate(pipeline.fit(cells, types), cells)
+    assert of_network["predicted_label"].isin(tree.leaves).all()
+    assert list(of_network)[2:5] == levels
+
+
+def test_metrics_of_names_in_a_tree_by_hand():
+    truth = ["type 0", "type 3", "type 3", "c"]
+    names = ["a", "type 2", "Unassigned", "type 4"]
+    # Right: a; type 4 below c cannot be judged, and counts.
+    assert hierarchical_accuracy(truth, names, hierarchy=TREE) == 0.5
+    assert hierarchical_accuracy(truth, names, hierarchy=TREE, sample_weight=[3, 0, 1, 0]) == 0.75
+    # Paths of the truth: 2 + 3 + 3 + 2; of the names: 1 + 2 + 0 + 3; in common: 1 + 1 + 0 + 2.
+    scores = hierarchical_precision_recall_fscore(truth, names, hierarchy=TREE)
+    np.testing.assert_allclose(scores, [4 / 6, 4 / 10, 8 / 16])
+    for metric in (hierarchical_accuracy, hierarchical_precision_recall_fscore):
+        with pytest.raises(ValueError, match="'x'"):
+            metric(["x"], ["a"], hierarchy=TREE)
+        with pytest.raises(ValueError, match="inconsistent numbers"):
+            metric(["a"], ["a", "b"], hierarchy=TREE)
+
+
+def test_the_curve_says_what_each_threshold_gives():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(5, 0.5), size=50)
+    truth = np.array(TREE.names)[rng.integers(8, size=50)]
+    curve = error_specificity_curve(truth, probabilities, labels=list(TREE.leaves), hierarchy=TREE)
+    names = NamesInTree(TREE, np.array(TREE.leaves))
+    for row in curve.iloc[::20].itertuples():
+        ends = names.ways(probabilities).ends(row.threshold)[0]
+        given_names = np.array([*TREE.names, "Unassigned"])[ends]
+        named = ends >= 0
+        assert row.coverage == named.mean()
+        assert row.depth == pytest.approx(np.mean([TREE.depth(name) if name in TREE else 0 for name in given_names]))
+        wrong = 1 - hierarchical_accuracy(truth[named], given_names[named], hierarchy=TREE)
+        assert row.error == pytest.approx(wrong)
+
+
+def test_commands_train_name_and_judge_in_a_tree(cells, mixed, tmp_path):
+    labelled = cells.copy()
+    labelled.obs["label"] = mixed
+    labelled.write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "tree.json").write_text(json.dumps(TREE.to_dict()))
+
+    def run(*arguments):
+        return CliRunner().invoke(main, list(map(str, arguments)))
+
+    model = tmp_path / "model.cellmodel"
+    train = ["train", tmp_path / "cells.h5ad", "--labels=label", "--genes=40", "--folds=2", "--target-error=0.2"]
+    done = run(*train, "--hierarchy", tmp_path / "tree.json", "-o", model)
+    assert done.exit_code == 0, done.output
+    assert load_model(model).hierarchy == TREE
+    done = run("predict", tmp_path / "cells.h5ad", "-m", model)
+    assert done.exit_code == 0, done.output
+    named = ad.read_h5ad(tmp_path / "cells.named.h5ad")
+    assert {"predicted_level_1", "predicted_level_3"} <= set(named.obs)
+    done = run("evaluate", tmp_path / "cells.h5ad", "--labels=label", "-m", model)
+    assert "In the tree: " in done.output
+    (tmp_path / "bad.json").write_text('{"a": {"type 0": {}}}')
+    for file, message in [("bad.json", "has one child"), ("none.json", "no file")]:
+        done = run(*train, "--hierarchy", tmp_path / file, "-o", tmp_path / "other.cellmodel")
+        assert done.exit_code == 1
+        assert message in done.output
+        assert not (tmp_path / "other.cellmodel").exists()
