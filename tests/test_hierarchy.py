@@ -543,3 +543,55 @@ def test_commands_train_name_and_judge_in_a_tree(cells, mixed, tmp_path):
         assert done.exit_code == 1
         assert message in done.output
         assert not (tmp_path / "other.cellmodel").exists()
+
+
+@pytest.mark.parametrize("views", [None, "depth_free"])
+def test_a_grown_tree_keeps_what_was_learned(cells, types, views):
+    """Types 3 and 4 were one type, and type 0 is new."""
+    X = cells.X.toarray() if views else np.log1p(cells.X.toarray())
+    before = CellTypeTree.from_dict({"type 1": None, "b": {"type 2": None, "c": None}})
+    old = np.array(["c" if name in ("type 3", "type 4") else name for name in types])
+    known = types != "type 0"
+    options = {"views": views, "linear_path": views is not None, "input_norm": 15.0 if views else None}
+    classifier = KerasCellClassifier(hierarchy=before, epochs=10, random_state=0, warm_start=True, **options)
+    of_old = classifier.fit(X[known], old[known]).predict_proba(X)
+    classifier.set_params(hierarchy=TREE, learning_rate=1e-9, epochs=1).fit(X[known], types[known])
+    of_new = classifier.predict_proba(X)
+    # One epoch that changes nothing: the new output alone takes some probability, and c is shared.
+    assert classifier.classes_.tolist() == sorted(TREE.leaves)
+    shares = of_new[:, 1:] / of_new[:, 1:].sum(axis=1, keepdims=True)
+    order = sorted(before.leaves)
+    for column, name in enumerate(["type 1", "type 2", "type 3", "type 4"]):
+        expected = of_old[:, order.index("c" if name in ("type 3", "type 4") else name)]
+        np.testing.assert_allclose(shares[:, column], expected / (2 if name in ("type 3", "type 4") else 1), rtol=1e-3)
+    classifier.set_params(learning_rate=0.003, epochs=10).fit(X, types)
+    assert classifier.score(X, types) > 0.9
+
+
+def test_partial_fit_learns_a_new_type(cells, types):
+    X = np.log1p(cells.X.toarray())
+    few = CellTypeTree(dict.fromkeys(["type 0", "type 1", "type 2", "type 3"]))
+    known = types != "type 4"
+    classifier = KerasCellClassifier(hierarchy=few, random_state=0, learning_rate=0.01)
+    for _ in range(10):
+        classifier.partial_fit(X[known], types[known])
+    counts = classifier._class_counts
+    classifier.set_params(hierarchy=CellTypeTree(dict.fromkeys(TREE.leaves)))
+    for _ in range(10):
+        classifier.partial_fit(X, types)
+    assert classifier.score(X, types) > 0.95
+    assert classifier.n_iter_ == 20
+    np.testing.assert_allclose(classifier._class_counts[:4], 2 * counts)
+    with pytest.raises(ValueError, match="Add the types that the hierarchy lacks"):
+        classifier.set_params(hierarchy=few).partial_fit(X[known], types[known])
+
+
+def test_a_default_pipeline_grows_with_both_networks(cells, types):
+    known = types != "type 4"
+    few = CellTypeTree(dict.fromkeys(sorted(set(types[known]))))
+    pipeline = make_cell_pipeline(select="passthrough", classify__epochs=3, classify__random_state=0)
+    pipeline.set_params(classify__hierarchy=few).fit(cells[known], types[known])
+    pipeline.set_params(classify__hierarchy=CellTypeTree(dict.fromkeys(TREE.leaves)), classify__warm_start=True)
+    pipeline.fit(cells, types)
+    assert pipeline["classify"].home_.classes_.tolist() == sorted(TREE.leaves)
+    assert pipeline.score(cells, types) > 0.8

@@ -1,15 +1,15 @@
 """KerasCellClassifier: Keras networks behind scikit-learn's classifier interface."""
 
-import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
 
 from sklearn_cells._cells import check_same_order
-from sklearn_cells._validation import all_or_nothing, check_labels, fit_context
+from sklearn_cells._validation import all_or_nothing, fit_context
 from sklearn_cells.neural_network._fitted_network import FittedNetwork
 from sklearn_cells.neural_network._home import train
+from sklearn_cells.neural_network._label_codes import labels_for_fit, labels_for_partial_fit
 from sklearn_cells.neural_network._parameters import CONSTRAINTS
-from sklearn_cells.neural_network._plan import check_labels_in_tree, plan_training, warn_of_lone_cells
+from sklearn_cells.neural_network._plan import plan_training
 
 
 class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, BaseEstimator):
@@ -135,7 +135,8 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
 
     hierarchy : CellTypeTree, default=None
         The tree of the types. Its leaves are the classes; `y` may have labels at any depth, and a cell
-        with the label "T cell" teaches that it is one of the T cells.
+        with the label "T cell" teaches that it is one of the T cells. `partial_fit`, and `fit` with
+        `warm_start`, go on with a tree that has grown: new types at any place, or types below a leaf.
 
     level_weight : float, default=0.0
         What each ancestor of a label in the `hierarchy` counts in the loss, where the label counts 1.
@@ -381,13 +382,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         with all_or_nothing(self, goes_on=goes_on):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
-            classes, codes = self._check_labels(y, cells.shape[0])
-            if goes_on and not np.array_equal(classes, self.classes_):
-                raise ValueError(
-                    f"warm_start goes on with the classes {self.classes_.tolist()}, but y has {classes.tolist()}. "
-                    "Pass labels of the same classes, or train a new classifier."
-                )
-            warn_of_lone_cells(classes if self.hierarchy is None else np.array(self.hierarchy.names), codes)
+            classes, codes = labels_for_fit(self, y, cells.shape[0], goes_on=goes_on)
             return self._train(cells, classes, codes, sample_weight, {"estimator": self, "X": X, "y": y}, goes_on)
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -427,27 +422,12 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
             If training is interrupted; then the classifier is as it was before the call.
         """
         goes_on = hasattr(self, "model_")
-        if self.hierarchy is not None:
-            classes = np.array(sorted(self.hierarchy.leaves))
-        elif classes is not None:
-            classes, _ = check_labels(classes, len(classes))
-        elif not goes_on:
-            raise ValueError("Got no classes in the first call to partial_fit. Pass all labels that y will ever have.")
-        if goes_on and classes is not None and not np.array_equal(classes, self.classes_):
-            raise ValueError(
-                f"`classes` is {classes.tolist()}, but was {self.classes_.tolist()} before. Pass the same, or none."
-            )
         with all_or_nothing(self, goes_on=goes_on):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
-            classes, codes = self._check_labels(y, cells.shape[0], self.classes_ if goes_on else classes)
+            classes, codes = labels_for_partial_fit(self, y, cells.shape[0], classes, goes_on=goes_on)
             told = {"estimator": self, "X": X, "y": y}
             return self._train(cells, classes, codes, sample_weight, told, goes_on, incremental=True)
-
-    def _check_labels(self, y, n_cells, classes=None):
-        if self.hierarchy is not None:
-            return check_labels_in_tree(self.hierarchy, y, n_cells)
-        return check_labels(y, n_cells, classes=classes)
 
     def _train(self, cells, classes, codes, sample_weight, told, goes_on, incremental=False):
         """Train the networks and take them over."""

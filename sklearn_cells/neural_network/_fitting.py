@@ -44,7 +44,7 @@ class Fitting:
         self.plan = plan
         self.network = self._build(plan.seed + plan.epochs.start)
         if plan.goes_on:
-            take_weights(self.network, classifier.model_)
+            take_weights(self.network, classifier.model_, plan.sources)
         # A network of Keras may have them too.
         self.views = next((layer for layer in self.network.layers if isinstance(layer, CountViews)), None)
         self.norm = self._norm()
@@ -58,7 +58,7 @@ class Fitting:
         classifier, plan, network = self.classifier, self.plan, self.network
         optimizer = make_optimizer(classifier.optimizer, classifier.learning_rate)
         settings, optimizer_state = optimizer_settings(optimizer), None
-        if plan.incremental and plan.goes_on:
+        if plan.incremental and plan.goes_on and plan.sources is None:
             optimizer_state = classifier._optimizer_state.get(settings)
         batches = self._batches(plan.rows, seed=plan.seed)
         rates = learning_rates(classifier.learning_rate, plan.schedule, len(plan.epochs), batches.n_batches)

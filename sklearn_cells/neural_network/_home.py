@@ -46,10 +46,11 @@ def train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, t
 def _fit_home(classifier, cells, codes, sample_weight, plan, context, told):
     """Train the home network on the same cells, and learn how far a cell looks as if it came from there."""
     home = copy(classifier.home_) if plan.goes_on else _new_home(classifier, plan.seed)
+    home.hierarchy = classifier.hierarchy
     options = {"goes_on": plan.goes_on, "incremental": plan.incremental}
     of_home = plan_training(home, plan.classes, codes, sample_weight, **options)
     vars(home).update(Fitting(home, cells, of_home).run(context, told))
-    if plan.goes_on:
+    if plan.goes_on and (plan.sources is None or plan.incremental):
         return {"home_": home, "gate_": classifier.gate_}
     n_groups = max(len(plan.classes), int(plan.groups.max()) + 1)
     gate = ExperimentGate.learned(cells, plan.sample_weight, plan.groups, n_groups, plan.seed)

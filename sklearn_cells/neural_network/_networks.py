@@ -85,8 +85,14 @@ def network_of_weights(classifier, weights: list[NDArray], n_genes: int, n_class
     return network
 
 
-def take_weights(network: keras.Model, trained: keras.Model) -> None:
-    """Set the weights of a network to those of a trained one, or refuse where its layers are others."""
+def take_weights(network: keras.Model, trained: keras.Model, outputs: NDArray | None = None) -> None:
+    """Set the weights of a network to those of a trained one, or refuse where its layers are others.
+
+    Where the outputs differ, `outputs` has the output of the trained one for each output of the network, or -1.
+    Outputs that share one share its probability too.
+    """
+    if outputs is not None:
+        trained = _with_outputs(network, trained, outputs)
     wanted, found = layers_of(network), layers_of(trained)
     targets, sources = learned_weights(network), learned_weights(trained)
     if wanted != found or [v.shape for v in targets] != [v.shape for v in sources]:
@@ -97,6 +103,26 @@ def take_weights(network: keras.Model, trained: keras.Model) -> None:
     for target, source in zip(targets, sources, strict=True):
         target.assign(source)
     settle(network)
+
+
+def _with_outputs(network, trained, outputs):
+    """Return a copy of a network with the outputs of a trained one in another order, some shared and some new."""
+    widened = keras.models.clone_model(network)
+    widened.set_weights(network.get_weights())
+    n_before = trained.output_shape[-1]
+    known = outputs >= 0
+    n_shared = np.bincount(outputs[known], minlength=n_before)[outputs[known]]
+    for target, source in zip(learned_weights(widened), learned_weights(trained), strict=True):
+        values = source.numpy()
+        if (*values.shape[:-1], len(outputs)) == target.shape and values.shape[-1:] == (n_before,):
+            taken = target.numpy()
+            taken[..., known] = values[..., outputs[known]]
+            if values.ndim == 1:
+                taken[known] -= np.log(n_shared)
+            values = taken
+        if values.shape == target.shape:
+            target.assign(values)
+    return widened
 
 
 def make_optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Optimizer:

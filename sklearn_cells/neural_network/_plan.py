@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from sklearn_cells._validation import check_labels, check_sample_weight
-from sklearn_cells._warnings import warn
+from sklearn_cells._validation import check_sample_weight
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, weights_of_classes
+from sklearn_cells.neural_network._label_codes import classes_before, groups_of, has_leaves_alone, parts_of_types
 from sklearn_cells.neural_network._objective import Objective, TreeObjective
 
 # With epochs="auto".
@@ -25,6 +25,7 @@ class Plan:
 
     classes: NDArray  # sorted, of shape (n_classes,)
     output_order: NDArray  # the output of the network for each class
+    sources: NDArray | None  # of a tree that has grown, the output of before for each output, -1 for a new one
     sample_weight: NDArray  # of all cells; 0 for those that are not trained on
     fields: dict[str, NDArray]  # what the objective may ask for, of all cells: codes and weights
     objective: Objective
@@ -60,8 +61,16 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     parts = np.eye(len(classes)) if tree is None else parts_of_types(tree, classes, type_counts)
     class_counts = type_counts @ parts
     history, seed = {}, None
+    output_order = classifier._output_order if goes_on else np.arange(len(classes))
+    has_grown = goes_on and not np.array_equal(classes, classifier.classes_)
+    before = classes_before(tree, classes, classifier.classes_) if has_grown else np.arange(len(classes))
+    sources = np.where(before < 0, -1, output_order[before]) if has_grown else None
+    output_order = np.arange(len(classes)) if has_grown else output_order
     if incremental and goes_on:
-        class_counts = class_counts + classifier._class_counts
+        n_of_before = np.bincount(before[before >= 0], minlength=len(classifier._class_counts))
+        class_counts = class_counts + np.where(
+            before < 0, 0, (classifier._class_counts / np.maximum(n_of_before, 1))[before]
+        )
         history, seed = classifier.history_, classifier._seed
     if seed is None:
         seed = int(check_random_state(classifier.random_state).randint(np.iinfo(np.int32).max))
@@ -80,7 +89,6 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
         epochs = range(classifier.n_iter_, classifier.n_iter_ + 1) if goes_on else range(1)
     in_training = np.zeros_like(sample_weight)
     in_training[rows] = sample_weight[rows]
-    output_order = classifier._output_order if goes_on else np.arange(len(classes))
     if tree is None or has_leaves_alone(classifier, codes):
         objective, of_labels = Objective(), output_order[parts[codes].argmax(axis=1)]
     else:
@@ -90,6 +98,7 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     return Plan(
         classes=classes,
         output_order=output_order,
+        sources=sources,
         sample_weight=in_training,
         fields={"codes": of_labels.astype(np.int32), "weights": weights},
         objective=objective,
@@ -105,67 +114,6 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
         goes_on=goes_on,
         incremental=incremental,
     )
-
-
-def parts_of_types(tree, classes: NDArray, type_counts: NDArray) -> NDArray[np.float64]:
-    """Return the part of each class in a cell of each type of a tree: of those below it, by their own cells."""
-    reachable = tree.reachability(classes.tolist())
-    of_leaves = np.array([type_counts[tree.names.index(name)] for name in classes])
-    parts = reachable * np.maximum(of_leaves, 1e-9 * max(1.0, of_leaves.max()))  # alike where there are none
-    return parts / parts.sum(axis=1, keepdims=True)
-
-
-def groups_of(parts: NDArray, codes: NDArray) -> NDArray[np.intp]:
-    """Return the cells of each label as a group: those of the classes first, in their order."""
-    n_types, n_classes = parts.shape
-    is_class = (parts > 0).sum(axis=1) == 1
-    numbers = np.where(is_class, parts.argmax(axis=1), n_classes + np.arange(n_types))
-    return np.unique(numbers[codes], return_inverse=True)[1]
-
-
-def check_labels_in_tree(tree, y, n_cells: int) -> tuple[NDArray, NDArray[np.intp]]:
-    """Return the leaves of a tree, sorted, and the number of the type that is the label of each cell.
-
-    Raises
-    ------
-    ValueError
-        As `check_labels`, if a label is not a type of the tree, or all cells have the same one.
-    """
-    names = np.array(tree.names)
-    order = np.argsort(names)
-    remedy = "add them to the hierarchy, or leave those cells out"
-    _, places = check_labels(y, n_cells, classes=names[order], remedy=remedy)
-    codes = order[places]
-    if len(np.unique(codes)) == 1:
-        raise ValueError(
-            f"All labels are {tree.names[codes[0]]!r}, but cells of two types are needed to tell them apart."
-        )
-    counts = np.bincount(codes, minlength=len(names))
-    reachable = tree.reachability(sorted(tree.leaves))
-    unseen = [name for name, seen in zip(sorted(tree.leaves), counts @ reachable, strict=True) if not seen]
-    if unseen:
-        warn(
-            f"{len(unseen)} of {len(tree.leaves)} leaves of the hierarchy have no cells, nor has a type above them: "
-            f"{unseen[:5]}{' ...' if len(unseen) > 5 else ''}. No cell will be named so: leave them out of the tree."
-        )
-    return np.array(sorted(tree.leaves)), codes
-
-
-def has_leaves_alone(classifier, codes: NDArray) -> bool:
-    """Tell whether the tree of a classifier changes nothing: labels are leaves, and ancestors do not count."""
-    tree = classifier.hierarchy
-    leaves = np.array([not tree.children(name) for name in tree])
-    return leaves[codes].all() and (classifier.level_weight == 0 or tree.max_depth == 1)
-
-
-def warn_of_lone_cells(classes: NDArray, codes: NDArray) -> None:
-    """Warn of classes that have one cell."""
-    alone = classes[np.bincount(codes, minlength=len(classes)) == 1].tolist()
-    if alone:
-        warn(
-            f"{len(alone)} of {len(classes)} classes have one cell, which is all that is learned of them: "
-            f"{alone[:5]}{' ...' if len(alone) > 5 else ''}. Leave them out, or merge them with others."
-        )
 
 
 def n_epochs(classifier, n_cells: int) -> int:
