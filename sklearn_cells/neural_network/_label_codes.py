@@ -23,7 +23,9 @@ def labels_for_fit(classifier, y, n_cells: int, *, goes_on: bool) -> tuple[NDArr
         raise ValueError(f"All labels are {tree.names[codes[0]]!r}: pass cells of two types or more.")
     if goes_on:
         refusal = f"warm_start goes on with the classes {classifier.classes_.tolist()}, but y has {classes.tolist()}."
-        _check_same_classes(tree, classes, classifier.classes_, refusal)
+        _check_same_classes(
+            tree, classes, classifier.classes_, refusal, "Pass labels of the same classes, or train anew."
+        )
     elif tree is not None:
         _warn_of_unseen_leaves(tree, codes)
     _warn_of_lone_cells(classes if tree is None else np.array(tree.names), codes)
@@ -47,7 +49,7 @@ def labels_for_partial_fit(classifier, y, n_cells: int, classes, *, goes_on: boo
         raise ValueError("Got no classes in the first call to partial_fit. Pass all labels that y will ever have.")
     if goes_on and classes is not None:
         refusal = f"`classes` is {classes.tolist()}, but was {classifier.classes_.tolist()} before."
-        _check_same_classes(tree, classes, classifier.classes_, refusal)
+        _check_same_classes(tree, classes, classifier.classes_, refusal, "Pass the same, or none.")
     if tree is not None:
         return _codes_in_tree(tree, y, n_cells)
     return check_labels(y, n_cells, classes=classifier.classes_ if goes_on else classes)
@@ -62,16 +64,11 @@ def _codes_in_tree(tree, y, n_cells):
     return np.array(sorted(tree.leaves)), order[places]
 
 
-def _check_same_classes(tree, classes: NDArray, before: NDArray, refusal: str) -> None:
+def _check_same_classes(tree, classes: NDArray, before: NDArray, refusal: str, remedy: str) -> None:
     """Refuse to go on with other classes, unless a tree has grown that has those of before."""
     if np.array_equal(classes, before) or (tree is not None and all(name in tree for name in before.tolist())):
         return
-    remedy = (
-        "Pass labels of the same classes, or train a new classifier."
-        if tree is None
-        else "Add the types that the hierarchy lacks."
-    )
-    raise ValueError(f"{refusal} {remedy}")
+    raise ValueError(f"{refusal} {remedy if tree is None else 'Add the types that the hierarchy lacks.'}")
 
 
 def _warn_of_unseen_leaves(tree, codes: NDArray) -> None:
