@@ -23,6 +23,8 @@ from sklearn_cells.cli import main
 from sklearn_cells.persistence import read_card
 from sklearn_cells.report import write_html
 
+pytestmark = pytest.mark.usefixtures("few_minibatches")
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
