@@ -41,6 +41,20 @@ def cells():
     return make_cells(240, 60, n_classes=3, random_state=0)
 
 
+def shorten_trainings(patch):
+    """Let trainings whose length is left to the classifier take few minibatches.
+
+    For tests of what happens around a training: how well a full one names cells is measured by the demo and benchmarks.
+    """
+    patch.setattr("sklearn_cells.neural_network._plan.EPOCHS", 5)
+    patch.setattr("sklearn_cells.neural_network._plan.LEAST_BATCHES", 60)
+
+
+@pytest.fixture
+def few_minibatches(monkeypatch):
+    shorten_trainings(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def command_folder(cells, tmp_path_factory):
     """A folder with reference.h5ad, query.h5ad, whose genes are in another order, and a model trained on the first."""
@@ -51,8 +65,9 @@ def command_folder(cells, tmp_path_factory):
     query.var["symbol"] = query.var_names
     query.layers["counts"] = query.X.copy()
     query.write_h5ad(folder / "query.h5ad")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        shorten_trainings(patch)
         options = ["--labels=cell_type", "--genes=20", "--folds=2", "--target-error=0.2", "--description=simulated"]
         arguments = ["train", f"{folder}/reference.h5ad", *options, "-o", f"{folder}/model.cellmodel"]
         result = CliRunner().invoke(main, arguments)

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 
 from sklearn_cells import GeneAligner, JSDivergenceSelector
+from sklearn_cells.pipeline import CellPipeline
 
 GENES = ["CD3E", "CD79A", "LYZ", "CD74"]
 IDS = ["ENSG00000198851", "ENSG00000105369", "ENSG00000090382", "ENSG00000019582"]
@@ -41,7 +43,7 @@ def test_genes_come_in_training_order_missing_ones_as_not_measured_others_droppe
     np.testing.assert_array_equal(dense(aligned), [[9, 0, 0, 5], [2, 0, 0, 0]])
     assert aligned.var["measured"].tolist() == [True, False, False, True]
     selector = JSDivergenceSelector(4).fit(cells_of(COUNTS, GENES), TYPES)
-    with pytest.warns(UserWarning, match="The cells lack 2 of the 4 selected genes and have 60% of their divergence"):
+    with pytest.warns(UserWarning, match="The cells lack 2 of the 4 genes .* and have 60% of the divergence"):
         selected = selector.transform(aligned)
     np.testing.assert_array_equal(dense(selected), [[9, np.nan, np.nan, 5], [2, np.nan, np.nan, 0]])
 
@@ -186,6 +188,39 @@ def test_counts_that_were_scaled_and_rounded_are_announced(kind):
     match = "nearly the same total" if kind == "same total" else "the least count above zero is 3 or more"
     with pytest.warns(UserWarning, match=f"look like counts that were scaled and rounded: .*{match}"):
         GeneAligner(require_counts=True).fit(scaled)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_array])
+def test_counts_that_were_cut_off_at_one_are_announced_once_a_query(container, monkeypatch):
+    counts = np.random.default_rng(0).poisson(0.05, (200, 200))  # few of two or more
+    y = np.arange(200) % 2
+    steps = [("align", GeneAligner(require_counts=True)), ("select", JSDivergenceSelector(9))]
+    pipeline = CellPipeline([*steps, ("classify", LogisticRegression())]).fit(container(counts), y)
+    pipeline.predict(container(counts))
+    pipeline.predict(container(counts[:50].clip(max=1)))  # too few to tell
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 150 * 200)
+    with pytest.warns(UserWarning, match=r"All [\d,]+ values above zero .* are 1: .* Pass those") as told:
+        pipeline.predict(container(counts.clip(max=1)))
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("spelled", "example"),
+    [
+        (["CD3E", "CD79A", "HLA.DRA", "ACTB"], "'HLA.DRA' for 'HLA-DRA'"),
+        (["hg19_CD3E", "hg19_CD79A", "hg19_HLA-DRA", "hg19_ACTB"], "'hg19_CD3E' for 'CD3E'"),
+        (["GRCh38_CD3E", "CD79A", "HLA-DRA", "ACTB"], "'GRCh38_CD3E' for 'CD3E'"),
+    ],
+)
+def test_genes_in_another_spelling_are_announced(spelled, example):
+    aligner = GeneAligner().fit(cells_of(COUNTS, ["CD3E", "CD79A", "HLA-DRA", "ACTB"]))
+    query = cells_of(COUNTS, spelled)
+    if spelled[0].startswith("hg19"):
+        with pytest.raises(ValueError, match=f"4 training genes are there in another spelling, such as {example}"):
+            aligner.transform(query)
+    else:
+        with pytest.warns(UserWarning, match=f"1 training genes are there in another spelling, such as {example}"):
+            aligner.transform(query)
 
 
 @pytest.mark.parametrize("genes", [slice(None), slice(None, None, -1), slice(2, None)])

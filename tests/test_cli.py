@@ -20,8 +20,11 @@ from matplotlib.image import imread
 
 from sklearn_cells import JSDivergenceSelector, __version__, load_model, read_cells, save_model
 from sklearn_cells.cli import main
+from sklearn_cells.metrics import macro_f1
 from sklearn_cells.persistence import read_card
 from sklearn_cells.report import write_html
+
+pytestmark = pytest.mark.usefixtures("few_minibatches")
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +176,11 @@ def test_predict_takes_the_layer_that_the_model_was_trained_with(folder, tmp_pat
     save_model(model, tmp_path / "strict.cellmodel")
     result = run("evaluate", tmp_path / "scrambled.h5ad", "--labels=cell_type", "-m", tmp_path / "strict.cellmodel")
     accuracy = model.score(query, query.obs["cell_type"])
-    assert f"{accuracy:.3f} of all right" in result.output
+    assert f"{accuracy:.3f} of all cells right" in result.output
     assigned = model.predict(query) != "Unassigned"
     assert f"{assigned.mean():.1%} assigned" in result.output
     right = (model.predict(query) == query.obs["cell_type"])[assigned].mean()
-    assert f"{right:.3f} of the assigned right" in result.output
+    assert f"{right:.3f} of the assigned cells right" in result.output
     assert 0.4 < accuracy < 0.6
 
 
@@ -230,7 +233,7 @@ def test_booleans_as_types_are_taken_by_their_names(cells, tmp_path):
     assert load_model(tmp_path / "m.cellmodel").classes_.tolist() == ["False", "True"]
     evaluated = run("evaluate", *arguments, "-m", tmp_path / "m.cellmodel")
     assert evaluated.exit_code == 0, evaluated.output
-    assert float(re.search(r"([\d.]+) of all right", evaluated.output)[1]) > 0.9
+    assert float(re.search(r"([\d.]+) of all cells right", evaluated.output)[1]) > 0.9
 
 
 def test_groups_are_held_out_whole(cells, tmp_path):
@@ -247,6 +250,7 @@ def test_groups_are_held_out_whole(cells, tmp_path):
     ]
     result = run(*arguments, "--groups=donor", "-o", tmp_path / "m.cellmodel")
     assert result.exit_code == 0, result.output
+    assert "The column 'donor' has 2 groups: 2 folds were made instead of 3." in result.output
     assert read_card(tmp_path / "m.cellmodel")["validation"] == "2 folds of whole groups, by 'donor'"
     failed = run(*arguments, "--groups=cell_typ", "-o", tmp_path / "no.cellmodel")
     assert failed.exit_code == 1
@@ -322,6 +326,25 @@ def test_evaluate_prints_and_writes_scores(folder, tmp_path):
     assert scores.loc["type 1", "support"] == (read_cells(folder / "query.h5ad").obs["cell_type"] == "type 1").sum()
 
 
+def test_evaluate_averages_over_the_types_that_the_cells_have(folder, cells, tmp_path):
+    query = cells[160:][cells[160:].obs["cell_type"] != "type 2"].copy()
+    y = query.obs["cell_type"].astype(str).to_numpy()
+    y[::2] = np.where(y[::2] == "type 0", "type 1", "type 0")  # so that not all are right
+    query.obs["cell_type"] = y
+    model = load_model(folder / "model.cellmodel")
+    model.classes_ = np.array(["type 2", "type 1", "type 0"])
+    save_model(model, tmp_path / "turned.cellmodel")  # names cells as a type that none of them has
+    query.write_h5ad(tmp_path / "query.h5ad")
+    arguments = ["evaluate", tmp_path / "query.h5ad", "--labels=cell_type", "-m", tmp_path / "turned.cellmodel"]
+    result = run(*arguments, "-o", tmp_path / "scores.csv")
+    assert result.exit_code == 0, result.output
+    assert "cells are named as types that none of them has: type 2" in result.output
+    scores = pd.read_csv(tmp_path / "scores.csv", index_col=0)
+    assert "type 2" not in scores.index
+    expected = macro_f1(y, model.predict(query))
+    assert scores.loc["macro avg", "f1-score"] == pytest.approx(expected)
+
+
 def test_genes_prints_and_writes_the_ranking(folder, tmp_path):
     result = run("genes", folder / "reference.h5ad", "--labels=cell_type", "-n", 5, "-o", tmp_path / "genes.csv")
     assert result.exit_code == 0, result.output
@@ -380,7 +403,7 @@ def test_genes_takes_labels_layer_gene_names_and_redundancy(elsewhere, tmp_path,
 def test_models_lists_the_installed_ones():
     result = run("models")
     assert result.exit_code == 0
-    assert "sorted_blood" in result.output
+    assert result.output.count("sorted_blood") == 1
     assert "CD19+ B (795)" in result.output
 
 

@@ -62,6 +62,7 @@ WRONG = {
     "strange types": (["evaluate", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel"], "None of the types in 'cell_type' of strange.h5ad is one that model.cellmodel knows: alpha, beta against type 0, type 1, type 2. Name another column with --labels, or another model."),
     "output is the query": (["predict", "query.csv", "-o", "query.h5ad", "--force"], "query.csv is read by this command. Name another file to write."),
     "model is the cells": (["train", "query.h5ad", "--labels=cell_type", "-o", "query.h5ad", "--force"], "query.h5ad is read by this command. Name another file to write."),
+    "annotated, no such model": (["predict", "annotated.h5ad", "-m", "nothing"], "There is no model nothing. ..."),
     "annotated": (["predict", "annotated.h5ad", "-m", "model.cellmodel"], "The cells have obs['predicted_label'] already: pass --force to replace them."),
     "table of genes in rows": (["predict", "rows.csv"], "rows.csv: Genes seem to be in rows ('gene' in the header); expected cells: pass --transpose."),
     "two genomes": (["predict", "genomes.h5"], "genomes.h5: It holds 2 genomes, 'hg19', 'mm10': pass one, as --genome hg19."),

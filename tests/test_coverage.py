@@ -169,13 +169,23 @@ def test_without_a_selector_genes_are_counted():
         CellPipeline(pipeline.steps[1:]).fit(cells, SIX_TYPES).gene_coverage(cells)
 
 
-def test_a_pipeline_of_scikit_learn_tells_of_missing_genes_too():
+@pytest.mark.parametrize(
+    "container",
+    [lambda cells: cells, lambda cells: cells.to_df(), lambda cells: cells.to_df().astype(pd.SparseDtype(float, 0))],
+    ids=["AnnData", "DataFrame", "sparse DataFrame"],
+)
+def test_a_pipeline_of_scikit_learn_tells_of_missing_genes_too(container):
     cells = make_cells(200, 60, n_classes=3, random_state=0)
     steps = [("align", GeneAligner()), ("select", JSDivergenceSelector(50)), ("normalize", LogNormalizer())]
-    pipeline = Pipeline([*steps, ("classify", LogisticRegression())]).fit(cells, cells.obs["cell_type"])
+    steps += [("as_zero", FunctionTransformer(np.nan_to_num)), ("classify", LogisticRegression())]
+    pipeline = Pipeline(steps).fit(container(cells), cells.obs["cell_type"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pipeline.predict(cells)
-    with pytest.warns(UserWarning, match=r"The cells lack \d+ of the 50 selected genes and have \d+% of their") as told:
-        pipeline.predict(cells[:, 30:])
+        pipeline.predict(container(cells))
+    match = r"The cells lack \d+ of the 50 genes that the model uses and have \d+% of the .* little is left: type"
+    with pytest.warns(UserWarning, match=match) as told:
+        pipeline.predict(container(cells[:, 30:]))
     assert len(told) == 1
+    with pytest.warns(UserWarning, match="The cells lack") as told_before:  # of a CellPipeline, in the same words
+        CellPipeline(steps).predict(container(cells[:, 30:]))
+    assert [str(warning.message) for warning in told_before] == [str(warning.message) for warning in told]

@@ -41,6 +41,7 @@ from sklearn_cells import (
     make_cell_pipeline,
 )
 from sklearn_cells.datasets import make_cells
+from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
 
 TYPES = np.array(["B", "NK", "T"])
@@ -621,11 +622,17 @@ def test_groups_are_held_out_whole(cells):
         assert not train & test
 
 
+def test_a_name_of_groups_is_refused_with_what_to_pass(data):
+    with pytest.raises(ValueError, match=r"groups is 'donor': pass the group of each cell, .* adata.obs\['donor'\]"):
+        RejectOptionClassifier(LogisticRegression()).fit(*data, groups="donor")
+
+
 def test_groups_are_not_simulated(cells):
     pipeline = make_cell_pipeline(**SMALL, classify__random_state=0)
     classifier = RejectOptionClassifier(pipeline, target_coverage=1.0, cv=2, random_state=0)
     classifier.fit(cells, cells.obs["cell_type"], groups=np.arange(240) % 2)
     assert classifier.simulated_scores_ == {"accuracy": [], "macro_f1": []}
+    assert training_card(classifier, cells, cells.obs["cell_type"])["validation"] == "2 folds of whole groups"
 
 
 def test_groups_are_routed_to_folds_by_default(data):

@@ -34,6 +34,7 @@ def evaluate(cells, labels, model, output, force, **chosen):
     """Compare the predicted types of cells with the true ones."""
     if output is not None:
         check_free(output, force, cells)
+    import numpy as np
     import pandas as pd
     from sklearn.metrics import classification_report
 
@@ -56,15 +57,18 @@ def evaluate(cells, labels, model, output, force, **chosen):
     predicted = annotation["predicted_label"].astype(str).to_numpy()
     unassigned = str(getattr(rejecting_model(classifier), "unassigned_label_", ""))
     assigned = predicted != unassigned
-    click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all right")
+    click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all cells right")
     if assigned.any() and not assigned.all():
-        click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned right")
+        click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned cells right")
     if tree is not None:
         _echo_tree(y, predicted, tree)
     if unknown:
         click.echo(f"Types that the model does not know: {', '.join(unknown)}")
-    types = sorted(set(y) | (set(predicted) - {unassigned}))
-    scores = {"labels": types, "zero_division": 0}
+    elsewhere = ~np.isin(predicted, [*set(y), unassigned])
+    if elsewhere.any():
+        absent = ", ".join(sorted(set(predicted[elsewhere])))
+        click.echo(f"{elsewhere.sum():,} cells are named as types that none of them has: {absent}")
+    scores = {"labels": sorted(set(y)), "zero_division": 0}  # as in a report, types that the cells have
     click.echo("\n" + classification_report(y, predicted, digits=3, **scores))
     if output is not None:
         write_csv(pd.DataFrame(classification_report(y, predicted, output_dict=True, **scores)).T, output, force)

@@ -3,7 +3,19 @@
 import click
 
 from sklearn_cells.cli._command import Command, stage
-from sklearn_cells.cli._shared import CELLS, FILE, check_free, for_model, force, load, model, of_cells, progress, read
+from sklearn_cells.cli._shared import (
+    CELLS,
+    FILE,
+    check_free,
+    find,
+    for_model,
+    force,
+    load,
+    model,
+    of_cells,
+    progress,
+    read,
+)
 
 
 @click.command(
@@ -36,6 +48,7 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
     from sklearn_cells.annotation import annotate
 
     cells = read(query, chosen, backed=True)
+    find(model)
     if not force:
         check_not_annotated(cells)
     classifier = load(model)

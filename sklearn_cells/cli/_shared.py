@@ -66,17 +66,23 @@ def read(path, chosen, *, backed=False):
     return read_cells(path, backed=backed, **options)
 
 
-def load(model):
-    from sklearn_cells import load_model
+def find(model):
+    """Return the path of a model, which must be there."""
     from sklearn_cells._installed import installed_models, model_path
 
-    stage(f"loading the model {model}")
     path = model_path(Path(model).expanduser())
     if not path.exists():
         raise click.ClickException(
             f"There is no model {model}. Name a file, or one of the installed models {', '.join(installed_models())}."
         )
-    return load_model(path)
+    return path
+
+
+def load(model):
+    from sklearn_cells import load_model
+
+    stage(f"loading the model {model}")
+    return load_model(find(model))
 
 
 def labels_of(cells, column, path):

@@ -59,7 +59,8 @@ def models():
 
     for name, path in installed_models().items():
         stage(f"reading the card of {name}")
-        click.echo(f"{name}\n{read_card(path)}\n")
+        card = read_card(path)
+        click.echo(f"{card}\n" if card.get("name") == name else f"{name}\n{card}\n")
 
 
 @click.command(cls=Command)

@@ -97,9 +97,12 @@ def train(
     if progress():
         model.set_callbacks(ProgressBar(max_propagation_depth=None))
     model.fit(cells, y, **split_params)
+    if groups is not None and split_params["groups"].nunique() < folds:
+        n_groups = split_params["groups"].nunique()
+        click.echo(f"The column {groups!r} has {n_groups} groups: {n_groups} folds were made instead of {folds}.")
     card = training_card(model, cells, y, name=name or output.stem, description=description, source=reference.name)
     if groups is not None:
-        card["validation"] += f" of whole groups, by {groups!r}"
+        card["validation"] += f", by {groups!r}"
     stage(f"writing {output}")
     save_model(model, output, card=card, overwrite=force)
     click.echo(f"{card}\n\nWritten: {output}")

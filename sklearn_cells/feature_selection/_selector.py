@@ -5,6 +5,8 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
@@ -13,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import Cells, check_cells, check_same_order
+from sklearn_cells._gene_coverage import coverage_of_selection
 from sklearn_cells._validation import (
     Interval,
     RealNotInt,
@@ -29,7 +32,6 @@ from sklearn_cells.feature_selection._correction import scored
 from sklearn_cells.feature_selection._count_table import add_tables, checked_table
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights
 from sklearn_cells.feature_selection._gene_table import gene_table
-from sklearn_cells.feature_selection._missing_genes import warn_of_missing_genes
 from sklearn_cells.feature_selection._redundancy import CRITERIA, chosen_genes
 from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, columns_of, n_reads, tabulate
 
@@ -430,8 +432,13 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         """
         check_is_fitted(self, "divergences_")
         cells = check_cells(X, estimator=self, reset=False, dtype=None, values="nonnegative", allow_nan="genes")
-        if cells.measured is not None and not isinstance(X, Cells):  # in a Pipeline of scikit-learn, say
-            warn_of_missing_genes(self, cells.measured)
+        if not isinstance(X, Cells):  # those of a CellPipeline, which says it before
+            measured = cells.measured
+            if isinstance(X, pd.DataFrame):  # genes are NaN in all cells or in none
+                first = cells.take(slice(0, 1))
+                measured = ~np.isnan(first.toarray() if sp.issparse(first) else first)[0]
+            if measured is not None and not measured.all():
+                coverage_of_selection(self, measured).check(refuse=False)
         support = np.flatnonzero(self.get_support())
         if not len(support):
             warn("No genes were selected: the selection is empty. Ask for more genes, or allow a greater max_fdr.")

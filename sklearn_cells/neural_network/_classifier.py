@@ -207,8 +207,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
     Notes
     -----
     The loss is the weighted mean of the cross-entropy over the cells of a minibatch, plus the L2
-    terms. Cells of weight zero are left out. So within one batch a weight of two is the same as
-    the cell twice.
+    terms. Cells of weight zero are left out.
 
     With `home_network`, the log-probabilities of the two networks are averaged, for each cell alone,
     by how far it looks as if it came from the training experiment: the deviance of its counts from

@@ -104,6 +104,10 @@ class CountViews(keras.layers.Layer):
         if self.program_noise > 0:
             self.programs = add("programs", (N_PROGRAMS, n_genes), "zeros")
 
+    def compute_output_shape(self, input_shape):
+        """Return the shape of the views, for which Keras would otherwise trace `call` with each new network."""
+        return (*input_shape[:-1], len(VIEWS[self.kind]) * input_shape[-1])
+
     def call(self, counts, training=False):
         """Return the views of counts, of shape (n_cells, n_views * n_genes)."""
         counts, measured = self._measured(counts)

@@ -166,6 +166,7 @@ def training_card(
         with once_per_call():
             results = cross_validate(clone(model), X, y, cv=folds, scoring=_scores, n_jobs=n_jobs, error_score="raise")
         scores = {score: results[f"test_{score}"].tolist() for score in ("accuracy", "macro_f1")}
+    of_groups = " of whole groups" if getattr(model, "holds_out_groups_", False) else ""
     card = {
         "name": name,
         "description": description,
@@ -174,7 +175,7 @@ def training_card(
         "classes": dict(zip(map(str, labels), counts, strict=True)),
         "scores": {score: {"mean": float(np.mean(values)), "folds": values} for score, values in scores.items()},
         "rejection": _rejection(model) if hasattr(model, "risk_coverage_") else None,
-        "validation": f"{folds} folds" if isinstance(folds, int) else str(folds),
+        "validation": f"{folds} folds{of_groups}" if isinstance(folds, int) else str(folds),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "license": license,
         "source": source,

@@ -17,6 +17,9 @@ from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
 
+# What Cell Ranger puts before the names of genes where a reference has several genomes.
+GENOME = r"^(?:GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)_+"
+
 
 class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Bring cells to the genes of the training cells, in their order.
@@ -177,6 +180,9 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
                 )
             if self.duplicates != "first" and cells.first == 0:  # the first block of a query speaks for all
                 _warn_of_renamed(pd.Index(cells.gene_names), wanted)
+            spelling = _other_spelling(cells.gene_names, wanted) if cells.first == 0 else ""
+            if spelling:
+                warn(spelling)
             cells = aligned
         return cells if isinstance(X, Cells) or cells.on_disk else _like(X, cells)
 
@@ -227,6 +233,9 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
     def advice(self, cells):
         """Return what is likely wrong with the gene names of a query, as a sentence. Not for users."""
         names, wanted = pd.Index(cells.gene_names), _without_version(self.feature_names_in_)
+        spelling = _other_spelling(names, wanted)
+        if spelling:
+            return spelling
         if _without_version(names).isin(wanted).mean() > 0.5:
             raw = " layer='raw' may have more of them." if getattr(cells.origin, "raw", None) is not None else ""
             return f"The names fit, but these genes are few. Pass all genes that were measured.{raw}"
@@ -283,6 +292,24 @@ def _warn_of_renamed(names, wanted):
             f"{second[0]!r} beside {second[0][:-2]!r}. The counts of {second[0][:-2]!r} alone are taken. Pass the "
             "cells without that change to add up the counts, or set duplicates='first' where this is meant."
         )
+
+
+def _other_spelling(names, wanted):
+    """Say which training genes are there under the names that R or a genome before them makes, empty for none."""
+    names, wanted = _without_version(names), _without_version(wanted)
+    missing, other = wanted[~wanted.isin(names)], names[~names.isin(wanted)]
+    plain_missing, plain_other = (
+        found.str.replace(GENOME, "", regex=True).str.replace("[-_ ]", ".", regex=True) for found in (missing, other)
+    )
+    found = np.flatnonzero(plain_missing.isin(plain_other))
+    if not len(found):
+        return ""
+    meant = missing[found[0]]
+    spelled = other[np.argmax(plain_other == plain_missing[found[0]])]
+    return (
+        f"{len(found):,} training genes are there in another spelling, such as {spelled!r} for {meant!r}. Rename them "
+        "as in the training cells: else they are taken as not measured."
+    )
 
 
 def _without_version(names):

@@ -1,4 +1,4 @@
-"""Counts that were scaled to a common depth and rounded: whole numbers, but not those that were counted."""
+"""Counts that were scaled and rounded, or cut off at one: whole numbers, but not those that were counted."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,9 +14,12 @@ LEAST_GENES = 50
 # which reads were drawn, which leaves counts.
 ROUNDING = 0.01
 
+# Of that many counts above zero some are two or more, in shallow cells too.
+LEAST_ONES = 1000
+
 
 def warn_of_scaled_counts(cells):
-    """Warn where whole numbers look as if counts had been scaled and rounded.
+    """Warn where whole numbers look as if counts had been scaled and rounded, or cut off at one.
 
     Parameters
     ----------
@@ -31,6 +34,15 @@ def warn_of_scaled_counts(cells):
         X = cells.source.X[np.unique(np.linspace(0, n_cells - 1, N_LOOKED_AT).astype(int))]
     else:
         X = cells.stored(slice(0, min(N_LOOKED_AT, n_cells)))
+    values = X.data if sp.issparse(X) else X
+    values = values[values > 0]
+    if len(values) > LEAST_ONES and (values == 1).all():
+        warn(
+            f"All {len(values):,} values above zero that were looked at are 1: they seem to say whether a gene was "
+            "seen, and no longer how often. Expected counts as they were sequenced. Pass "
+            f"those.{cells.counts_elsewhere()}"
+        )
+        return
     found = evidence_of_scaling(X)
     if found:
         warn(

@@ -119,7 +119,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         `threshold`, `coverage` and `risk` on the cells that the threshold is learned from, see
         :func:`sklearn_cells.metrics.risk_coverage_curve`; with a `hierarchy`, the risk is that of a
         wrong name at any depth. Not there where nothing was held out,
-        that is with a given `threshold` and no calibration. This holds for the next two too.
+        that is with a given `threshold` and no calibration. This holds for the next four too.
 
     held_out_scores_ : dict of list of float
         "accuracy" and "macro_f1" of the held-out cells of each fold, as if all were assigned. Cells
@@ -127,6 +127,9 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
     simulated_scores_ : dict of list of float
         The same in simulated laboratories, each fold in each of them; empty without.
+
+    holds_out_groups_ : bool
+        Whether the held-out cells were those of whole groups.
 
     calibration_error_ : dict of float
         The expected calibration error "before" and "after" the division by the temperature, of the
@@ -293,6 +296,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             names = self._names_of(estimator, labels)
             self.temperature_, self.threshold_ = 1.0, self.threshold
             if holds_out:
+                self.holds_out_groups_ = split_params.get("groups") is not None
                 n_laboratories = self.n_laboratories if split_params.get("groups") is None else 0
                 rng = check_random_state(self.random_state)
                 seeds = rng.randint(np.iinfo(np.int32).max, size=(len(splits), n_laboratories)).tolist()

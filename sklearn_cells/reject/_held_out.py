@@ -22,6 +22,8 @@ SMALLEST_PROBABILITY = 1e-12
 def splits_of(cv, X, classes, codes, split_params, random_state):
     """Return the training and the held-out cells of each fold, without those whose class is not in training."""
     groups = split_params.get("groups")
+    if isinstance(groups, str):
+        raise ValueError(f"groups is {groups!r}: pass the group of each cell, such as adata.obs[{groups!r}].")
     if groups is not None and (cv is None or isinstance(cv, Integral)):
         missing = pd.isna(np.asarray(groups, dtype=object))
         if missing.any():

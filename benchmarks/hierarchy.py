@@ -1,0 +1,270 @@
+"""Types in a tree: how right and how deep names are, whether the promised error holds, and labels of several depths.
+
+    python benchmarks/hierarchy.py naming FOLDER --output assets/hierarchy_naming.csv
+    python benchmarks/hierarchy.py promise FOLDER --output assets/hierarchy_promise.csv
+    python benchmarks/hierarchy.py levels FOLDER --output assets/hierarchy_levels.csv
+    python benchmarks/hierarchy.py grow FOLDER
+
+FOLDER holds .h5ad files with raw counts in X and labels in obs["cell_type"]: zheng_sorted,
+zheng_sorted_second_sample, pbmc3k, pbmc_10x_3chem_symphony (labels in "cell_type_common", chemistries in "batch"), and
+allen_m1_10x_140genes (8 > 30 > 127 types, two donors in "batch").
+
+"naming" trains on zheng_sorted and names the cells of the others, with the tree and with today's flat reject option,
+both at the same target errors. "promise" splits the cells of a set at random, trains a logistic regression with a
+reject option on one part and counts how often more of the assigned cells of the other are wrong than the target.
+"levels" trains on one donor and judges the other at each level, with and without the tree; then half of the fine labels
+are replaced by their parents. "grow" trains on nine types, then adds the tenth.
+"""
+
+import time
+import warnings
+from pathlib import Path
+
+import anndata as ad
+import click
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import LinearSVC
+from transfer import lognorm
+
+from sklearn_cells import RejectOptionClassifier, make_cell_pipeline
+from sklearn_cells.hierarchy import CellTypeTree
+from sklearn_cells.metrics import hierarchical_accuracy
+
+TARGETS = (0.02, 0.05, 0.1)
+BLOOD = CellTypeTree.from_dict(
+    {
+        "lymphocyte": {
+            "T cell": {
+                "CD4+ T cell": dict.fromkeys(
+                    ["CD4+ T Helper2", "CD4+/CD25 T Reg", "CD4+/CD45RA+/CD25- Naive T", "CD4+/CD45RO+ Memory"]
+                ),
+                "CD8+ T cell": dict.fromkeys(["CD8+ Cytotoxic T", "CD8+/CD45RA+ Naive Cytotoxic"]),
+            },
+            "CD19+ B": None,
+            "CD56+ NK": None,
+        },
+        "CD14+ Monocyte": None,
+        "CD34+": None,
+    }
+)
+# The labels of other sets, as types of the tree.
+AS_SORTED = {
+    "CD4 T": "CD4+ T cell", "CD8 T": "CD8+ T cell", "B": "CD19+ B", "NK": "CD56+ NK",
+    "CD14 Monocytes": "CD14+ Monocyte", "FCGR3A Monocytes": "CD14+ Monocyte", "CD14 Mono": "CD14+ Monocyte",
+    "CD16 Mono": "CD14+ Monocyte",
+}  # fmt: skip
+
+
+@click.group(help=__doc__.splitlines()[0])
+def main():
+    warnings.simplefilter("ignore")
+
+
+folder_argument = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+output_option = click.option("--output", type=click.Path(path_type=Path), help="Keep the table as CSV.")
+
+
+def finish(rows, output):
+    table = pd.DataFrame(rows)
+    print(table.round(4).to_string(index=False))
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(output, index=False, float_format="%.4f")
+
+
+def read(folder, name, column="cell_type"):
+    cells = ad.read_h5ad(folder / f"{name}.h5ad")
+    return cells, cells.obs[column].astype(str).to_numpy()
+
+
+def queries(folder):
+    """Yield the name, the cells and the true types of each query, of types that the tree has."""
+    yield "second sample", *read(folder, "zheng_sorted_second_sample")
+    cells, labels = read(folder, "pbmc3k")
+    chemistries, common = read(folder, "pbmc_10x_3chem_symphony", "cell_type_common")
+    batches = chemistries.obs["batch"].astype(str).to_numpy()
+    parts = [("pbmc3k", cells, labels)]
+    for batch in np.unique(batches):
+        parts.append((f"PBMC {batch}", chemistries[batches == batch], common[batches == batch]))
+    for name, part, of_part in parts:
+        truth = pd.Series(of_part).map(AS_SORTED)
+        yield name, part[truth.notna().to_numpy()].copy(), truth.dropna().to_numpy()
+
+
+def judge(truth, names):
+    """Return how right and how deep names are. A flat name below a coarse truth counts as right."""
+    given = np.isin(names, BLOOD.names)
+    depths = np.array([BLOOD.depth(name) if name in BLOOD else 0 for name in names])
+    return {
+        "right": hierarchical_accuracy(truth, names, hierarchy=BLOOD),
+        "unassigned": np.mean(~given),
+        "error of named": 1 - hierarchical_accuracy(truth[given], names[given], hierarchy=BLOOD),
+        "depth": depths.mean(),
+    }
+
+
+@main.command()
+@folder_argument
+@output_option
+def naming(folder, output):
+    """Name the cells of other sets by zheng_sorted, with the tree and without."""
+    cells, labels = read(folder, "zheng_sorted")
+    rows = []
+    for target in TARGETS:
+        for tree in (None, BLOOD):
+            pipeline = make_cell_pipeline(classify__random_state=0, classify__hierarchy=tree)
+            model = RejectOptionClassifier(pipeline, hierarchy=tree, target_error=target, random_state=0)
+            model.fit(cells, labels)
+            for name, query, truth in queries(folder):
+                key = {"query": name, "cells": len(truth), "target": target, "names": "tree" if tree else "flat"}
+                rows.append(key | {"threshold": model.threshold_} | judge(truth, model.predict(query)))
+    finish(rows, output)
+
+
+@main.command()
+@folder_argument
+@output_option
+@click.option("--splits", default=200, show_default=True)
+def promise(folder, output, splits):
+    """Count how often the realised error is above the target."""
+    rows = []
+    for name in ("zheng_sorted", "pbmc3k", "baron_pancreas"):
+        cells, labels = read(folder, name)
+        trees = {"flat": None}
+        if name == "zheng_sorted":
+            trees["tree"] = BLOOD
+        order = np.argsort(-np.asarray(cells.X.mean(axis=0)).ravel())[:500]
+        X = lognorm(cells.X)[:, order]
+        found = {}
+        for seed in range(splits):
+            train, test = train_test_split(np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=seed)
+            for kind, tree in trees.items():
+                for level in (None, 0.9):
+                    for target in (0.05, 0.1):
+                        model = RejectOptionClassifier(
+                            LogisticRegression(C=0.03, max_iter=500), hierarchy=tree, target_error=target,
+                            confidence_level=level, random_state=seed,
+                        ).fit(X[train], labels[train])  # fmt: skip
+                        names = model.predict(X[test])
+                        given = names != "Unassigned"
+                        if tree is None:
+                            right = names == labels[test]
+                        else:
+                            right = np.array([a in tree.path(b) for a, b in zip(names, labels[test], strict=True)])
+                        error = np.mean(~right[given])
+                        found.setdefault((kind, level, target), []).append((error, given.mean()))
+        for (kind, level, target), values in found.items():
+            errors, assigned = np.array(values).T
+            key = {"set": name, "names": kind, "confidence level": level, "target": target}
+            rows.append(key | {"above target": np.mean(errors > target)})
+            rows[-1] |= {"mean error": errors.mean(), "assigned": assigned.mean()}
+    finish(rows, output)
+
+
+def levels_of(tree, truth, predicted):
+    """Return the macro-F1 at each level: the top, one below, and the leaves."""
+    scores = {}
+    for depth in range(1, tree.max_depth + 1):
+        pairs = [[tree.path(name)[:depth][-1] for name in names] for names in (truth, predicted)]
+        scores[f"macro-F1 at level {depth}"] = f1_score(
+            *pairs, average="macro", labels=sorted(set(pairs[0])), zero_division=0
+        )
+    return scores
+
+
+@main.command()
+@folder_argument
+@output_option
+@click.option("--cells", "most", default=100_000, show_default=True, help="The most cells of each donor.")
+def levels(folder, output, most):
+    """Judge each level of allen_m1_10x_140genes, from donor to donor."""
+    cells, fine = read(folder, "allen_m1_10x_140genes", "cell_type_fine")
+    donors = cells.obs["batch"].astype(str).to_numpy()
+    columns = ["cell_type", "cell_type_mid", "cell_type_fine"]
+    rng = np.random.default_rng(0)
+    rows = []
+    for donor in np.unique(donors):
+        parts = []
+        for is_in in (donors == donor, donors != donor):
+            places = rng.permutation(np.flatnonzero(is_in))[:most]
+            parts.append((cells[np.sort(places)].copy(), fine[np.sort(places)]))
+        (reference, labels), (query, truth) = parts
+        known = np.isin(truth, labels)
+        query, truth = query[known].copy(), truth[known]
+        tree = CellTypeTree.from_obs(reference, columns)
+        is_coarse = rng.random(len(labels)) < 0.5
+        coarse = np.where(is_coarse, [tree.parent(label) or label for label in labels], labels)
+        log = make_pipeline(FunctionTransformer(lognorm), LogisticRegression(C=1.0, max_iter=300))
+        svc = make_pipeline(FunctionTransformer(lognorm), LinearSVC(C=0.1, random_state=0))
+        methods = {
+            "flat": (None, 0.0, labels, slice(None)),
+            "tree": (tree, 0.0, labels, slice(None)),
+            "tree, level_weight=1": (tree, 1.0, labels, slice(None)),
+            "tree, half of the labels coarse": (tree, 0.0, coarse, slice(None)),
+            "flat, on the other half alone": (None, 0.0, labels, ~is_coarse),
+        }
+        for name, (hierarchy, weight, y, kept) in methods.items():
+            start = time.perf_counter()
+            model = make_cell_pipeline(
+                classify__random_state=0, classify__hierarchy=hierarchy, classify__level_weight=weight
+            ).fit(reference[kept], y[kept])
+            seconds = time.perf_counter() - start
+            key = {"reference": donor, "cells": len(y[kept]), "method": name, "seconds": seconds}
+            rows.append(key | levels_of(tree, truth, model.predict(query)))
+        for name, model in {"logistic regression": log, "LinearSVC": svc}.items():
+            start = time.perf_counter()
+            model.fit(reference.X, labels)
+            key = {"reference": donor, "cells": len(labels), "method": name, "seconds": time.perf_counter() - start}
+            rows.append(key | levels_of(tree, truth, model.predict(query.X)))
+    finish(rows, output)
+
+
+def f1_of_new(truth, predicted, new):
+    """Return the F1 of a new type and the mean of the others."""
+    types = sorted(set(truth))
+    scores = dict(zip(types, f1_score(truth, predicted, average=None, labels=types), strict=True))
+    of_new = scores.pop(new)
+    return {"F1 of the new type": of_new, "mean F1 of the others": np.mean(list(scores.values()))}
+
+
+@main.command()
+@folder_argument
+def grow(folder):
+    """Train on nine types of zheng_sorted, then add the tenth."""
+    cells, labels = read(folder, "zheng_sorted")
+    train, test = train_test_split(np.arange(len(labels)), test_size=0.3, stratify=labels, random_state=0)
+    reference, query = cells[train].copy(), cells[test].copy()
+    rows = []
+    for new in ("CD56+ NK", "CD34+", "CD8+ Cytotoxic T"):
+        few = CellTypeTree(dict.fromkeys(sorted(set(labels) - {new})))
+        everything = CellTypeTree(dict.fromkeys(sorted(set(labels))))
+        known = labels[train] != new
+        anew = make_cell_pipeline(classify__random_state=0, classify__hierarchy=everything)
+        start = time.perf_counter()
+        anew.fit(reference, labels[train])
+        key = {"new type": new, "training": "anew", "seconds": time.perf_counter() - start}
+        rows.append(key | f1_of_new(labels[test], anew.predict(query), new))
+        # The genes are those of all cells: a selection of nine types may lack the markers of the tenth.
+        front = anew[:-1]
+        X, Q = front.transform(reference), front.transform(query)
+        classifier = make_cell_pipeline(classify__random_state=0, classify__hierarchy=few)[-1]
+        classifier.fit(X[known], labels[train][known])
+        for epochs in (2, 5, 10):
+            grown = make_cell_pipeline(classify__random_state=0, classify__hierarchy=few)[-1]
+            grown.fit(X[known], labels[train][known])
+            grown.set_params(hierarchy=everything, warm_start=True, epochs=epochs)
+            start = time.perf_counter()
+            grown.fit(X, labels[train])
+            key = {"new type": new, "training": f"grown, {epochs} epochs", "seconds": time.perf_counter() - start}
+            rows.append(key | f1_of_new(labels[test], grown.predict(Q), new))
+    finish(rows, None)
+
+
+if __name__ == "__main__":
+    main()

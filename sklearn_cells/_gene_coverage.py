@@ -1,0 +1,165 @@
+"""GeneCoverage: how much of what a selection of genes tells was measured, and what is said where that is little."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells._validation import check_feature_names_in, shortened
+from sklearn_cells._warnings import warn
+
+# Below this share of the divergence between the classes a query is refused. Below the second, of all classes or of one,
+# a warning says so. docs/benchmarks.md, "Missing genes", has what happens there.
+REFUSED_BELOW = 0.04
+WARNED_BELOW = 0.9
+
+
+@dataclass(frozen=True)
+class GeneCoverage:
+    """Which genes of a model a query has.
+
+    Returned by `CellPipeline.gene_coverage`. A gene that the model does not use, because it was not
+    selected, does not count.
+
+    Attributes
+    ----------
+    missing : ndarray of str
+        The genes that the model uses and the query lacks, the most informative first.
+
+    n_genes : int
+        The number of genes that the model uses.
+
+    counts : float
+        The share of the measured genes in the training counts of these genes; NaN where the model
+        selects no genes.
+
+    divergence : float
+        The share of the measured genes in the divergence of these genes across the classes, NaN
+        likewise.
+
+    by_class : Series of float
+        The same for what the genes add to the divergence for each class. Empty where the model
+        selects no genes.
+
+    advice : str
+        What is likely wrong with the names of the genes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_cells import make_cell_pipeline
+    >>> from sklearn_cells.datasets import make_cells
+    >>> cells = make_cells(200, 50, n_classes=2, random_state=0)
+    >>> pipeline = make_cell_pipeline(select__n_features_to_select=20, classify__epochs=1)
+    >>> pipeline.fit(cells, cells.obs["cell_type"]).gene_coverage(cells).missing
+    array([], dtype=object)
+    """
+
+    missing: np.ndarray
+    n_genes: int
+    counts: float
+    divergence: float
+    by_class: pd.Series
+    advice: str = ""
+
+    @property
+    def genes(self):
+        """The share of the genes that the model uses and the query has.
+
+        Returns
+        -------
+        share : float
+            1 where nothing is missing.
+        """
+        return 1 - len(self.missing) / self.n_genes
+
+    @property
+    def least_share(self):
+        """The share by which the query is judged.
+
+        Returns
+        -------
+        share : float
+            That of the divergence, or of the genes where that is not known.
+        """
+        return self.genes if np.isnan(self.divergence) else self.divergence
+
+    def check(self, *, refuse=True):
+        """Refuse a query that lacks nearly all, and warn where a class lacks much.
+
+        Parameters
+        ----------
+        refuse : bool, default=True
+            Whether a query may be refused. Else a warning is all.
+
+        Raises
+        ------
+        ValueError
+            If the query is refused.
+
+        Warns
+        -----
+        UserWarning
+            If much is missing. The message names the classes that lack most.
+        """
+        if refuse and self.least_share < REFUSED_BELOW:
+            raise ValueError(
+                f"{self} A model needs {REFUSED_BELOW:.0%} of that at least. {self.advice} "
+                f"The most informative missing genes: {shortened(self.missing)}."
+            )
+        poor = self.by_class[self.by_class < WARNED_BELOW].sort_values()
+        if self.least_share < WARNED_BELOW or len(poor):
+            types = ", ".join(f"{label} ({share:.0%})" for label, share in poor.items())
+            warn(
+                f"{self} They are taken as not measured."
+                + (f" Expect errors most of all where little is left: {types}." if types else "")
+                + " With the training cells at hand, fit a model on the genes that both have: "
+                "genes = shared_genes(reference, query); model.fit(reference[:, genes], labels). "
+                f"The most informative missing genes: {shortened(self.missing)}."
+            )
+
+    def __str__(self):
+        text = f"The cells lack {len(self.missing):,} of the {self.n_genes:,} genes that the model uses"
+        if not np.isnan(self.divergence):
+            text += f" and have {self.divergence:.0%} of the divergence between the classes"
+        return text + "."
+
+
+def coverage_of_selection(selector, measured, advice=""):
+    """Return how much of what the selected genes tell was measured.
+
+    Parameters
+    ----------
+    selector : JSDivergenceSelector
+        Fitted.
+
+    measured : ndarray of bool of shape (n_features_in_,)
+        The genes that were measured.
+
+    advice : str, default=""
+        What is likely wrong with the names of the genes.
+
+    Returns
+    -------
+    coverage : GeneCoverage
+        That of the selected genes.
+    """
+    selected = selector.get_support()
+    contributions, left = selector.contributions_[selected], measured[selected]
+    missing = np.flatnonzero(selected & ~measured)
+    missing = missing[np.argsort(-contributions[~left].sum(axis=1), kind="stable")]
+    total = contributions.sum(axis=0)
+    by_class = np.divide(contributions[left].sum(axis=0), total, out=np.ones(len(total)), where=total > 0)
+    return GeneCoverage(
+        missing=check_feature_names_in(selector)[missing],
+        n_genes=int(selected.sum()),
+        counts=_share(selector.count_shares_[selected], left),
+        divergence=_share(contributions.sum(axis=1), left),
+        by_class=pd.Series(by_class, index=selector.classes_),
+        advice=advice,
+    )
+
+
+def _share(values, left):
+    total = values.sum()
+    return float(values[left].sum() / total) if total > 0 else float(left.mean())
