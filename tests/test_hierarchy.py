@@ -193,12 +193,12 @@ def test_columns_make_a_tree_and_lone_children_are_merged():
     obs = pd.DataFrame(
         {
             "class": ["neuron", "neuron", "neuron", "glia", None],
-            "subclass": ["inh", "exc", "exc", "astro", "x"],
-            "cluster": ["inh 1", "exc 1", "exc 2", "astro", "x"],
+            "subclass": ["inner", "exc", "exc", "astro", "x"],
+            "cluster": ["inner 1", "exc 1", "exc 2", "astro", "x"],
         }
     )
     tree = CellTypeTree.from_obs(ad.AnnData(np.ones((5, 1)), obs=obs.set_index(np.arange(5).astype(str))), obs.columns)
-    assert tree.to_dict() == {"neuron": {"inh 1": {}, "exc": {"exc 1": {}, "exc 2": {}}}, "astro": {}}
+    assert tree.to_dict() == {"neuron": {"inner 1": {}, "exc": {"exc 1": {}, "exc 2": {}}}, "astro": {}}
 
 
 def test_an_ontology_makes_the_smallest_tree_with_its_labels(obo):

@@ -84,7 +84,7 @@ def _distances(is_a, root) -> dict[str, int]:
     """Return the length of the longest way from each term below the root up to it."""
     distances = {root: 0}
 
-    def of(term):
+    def _of(term):
         stack = [term]
         while stack:
             current = stack[-1]
@@ -97,7 +97,7 @@ def _distances(is_a, root) -> dict[str, int]:
             distances.setdefault(current, max((way for way in ways if way >= 0), default=-2) + 1)
         return distances[term]
 
-    return {term: of(term) for term in is_a}
+    return {term: _of(term) for term in is_a}
 
 
 def _tree_of(graph: Any, is_a, term_of, above, root) -> tuple[dict[str, str | None], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,7 @@ def parents_of_nested(types: Any) -> dict[str, str | None]:
     """Return the parent of each type in nested dictionaries."""
     parents: dict[str, str | None] = {}
 
-    def add(children, parent):
+    def _add(children, parent):
         if not isinstance(children, Mapping):
             raise TypeError(
                 f"The children of {parent!r} are {children!r}, expected a dict of their names, or None for a leaf."
@@ -27,10 +28,31 @@ def parents_of_nested(types: Any) -> dict[str, str | None]:
                     "leave out one of them."
                 )
             parents[name] = parent
-            add(of_name or {}, name)
+            _add(of_name or {}, name)
 
-    add(types, None)
+    _add(types, None)
     return parents
+
+
+def types_of_json(text: str) -> tuple[Any, dict[str, str] | None]:
+    """Return the nested types of a JSON text, and the identifiers where it has any."""
+    try:
+        content = json.loads(text, object_pairs_hook=_without_repeats)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The tree is not JSON: {error}. Write nested objects of type names.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"The tree is {type(content).__name__} in JSON, expected nested objects of type names.")
+    if isinstance(content.get("types"), dict) and content.keys() <= {"types", "identifiers"}:
+        return content["types"], content.get("identifiers")
+    return content, None
+
+
+def _without_repeats(pairs):
+    """Return a dict of pairs, or refuse a name that occurs twice, of which JSON would keep the last."""
+    counts = Counter(name for name, _ in pairs)
+    if len(counts) < len(pairs):
+        raise ValueError(f"{counts.most_common(1)[0][0]!r} occurs twice below one type: leave out one of them.")
+    return dict(pairs)
 
 
 def parents_of_columns(obs: pd.DataFrame, columns: list[str]) -> dict[str, str | None]:
@@ -93,9 +115,9 @@ def _without_lone_children(parents):
     n_children = Counter(parents.values())
     kept = {name for name in parents if n_children[name] != 1}
 
-    def next_kept(name):
+    def _next_kept(name):
         while name is not None and name not in kept:
             name = parents[name]
         return name
 
-    return {name: next_kept(parents[name]) for name in parents if name in kept}
+    return {name: _next_kept(parents[name]) for name in parents if name in kept}

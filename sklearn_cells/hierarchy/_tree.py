@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any
@@ -19,6 +18,7 @@ from sklearn_cells.hierarchy._parents import (
     check_reached,
     parents_of_columns,
     parents_of_nested,
+    types_of_json,
 )
 
 Nested = Mapping[str, "Nested | None"]
@@ -256,22 +256,8 @@ class CellTypeTree:
         ValueError
             If it is not JSON, or not a tree.
         """
-
-        def unique(pairs):
-            twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-            if twice:
-                raise ValueError(f"{twice[0]!r} occurs twice below one type: leave out one of them.")
-            return dict(pairs)
-
-        try:
-            content = json.loads(text, object_pairs_hook=unique)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"The tree is not JSON: {error}. Write nested objects of type names.") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"The tree is {type(content).__name__} in JSON, expected nested objects of type names.")
-        if isinstance(content.get("types"), dict) and content.keys() <= {"types", "identifiers"}:
-            return cls.from_dict(content["types"], identifiers=content.get("identifiers"))
-        return cls.from_dict(content)
+        types, identifiers = types_of_json(text)
+        return cls.from_dict(types, identifiers=identifiers)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the types as nested dictionaries.
@@ -282,10 +268,10 @@ class CellTypeTree:
             As `from_dict` takes it; a leaf has an empty dict.
         """
 
-        def below(name):
-            return {child: below(child) for child in self._children[name]}
+        def _below(name):
+            return {child: _below(child) for child in self._children[name]}
 
-        return below(None)
+        return _below(None)
 
     def to_json(self) -> str:
         """Return the tree as JSON.

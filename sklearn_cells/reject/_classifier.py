@@ -15,19 +15,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import Cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
-from sklearn_cells._models import default_unassigned_label
 from sklearn_cells._validation import (
     HasMethods,
     Interval,
     StrOptions,
     TemperatureScaling,
     all_or_nothing,
-    check_labels,
     fit_context,
 )
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.hierarchy import CellTypeTree, NamesInTree, NamesOfClasses
 from sklearn_cells.metrics import expected_calibration_error, hierarchical_accuracy
+from sklearn_cells.reject._fit_checks import check_one_target, checked_label, checked_labels, names_of
 from sklearn_cells.reject._held_out import fitted, held_out_logits, logits_of, splits_of
 from sklearn_cells.reject._threshold import ErrorCurve, leaves_alone, scores_of
 
@@ -279,11 +278,11 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         """
         refuse_other_objects(X)
         with all_or_nothing(self), once_per_call():
-            self._check_one_target()
+            check_one_target(self)
             check_same_order(X, y)
             X = X if isinstance(X, Cells) else indexable(X)[0]
-            labels, codes = self._check_labels(y, X.shape[0] if hasattr(X, "shape") else len(X))
-            unassigned_label = _checked_label(self.unassigned_label, labels)
+            labels, codes = checked_labels(self, y, X.shape[0] if hasattr(X, "shape") else len(X))
+            unassigned_label = checked_label(self.unassigned_label, labels)
             fit_params, split_params = self._routed(fit_params)
             check_same_order(X, split_params.get("groups"), y_name="groups")
             holds_out = self.threshold is None or self.calibration is not None
@@ -293,7 +292,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             context = self._init_callback_context(max_subtasks=1 + len(splits)).call_on_fit_task_begin(**told)
             task = context.subcontext(task_name="all cells")
             estimator = fitted(task, self, clone(self.estimator), X, labels[codes], fit_params)
-            names = self._names_of(estimator, labels)
+            names = names_of(self, estimator, labels)
             self.temperature_, self.threshold_ = 1.0, self.threshold
             if holds_out:
                 self.holds_out_groups_ = split_params.get("groups") is not None
@@ -306,41 +305,6 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             self.classes_, self.unassigned_label_, self.estimator_ = estimator.classes_, unassigned_label, estimator
             context.call_on_fit_task_end(**told)
         return self
-
-    def _check_labels(self, y, n_cells):
-        """Return the labels that cells may have, sorted, and the index of that of each cell."""
-        if self.hierarchy is None:
-            return check_labels(y, n_cells)
-        remedy = "add them to the hierarchy, or leave those cells out"
-        return check_labels(y, n_cells, classes=np.array(sorted(self.hierarchy)), remedy=remedy)
-
-    def _names_of(self, estimator, labels):
-        """Return what names assigned cells can have, or refuse classes that are not those of the labels."""
-        found = estimator.classes_.tolist()
-        if self.hierarchy is not None:
-            inner = [label for label in found if label not in self.hierarchy.leaves]
-            if inner:
-                raise ValueError(
-                    f"The fitted estimator has the classes {inner[:5]}, which are not leaves of the hierarchy: set the "
-                    "hierarchy of the estimator too, if it has that parameter, or pass cells whose labels are leaves."
-                )
-            return NamesInTree(self.hierarchy, estimator.classes_)
-        if not np.array_equal(estimator.classes_, labels):
-            raise ValueError(
-                f"The fitted estimator has the classes {found}, but y has {labels.tolist()}: pass cells of the same "
-                "classes, or the hierarchy of the estimator."
-            )
-        return NamesOfClasses(labels)
-
-    def _check_one_target(self):
-        given = {
-            name: getattr(self, name)
-            for name in ("threshold", "target_error", "target_coverage")
-            if getattr(self, name) is not None
-        }
-        if len(given) > 1:
-            found = " and ".join(f"{name}={value}" for name, value in given.items())
-            raise ValueError(f"{found} are given, but one of them makes the threshold: set the others to None.")
 
     def _routed(self, fit_params):
         """Return what goes to `fit` of the estimator and what goes to `split`."""
@@ -512,23 +476,3 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         tags = super().__sklearn_tags__()
         tags.input_tags = get_tags(self.estimator).input_tags
         return tags
-
-
-def _checked_label(label, classes):
-    """Return the label of unassigned cells, which must go into one array with the classes."""
-    if classes.dtype.kind == "b":
-        raise ValueError("The classes are booleans, which have no value left for unassigned cells: pass y.astype(str).")
-    label = default_unassigned_label(classes) if label is None else label
-    are_strings = isinstance(classes[0], str)
-    if isinstance(label, str) != are_strings:
-        raise ValueError(
-            f"unassigned_label={label!r} cannot stand beside the classes {classes[:3].tolist()} in one array: pass "
-            f"{'a string' if are_strings else 'an integer'}."
-        )
-    if label in classes:
-        other = "unknown" if are_strings else int(max(classes)) + 1
-        raise ValueError(
-            f"{label!r} is one of the classes, but also the label of cells that are left unassigned: rename the class "
-            f"or leave its cells out, or set unassigned_label={other!r}."
-        )
-    return label

@@ -1,0 +1,67 @@
+"""What a fit with a reject option checks: the target, the labels, and what cells can be named."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklearn_cells._models import default_unassigned_label
+from sklearn_cells._validation import check_labels
+from sklearn_cells.hierarchy import NamesInTree, NamesOfClasses
+
+
+def check_one_target(classifier):
+    given = {
+        name: getattr(classifier, name)
+        for name in ("threshold", "target_error", "target_coverage")
+        if getattr(classifier, name) is not None
+    }
+    if len(given) > 1:
+        found = " and ".join(f"{name}={value}" for name, value in given.items())
+        raise ValueError(f"{found} are given, but one of them makes the threshold: set the others to None.")
+
+
+def checked_labels(classifier, y, n_cells):
+    """Return the labels that cells may have, sorted, and the index of that of each cell."""
+    if classifier.hierarchy is None:
+        return check_labels(y, n_cells)
+    remedy = "add them to the hierarchy, or leave those cells out"
+    return check_labels(y, n_cells, classes=np.array(sorted(classifier.hierarchy)), remedy=remedy)
+
+
+def names_of(classifier, estimator, labels):
+    """Return what names assigned cells can have, or refuse classes that are not those of the labels."""
+    found = estimator.classes_.tolist()
+    if classifier.hierarchy is not None:
+        inner = [label for label in found if label not in classifier.hierarchy.leaves]
+        if inner:
+            raise ValueError(
+                f"The fitted estimator has the classes {inner[:5]}, which are not leaves of the hierarchy: set the "
+                "hierarchy of the estimator too, if it has that parameter, or pass cells whose labels are leaves."
+            )
+        return NamesInTree(classifier.hierarchy, estimator.classes_)
+    if not np.array_equal(estimator.classes_, labels):
+        raise ValueError(
+            f"The fitted estimator has the classes {found}, but y has {labels.tolist()}: pass cells of the same "
+            "classes, or the hierarchy of the estimator."
+        )
+    return NamesOfClasses(labels)
+
+
+def checked_label(label, classes):
+    """Return the label of unassigned cells, which must go into one array with the classes."""
+    if classes.dtype.kind == "b":
+        raise ValueError("The classes are booleans, which have no value left for unassigned cells: pass y.astype(str).")
+    label = default_unassigned_label(classes) if label is None else label
+    are_strings = isinstance(classes[0], str)
+    if isinstance(label, str) != are_strings:
+        raise ValueError(
+            f"unassigned_label={label!r} cannot stand beside the classes {classes[:3].tolist()} in one array: pass "
+            f"{'a string' if are_strings else 'an integer'}."
+        )
+    if label in classes:
+        other = "unknown" if are_strings else int(max(classes)) + 1
+        raise ValueError(
+            f"{label!r} is one of the classes, but also the label of cells that are left unassigned: rename the class "
+            f"or leave its cells out, or set unassigned_label={other!r}."
+        )
+    return label
