@@ -12,7 +12,7 @@ from sklearn_cells._files import atomic_paths
 
 # The columns of obs that an annotation may have.
 ANNOTATION = re.compile(
-    r"predicted_label|confidence|predicted_level_\d+|cell_type_ontology_term_id|majority_label|majority_share"
+    r"predicted_label|confidence|novelty|predicted_level_\d+|cell_type_ontology_term_id|majority_label|majority_share"
 )
 
 

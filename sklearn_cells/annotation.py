@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
+from sklearn.pipeline import Pipeline
 
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import (
@@ -13,6 +14,7 @@ from sklearn_cells._models import (
     default_unassigned_label,
     for_query,
     hierarchy_of,
+    inner_model,
     last_step_of,
     rejecting_model,
 )
@@ -95,7 +97,8 @@ def annotate(
     -------
     annotation : DataFrame of shape (n_cells, n_columns)
         `predicted_label`, categorical, and `confidence`, the probability of that label, or of the most
-        probable one where a cell is unassigned. Categories are all classes of the model in the order of
+        probable one where a cell is unassigned. Of a model that was trained with `novelty`, also
+        `novelty`, see :meth:`KerasCellClassifier.novelty_of`. Categories are all classes of the model in the order of
         `classes_`, or the types of its tree, then the label of unassigned cells where it has one, so
         that they are the same for each query. Of a model with a `hierarchy` also
         `predicted_level_1`, the type at the top of the tree to which the label belongs, to the deepest
@@ -151,9 +154,11 @@ def annotate(
     index = _names_of(cells)
     if clusters is not None:
         clusters, unassigned_label = _clusters_of(cells, clusters, len(index)), _unassigned_label(model, min_share)
-    labels, confidence, probabilities = _predict(model, cells, len(index), verbose)
+    labels, confidence, novelty, probabilities = _predict(model, cells, len(index), verbose)
     probabilities = pd.DataFrame(probabilities, index=index, columns=list(map(str, model.classes_)))
     annotation = pd.DataFrame({"predicted_label": labels, "confidence": confidence}, index=index)
+    if novelty is not None:
+        annotation["novelty"] = novelty
     tree = hierarchy_of(model)
     if tree is not None:
         levels = tree.levels(labels).add_prefix("predicted_")
@@ -242,31 +247,45 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
 
 
 def _predict(model, cells, n_cells, verbose):
-    """Return the labels of cells, categorical, their probabilities, and those of all classes, block by block."""
+    """Return the labels of cells, their probabilities, the novelty or None, and the probabilities of all classes."""
     rejecting = rejecting_model(model)
     classes = getattr(rejecting, "names_", model.classes_)
     classes = classes if rejecting is None else np.append(classes, rejecting.unassigned_label_)
     naming = last_step_of(model) if rejecting is None else rejecting
-    labels, confidence = [classes[:0]], [np.empty(0)]
+    labels, confidence, novelty = [classes[:0]], [np.empty(0)], [np.empty(0)]
     probabilities = [np.empty((0, len(model.classes_)))]
+    inner = inner_model(model)
+    has_novelty = hasattr(last_step_of(model), "novelty_")
     # To stderr, so that what a command prints can be kept.
     with once_per_call(), Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=n_cells)
         for _, block in row_blocks(cells) if n_cells else ():
             probabilities.append(model.predict_proba(block))
             confidence.append(probabilities[-1].max(axis=1))
+            if has_novelty:
+                with gathered():  # a second pass warns of the same
+                    novelty.append(_novelty_of(inner, block, probabilities[-1]))
             if hasattr(naming, "assign_with_confidence"):
                 of_labels, confidence[-1] = naming.assign_with_confidence(probabilities[-1])
             elif hasattr(naming, "assign"):
                 of_labels = naming.assign(probabilities[-1])
             else:
-                with gathered():  # a second pass warns of the same
+                with gathered():
                     of_labels = model.predict(block)
             labels.append(of_labels)
             progress.advance(task, len(probabilities[-1]))
     labels = np.concatenate(labels)
     categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes
-    return pd.Categorical(labels, categories=categories), np.concatenate(confidence), np.concatenate(probabilities)
+    novelty = np.concatenate(novelty) if has_novelty else None
+    labels = pd.Categorical(labels, categories=categories)
+    return labels, np.concatenate(confidence), novelty, np.concatenate(probabilities)
+
+
+def _novelty_of(model, cells, probabilities):
+    """Return the novelty of cells by the last step of a pipeline, or by a classifier."""
+    if isinstance(model, Pipeline):
+        cells, model = model[:-1].transform(cells) if len(model) > 1 else cells, model[-1]
+    return model.novelty_of(cells, probabilities)
 
 
 def _unassigned_label(model, min_share):

@@ -32,6 +32,7 @@ ANY_LABORATORY = {
     "missing_genes": 0.5,
     "linear_path": True,
     "home_network": True,
+    "novelty": True,
     "class_weight": "sqrt",
 }
 

@@ -591,7 +591,9 @@ def test_a_default_pipeline_grows_with_both_networks(cells, types):
     few = CellTypeTree(dict.fromkeys(sorted(set(types[known]))))
     pipeline = make_cell_pipeline(select="passthrough", classify__epochs=3, classify__random_state=0)
     pipeline.set_params(classify__hierarchy=few).fit(cells[known], types[known])
-    pipeline.set_params(classify__hierarchy=CellTypeTree(dict.fromkeys(TREE.leaves)), classify__warm_start=True)
+    everything = CellTypeTree(dict.fromkeys(TREE.leaves))
+    pipeline.set_params(classify__hierarchy=everything, classify__warm_start=True, classify__epochs=4)
     pipeline.fit(cells, types)
     assert pipeline["classify"].home_.classes_.tolist() == sorted(TREE.leaves)
+    assert pipeline["classify"].home_.n_iter_ == 4
     assert pipeline.score(cells, types) > 0.8

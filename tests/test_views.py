@@ -385,3 +385,51 @@ def test_a_classifier_without_noise_has_no_laboratory():
     classifier = KerasCellClassifier(epochs=1).fit(COUNTS, [0, 1, 0, 1])
     with pytest.raises(ValueError, match="trained on simulated laboratories"):
         classifier.in_laboratory(0)
+
+
+def test_novelty_finds_a_type_that_training_lacked():
+    cells = make_cells(600, 100, n_classes=4, random_state=0)
+    types = cells.obs["cell_type"].astype(str).to_numpy()
+    is_new = types == "type 3"
+    train = np.flatnonzero(~is_new)[::2]
+    pipeline = make_cell_pipeline(select="passthrough", classify__random_state=0)
+    pipeline.fit(cells[train], types[train])
+    annotation, probabilities = annotate(pipeline, cells, return_proba=True)
+    novelty = annotation["novelty"].to_numpy()
+    known = ~is_new
+    known[train] = False
+    assert ((novelty >= 0) & (novelty <= 1)).all()
+    assert np.median(novelty[is_new]) > np.quantile(novelty[known], 0.95)
+    assert 0.8 < np.mean(novelty[known] < 0.9) < 0.98  # the share of held-out training cells that are nearer
+    classifier = pipeline[-1]
+    X = pipeline[:-1].transform(cells)
+    np.testing.assert_array_equal(classifier.novelty_of(X, probabilities), novelty)
+    np.testing.assert_allclose(classifier.novelty_of(X[:3]), novelty[:3], atol=1e-12)
+    again = clone(pipeline).fit(cells[train], types[train])
+    np.testing.assert_array_equal(annotate(again, cells)["novelty"], novelty)
+
+
+def test_novelty_is_the_distance_by_the_covariance_within_types():
+    """With all directions it is that of Mahalanobis, by a slow reference."""
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(300, 6)).astype(np.float32) @ rng.normal(size=(6, 6)).astype(np.float32)
+    codes = np.arange(300) % 3
+    seen[codes == 1] += 5
+    directions, means = _axes(seen, codes, 3, 0)
+    residuals = seen - np.stack([seen[codes == code].mean(axis=0) for code in range(3)])[codes]
+    inverse = np.linalg.inv(ledoit_wolf(residuals.astype(np.float64), assume_centered=True)[0])
+    distances = np.einsum("ij,jk,ik->i", residuals, inverse, residuals)
+    np.testing.assert_allclose(np.exp(_logs(seen, directions, means, codes)), distances, rtol=1e-2)
+
+
+def test_novelty_needs_views_and_a_fit_that_learned_it():
+    X = np.random.default_rng(0).poisson(1.0, size=(40, 5)).astype(np.float32)
+    y = np.arange(40) % 2
+    with pytest.raises(ValueError, match="novelty=True need architecture='mlp' and views"):
+        KerasCellClassifier(novelty=True).fit(X, y)
+    fitted = KerasCellClassifier(views="depth_free", epochs=1, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="trained with novelty=True"):
+        fitted.novelty_of(X)
+    assert "novelty" not in annotate(fitted, X)
+    few = KerasCellClassifier(views="depth_free", novelty=True, epochs=1, random_state=0).fit(X[:4], y[:4])
+    assert np.isfinite(few.novelty_of(X)).all()

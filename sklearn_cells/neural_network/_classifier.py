@@ -88,6 +88,10 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         Whether a second network, with all views, half the hidden units and no noise, answers for cells
         that look as if they came from the experiment of the training cells; see Notes.
 
+    novelty : bool, default=False
+        Whether `fit` also learns, of networks with `views`, how far cells stand from the mean of their
+        class, so that `novelty_of` can tell which cells may be of a class that was not in training.
+
     input_norm : float or None, default=15.0
         Before the network, the mean of each gene over the training cells is subtracted, and cells
         are multiplied by the number that makes their root mean square norm this one. None passes
@@ -180,6 +184,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
 
     gate_ : ExperimentGate
         With `home_network`, what weighs the two for each cell.
+
+    novelty_ : Novelty
+        With `novelty`, what `novelty_of` needs.
 
     history_ : dict of list
         `loss` and `accuracy` of each epoch, with `early_stopping` also `val_loss`, the weighted
@@ -282,6 +289,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         missing_genes=0.0,
         linear_path=False,
         home_network=False,
+        novelty=False,
         input_norm=15.0,
         optimizer="adam",
         learning_rate=0.003,
@@ -322,6 +330,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         self.missing_genes = missing_genes
         self.linear_path = linear_path
         self.home_network = home_network
+        self.novelty = novelty
         self.input_norm = input_norm
         self.optimizer = optimizer
         self.learning_rate = learning_rate

@@ -22,7 +22,7 @@ from sklearn_cells.neural_network._pickled import packed_network, unpacked_netwo
 from sklearn_cells.neural_network._process import check_process
 from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
 from sklearn_cells.neural_network._saved_state import packed, unpacked
-from sklearn_cells.neural_network._views import CountViews
+from sklearn_cells.neural_network._views import views_of
 
 
 def _totals(X):
@@ -84,7 +84,7 @@ class FittedNetwork:
             If the classifier was trained without such noise.
         """
         check_is_fitted(self, "model_")
-        views = next((layer for layer in self.model_.layers if isinstance(layer, CountViews)), None)
+        views = views_of(self.model_)
         if views is None or not (views.gene_noise or views.program_noise or views.missing_genes):
             raise ValueError(
                 "in_laboratory needs a classifier that was trained on simulated laboratories, such as that of "
@@ -109,6 +109,38 @@ class FittedNetwork:
             return probabilities
         in_training = shares(self._class_counts)
         return with_priors(probabilities, prior_ratios(priors, self.classes_, in_training, self._as_trained))
+
+    def novelty_of(self, X, y_proba=None):
+        """Return how unlike the training cells of its predicted class each cell is.
+
+        Cells of a type that was not in training stand far from the mean of the type that they are given,
+        also where the network is sure of it. Sort cells by novelty, or look at those above 0.95 or so; in
+        cells of another laboratory, known types too have more than in training.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            Counts, as for `fit`.
+
+        y_proba : array-like of shape (n_cells, n_classes), default=None
+            The probabilities of these cells, where they are known; None predicts them.
+
+        Returns
+        -------
+        novelty : ndarray of shape (n_cells,), dtype float64
+            The share of held-out training cells that are nearer to the mean of their type than this cell
+            to that of the predicted one, from 0 to 1.
+
+        Raises
+        ------
+        ValueError
+            If the classifier was trained without `novelty`.
+        """
+        check_is_fitted(self, "model_")
+        if not hasattr(self, "novelty_"):
+            raise ValueError("novelty_of needs a classifier that was trained with novelty=True: set it, and fit again.")
+        codes = np.argmax(self.predict_proba(X) if y_proba is None else np.asarray(y_proba), axis=1)
+        return self.novelty_.of_cells(views_of(self.model_), self._check_cells(X, reset=False), codes)
 
     def predict(self, X):
         """Predict the class of each cell.

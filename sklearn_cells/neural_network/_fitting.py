@@ -20,7 +20,7 @@ from sklearn_cells.neural_network._networks import build_network, make_optimizer
 from sklearn_cells.neural_network._plan import Plan
 from sklearn_cells.neural_network._process import FIT_LOCK
 from sklearn_cells.neural_network._training import Training, copy_variables, learning_rates, optimizer_settings
-from sklearn_cells.neural_network._views import CountViews
+from sklearn_cells.neural_network._views import views_of
 
 
 class Fitting:
@@ -46,12 +46,12 @@ class Fitting:
         if plan.goes_on:
             take_weights(self.network, classifier.model_, plan.sources)
         # A network of Keras may have them too.
-        self.views = next((layer for layer in self.network.layers if isinstance(layer, CountViews)), None)
+        self.views = views_of(self.network)
         self.norm = self._norm()
         set_input_noise(self.network, self.norm)
         if self.views is not None and not plan.goes_on:
             norm = 1.0 if classifier.input_norm is None else classifier.input_norm
-            self.views.measure(cells, plan.sample_weight, plan.groups, norm)
+            self.views.measure(cells, plan.sample_weight, np.unique(plan.groups, return_inverse=True)[1], norm)
 
     def run(self, context, told) -> dict[str, Any]:
         """Train, telling callbacks, and return the attributes of the fitted classifier."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
@@ -11,8 +9,10 @@ from sklearn.base import clone
 from sklearn_cells._cells import Cells
 from sklearn_cells.neural_network._fitting import Fitting
 from sklearn_cells.neural_network._gate import ExperimentGate
+from sklearn_cells.neural_network._novelty import Novelty
 from sklearn_cells.neural_network._plan import Plan, plan_training
 from sklearn_cells.neural_network._process import check_process
+from sklearn_cells.neural_network._views import views_of
 
 # What differs in the home network; it has half the hidden units, too, which is enough for three views.
 HOME = {
@@ -22,6 +22,7 @@ HOME = {
     "missing_genes": 0.0,
     "linear_path": False,
     "home_network": False,
+    "novelty": False,
     "verbose": 0,
 }
 
@@ -39,27 +40,34 @@ def train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, t
     attributes = Fitting(classifier, cells, plan).run(context, told)
     if classifier.home_network:
         attributes |= _fit_home(classifier, cells, codes, sample_weight, plan, context, told)
+    if classifier.novelty and not plan.incremental:
+        attributes["novelty_"] = Novelty.learned(
+            views_of(attributes["model_"]), cells, plan.sample_weight, plan.groups, len(plan.classes), plan.seed
+        )
     vars(classifier).update(attributes)
     context.call_on_fit_task_end(**told, reconstruction_attributes={})
 
 
 def _fit_home(classifier, cells, codes, sample_weight, plan, context, told):
     """Train the home network on the same cells, and learn how far a cell looks as if it came from there."""
-    home = copy(classifier.home_) if plan.goes_on else _new_home(classifier, plan.seed)
-    home.hierarchy = classifier.hierarchy
+    home = _home_of(classifier, plan.seed, goes_on=plan.goes_on)
     options = {"goes_on": plan.goes_on, "incremental": plan.incremental}
     of_home = plan_training(home, plan.classes, codes, sample_weight, **options)
     vars(home).update(Fitting(home, cells, of_home).run(context, told))
     if plan.goes_on and (plan.sources is None or plan.incremental):
         return {"home_": home, "gate_": classifier.gate_}
-    n_groups = max(len(plan.classes), int(plan.groups.max()) + 1)
-    gate = ExperimentGate.learned(cells, plan.sample_weight, plan.groups, n_groups, plan.seed)
+    groups = np.unique(plan.groups, return_inverse=True)[1]
+    gate = ExperimentGate.learned(cells, plan.sample_weight, groups, int(groups.max()) + 1, plan.seed)
     return {"home_": home, "gate_": gate}
 
 
-def _new_home(classifier, seed):
+def _home_of(classifier, seed, *, goes_on):
+    """Return the home network, not fitted or as it was fitted before, with the parameters that a classifier has now."""
     class_weight = "balanced" if classifier.class_weight == "sqrt" else classifier.class_weight
     widths = tuple(-(-width // 2) for width in np.atleast_1d(classifier.hidden_layer_sizes).tolist())
     home = clone(classifier).set_params(**HOME, class_weight=class_weight, hidden_layer_sizes=widths, random_state=seed)
     home.n_features_in_ = classifier.n_features_in_
+    if goes_on:
+        parameters = home.get_params(deep=False)
+        vars(home).update({name: value for name, value in vars(classifier.home_).items() if name not in parameters})
     return home

@@ -39,7 +39,7 @@ def check_views(classifier) -> None:
     """Refuse parameters of views where there are none."""
     if classifier.views is not None and classifier.architecture == "mlp":
         return
-    given = [name for name in (*NOISE_PARAMETERS, "home_network") if getattr(classifier, name)]
+    given = [name for name in (*NOISE_PARAMETERS, "home_network", "novelty") if getattr(classifier, name)]
     if classifier.views is not None or given or (classifier.linear_path and classifier.architecture != "mlp"):
         raise ValueError(
             f"views={classifier.views!r}, {', '.join(f'{name}={getattr(classifier, name)}' for name in given) or ''} "

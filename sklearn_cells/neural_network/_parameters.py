@@ -26,6 +26,7 @@ CONSTRAINTS: dict = {
     "missing_genes": [Interval(Real, 0, 1, closed="left")],
     "linear_path": ["boolean"],
     "home_network": ["boolean"],
+    "novelty": ["boolean"],
     "input_norm": [Interval(Real, 0, None, closed="neither"), None],
     "optimizer": [str, callable],
     "learning_rate": [Interval(Real, 0, None, closed="neither")],

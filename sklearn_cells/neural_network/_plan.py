@@ -29,7 +29,7 @@ class Plan:
     sample_weight: NDArray  # of all cells; 0 for those that are not trained on
     fields: dict[str, NDArray]  # what the objective may ask for, of all cells: codes and weights
     objective: Objective
-    groups: NDArray  # of all cells, the cells of one label in one group
+    groups: NDArray  # of all cells, the number of the class, or a greater one for a type that is not a leaf
     rows: NDArray  # the cells to train on
     held_out: NDArray | None  # those to stop early by
     class_counts: NDArray  # the cells of each class by their weight, with those of partial fits before

@@ -12,6 +12,10 @@ from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._input import InputNorm
 from sklearn_cells.neural_network._layers import layers_of, learned_weights, with_input_norm
 from sklearn_cells.neural_network._networks import network_of_weights
+from sklearn_cells.neural_network._novelty import Novelty
+
+# Attributes that are made of arrays.
+PARTS = {"gate_": ExperimentGate, "novelty_": Novelty}
 
 
 def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +39,8 @@ def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
             "function or from Keras, or parameters were set after fit. joblib.dump writes the classifier as it is, "
             "model_.save('network.keras') the network alone."
         )
-    gate = state.get("gate_")
-    return state | {"model_": {"weights": weights}} | ({} if gate is None else {"gate_": gate.arrays()})
+    parts = {name: state[name].arrays() for name in PARTS if state.get(name) is not None}
+    return state | {"model_": {"weights": weights}} | parts
 
 
 def unpacked(classifier, state: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def unpacked(classifier, state: dict[str, Any]) -> dict[str, Any]:
     if "_input_scale" not in state:
         state = state | _of_first_format(classifier, state)
     state = state | {"model_": _network(classifier, saved["weights"], state)}
-    return state if state.get("gate_") is None else state | {"gate_": ExperimentGate(**state["gate_"])}
+    return state | {name: kind(**state[name]) for name, kind in PARTS.items() if state.get(name) is not None}
 
 
 def _of_first_format(classifier, state):

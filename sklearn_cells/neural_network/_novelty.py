@@ -1,0 +1,113 @@
+"""How unlike the training cells of its predicted type a cell is: types that a classifier does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+from sklearn.model_selection import KFold
+from sklearn.utils.extmath import randomized_svd
+
+from sklearn_cells._cells import Cells, check_cells
+from sklearn_cells.neural_network._input import dense_blocks
+from sklearn_cells.neural_network._views import CountViews, evenly_spaced
+
+# Training cells that are looked at, and the shares of held-out ones that are kept.
+N_CELLS = 4_000
+N_QUANTILES = 1_001
+N_FOLDS = 5
+
+# Directions in which cells of one type differ, beside those between the types.
+N_WITHIN = 20
+
+
+class Novelty:
+    """The distance of cells to the mean of a type, in units of the spread within types.
+
+    The views of a cell are taken along the directions between the means of the types, and the main
+    directions in which cells of one type differ. There the distance to the mean of a type is that of
+    Mahalanobis, with the shrunken covariance of Ledoit and Wolf of all types together.
+
+    Parameters
+    ----------
+    directions : ndarray of shape (n_views * n_genes, n_directions)
+        What the views are multiplied with; along each of them cells of one type have the variance 1.
+
+    means : ndarray of shape (n_classes, n_directions)
+        The mean of each type there.
+
+    held_out : ndarray of shape (N_QUANTILES,)
+        Quantiles of the logs of distances of training cells to the mean of their own type, each by directions and
+        means of the other cells; from small to large.
+    """
+
+    def __init__(self, directions: NDArray, means: NDArray, held_out: NDArray):
+        self.directions = directions
+        self.means = means
+        self.held_out = held_out
+
+    @classmethod
+    def learned(
+        cls, views: CountViews, cells: Cells, weights: NDArray, codes: NDArray, n_classes: int, seed: int
+    ) -> Novelty:
+        """Return the novelty by training cells; those of weight zero or without a class are left out."""
+        rows = evenly_spaced(np.flatnonzero((weights > 0) & (codes < n_classes)), N_CELLS)
+        codes = codes[rows]
+        seen = np.concatenate(
+            [_seen(views, block) for block in _blocks_of(check_cells(cells.take(rows), allow_nan=True))]
+        )
+        logs = np.zeros(len(rows))
+        if len(rows) > N_FOLDS:
+            for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(codes):
+                axes = _axes(seen[train], codes[train], n_classes, seed)
+                logs[test] = _logs(seen[test], *axes, codes[test])
+        return cls(*_axes(seen, codes, n_classes, seed), np.quantile(logs, np.linspace(0, 1, N_QUANTILES)))
+
+    def of_cells(self, views: CountViews, cells: Cells, codes: NDArray) -> NDArray[np.float64]:
+        """Return the share of training cells that are nearer to their type than each cell to the one of its code."""
+        logs, start = [np.zeros(0)], 0
+        for block in _blocks_of(cells):
+            of_block = codes[start : start + len(block)]
+            logs.append(_logs(_seen(views, block), self.directions, self.means, of_block))
+            start += len(block)
+        return np.interp(np.concatenate(logs), self.held_out, np.linspace(0, 1, len(self.held_out)), left=0, right=1)
+
+    def arrays(self) -> dict[str, Any]:
+        """Return what it is made of."""
+        return dict(vars(self))
+
+
+def _blocks_of(cells: Cells) -> Iterator[NDArray]:
+    """Yield dense blocks of cells, NaN where a gene was not measured."""
+    return dense_blocks(cells, np.full(cells.shape[1], np.nan, dtype=np.float32))
+
+
+def _seen(views: CountViews, block: NDArray) -> NDArray[np.float32]:
+    """Return the views of dense cells, the same for each cell wherever it stands among others."""
+    padded = np.pad(block, [(0, -len(block) % 16), (0, 0)])
+    return keras.ops.convert_to_numpy(views(padded, training=False))[: len(block)]
+
+
+def _axes(seen, codes, n_classes, seed):
+    """Return the directions, and the mean of each type along them."""
+    of_codes = [codes == code for code in range(n_classes)]
+    means = np.stack([seen[cells if cells.any() else slice(None)].mean(axis=0) for cells in of_codes])
+    residuals = seen - means[codes]
+    between = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][: n_classes - 1]
+    n_within = max(1, min(N_WITHIN, len(seen) // 10, seen.shape[1]))
+    within = randomized_svd(residuals, n_within, random_state=seed)[2]
+    basis = np.linalg.qr(np.vstack([between, within]).T)[0]
+    covariance = ledoit_wolf((residuals @ basis).astype(np.float64), assume_centered=True)[0]
+    covariance += (1e-6 * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
+    directions = (basis @ np.linalg.inv(np.linalg.cholesky(covariance)).T).astype(np.float32)
+    return directions, (means @ directions).astype(np.float32)
+
+
+def _logs(seen, directions, means, codes):
+    """Return the log of the squared distance of each cell to the mean of its code."""
+    along = seen.astype(np.float64) @ directions.astype(np.float64)
+    return np.log(((along - means[codes]) ** 2).sum(axis=1) + 1e-9)
