@@ -9,6 +9,8 @@ genes that they share. In the form "refitted" all methods get common(task). In t
 on all genes of the reference, and the query has its own: ours, CellTypist and SingleR get it as it is, and the others,
 which take no other genes, zeros for those that are missing. "thinned", "no ribosomal" and "ambient" are "as it comes"
 with the counts of the query thinned to a tenth, without its ribosomal genes, and with a tenth of the mean cell in each.
+"composition" is "as it comes" with at most half of the query's cells, in shares of types drawn from Dirichlet(0.5, ...)
+as far as a type has cells, with at least five cells of each type that has so many.
 
 CellTypist, SingleR (singler) and scVI-tools need other versions of scikit-learn: run these methods in one environment
 each, and give `report` all files of results. scANVI is trained on the reference alone here, not on the query's cells.
@@ -17,6 +19,7 @@ each, and give `report` all files of results. scANVI is trained on the reference
 import sys
 import time
 import warnings
+import zlib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NamedTuple
@@ -175,12 +178,23 @@ def ambient(task, common):
     return with_query(task, counts + sp.csr_matrix(np.array(added), dtype=np.float32))
 
 
+def composition(task, common):
+    """Keep cells of the query so that its types have other shares, drawn for each task."""
+    rng = np.random.default_rng(zlib.crc32(task.name.encode()))
+    kinds, codes = np.unique(task.truth, return_inverse=True)
+    wanted = np.maximum(5, rng.dirichlet(np.full(len(kinds), 0.5)) * len(codes) / 2).astype(int)
+    rows = [rng.permutation(np.flatnonzero(codes == code))[: wanted[code]] for code in range(len(kinds))]
+    kept = np.sort(np.concatenate(rows))
+    return type(task)(task.name, task.reference, task.query[kept].copy(), task.labels, task.truth[kept], task.merge)
+
+
 FORMS = {
     "refitted": refitted,
     "as it comes": as_it_comes,
     "thinned": thinned,
     "no ribosomal": no_ribosomal,
     "ambient": ambient,
+    "composition": composition,
 }
 
 # ---- Scores
