@@ -29,7 +29,15 @@ import click
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from accuracy import CellTypist, Scanvi, calibration_error, lognorm, nearest_centroid, nearest_neighbours
+from accuracy import (
+    CellTypist,
+    DivergentGenes,
+    Scanvi,
+    calibration_error,
+    lognorm,
+    nearest_centroid,
+    nearest_neighbours,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -56,24 +64,14 @@ def linear_svc(seed):
     return make_pipeline(FunctionTransformer(lognorm), LinearSVC(C=0.01, random_state=0))
 
 
-class DivergentLogisticRegression:
-    """Logistic regression on the 2,000 genes whose raw counts diverge most, normalised with all genes."""
+def logistic(seed):
+    return make_pipeline(DivergentGenes(2000, lognorm), LogisticRegression(C=0.03, max_iter=2000))
 
-    def __init__(self, seed):
-        self.model = LogisticRegression(C=0.03, max_iter=2000)
 
-    def fit(self, X, y):
-        from sklearn_cells import JSDivergenceSelector
+def logistic_with_reject_option(seed):
+    from sklearn_cells import RejectOptionClassifier
 
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "n_features_to_select")
-            self.genes = JSDivergenceSelector(2000).fit(X, y).get_support(indices=True)
-        self.model.fit(lognorm(X)[:, self.genes], y)
-        self.classes_ = self.model.classes_
-        return self
-
-    def predict_proba(self, X):
-        return self.model.predict_proba(lognorm(X)[:, self.genes])
+    return RejectOptionClassifier(logistic(seed), target_error=TARGET_ERROR, random_state=seed)
 
 
 class SingleR:
@@ -134,7 +132,8 @@ METHODS = {
     "balanced class weights": Method(lambda seed: ours(seed, class_weight="balanced"), takes_genes=True, seeded=True),
     "20 epochs": Method(lambda seed: ours(seed, epochs=20), takes_genes=True, seeded=True),
     "linearsvc": Method(linear_svc),
-    "logistic": Method(DivergentLogisticRegression),
+    "logistic": Method(logistic),
+    "logistic with reject option": Method(logistic_with_reject_option),
     "nearest-centroid": Method(nearest_centroid),
     "knn": Method(nearest_neighbours),
     "celltypist": Method(CellTypistByGenes, takes_genes=True, seeded=True),
