@@ -171,7 +171,7 @@ def no_ribosomal(task, common):
 def ambient(task, common):
     """Add a tenth of counts drawn from the mean cell, as lysed cells leave them."""
     rng, counts = np.random.default_rng(0), task.query.X.tocsr()
-    mean = np.asarray(counts.mean(axis=0)).ravel()
+    mean = np.asarray(counts.mean(axis=0), dtype=np.float64).ravel()
     totals = np.asarray(counts.sum(axis=1)).ravel()
     added = [rng.multinomial(int(0.1 * total), mean / mean.sum()) for total in totals]
     return with_query(task, counts + sp.csr_matrix(np.array(added), dtype=np.float32))
