@@ -9,6 +9,8 @@ genes that they share. In the form "refitted" all methods get common(task). In t
 on all genes of the reference, and the query has its own: ours, CellTypist and SingleR get it as it is, and the others,
 which take no other genes, zeros for those that are missing. "thinned", "no ribosomal" and "ambient" are "as it comes"
 with the counts of the query thinned to a tenth, without its ribosomal genes, and with a tenth of the mean cell in each.
+"composition" is "as it comes" with at most half of the query's cells, in shares of types drawn from Dirichlet(0.5, ...)
+as far as a type has cells, with at least five cells of each type that has so many.
 
 CellTypist, SingleR (singler) and scVI-tools need other versions of scikit-learn: run these methods in one environment
 each, and give `report` all files of results. scANVI is trained on the reference alone here, not on the query's cells.
@@ -17,6 +19,7 @@ each, and give `report` all files of results. scANVI is trained on the reference
 import sys
 import time
 import warnings
+import zlib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +29,15 @@ import click
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from accuracy import CellTypist, Scanvi, calibration_error, lognorm, nearest_centroid, nearest_neighbours
+from accuracy import (
+    CellTypist,
+    DivergentGenes,
+    Scanvi,
+    calibration_error,
+    lognorm,
+    nearest_centroid,
+    nearest_neighbours,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -53,24 +64,14 @@ def linear_svc(seed):
     return make_pipeline(FunctionTransformer(lognorm), LinearSVC(C=0.01, random_state=0))
 
 
-class DivergentLogisticRegression:
-    """Logistic regression on the 2,000 genes whose raw counts diverge most, normalised with all genes."""
+def logistic(seed):
+    return make_pipeline(DivergentGenes(2000, lognorm), LogisticRegression(C=0.03, max_iter=2000))
 
-    def __init__(self, seed):
-        self.model = LogisticRegression(C=0.03, max_iter=2000)
 
-    def fit(self, X, y):
-        from sklearn_cells import JSDivergenceSelector
+def logistic_with_reject_option(seed):
+    from sklearn_cells import RejectOptionClassifier
 
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "n_features_to_select")
-            self.genes = JSDivergenceSelector(2000).fit(X, y).get_support(indices=True)
-        self.model.fit(lognorm(X)[:, self.genes], y)
-        self.classes_ = self.model.classes_
-        return self
-
-    def predict_proba(self, X):
-        return self.model.predict_proba(lognorm(X)[:, self.genes])
+    return RejectOptionClassifier(logistic(seed), target_error=TARGET_ERROR, random_state=seed)
 
 
 class SingleR:
@@ -131,7 +132,8 @@ METHODS = {
     "balanced class weights": Method(lambda seed: ours(seed, class_weight="balanced"), takes_genes=True, seeded=True),
     "20 epochs": Method(lambda seed: ours(seed, epochs=20), takes_genes=True, seeded=True),
     "linearsvc": Method(linear_svc),
-    "logistic": Method(DivergentLogisticRegression),
+    "logistic": Method(logistic),
+    "logistic with reject option": Method(logistic_with_reject_option),
     "nearest-centroid": Method(nearest_centroid),
     "knn": Method(nearest_neighbours),
     "celltypist": Method(CellTypistByGenes, takes_genes=True, seeded=True),
@@ -169,10 +171,20 @@ def no_ribosomal(task, common):
 def ambient(task, common):
     """Add a tenth of counts drawn from the mean cell, as lysed cells leave them."""
     rng, counts = np.random.default_rng(0), task.query.X.tocsr()
-    mean = np.asarray(counts.mean(axis=0)).ravel()
+    mean = np.asarray(counts.mean(axis=0), dtype=np.float64).ravel()
     totals = np.asarray(counts.sum(axis=1)).ravel()
     added = [rng.multinomial(int(0.1 * total), mean / mean.sum()) for total in totals]
     return with_query(task, counts + sp.csr_matrix(np.array(added), dtype=np.float32))
+
+
+def composition(task, common):
+    """Keep cells of the query so that its types have other shares, drawn for each task."""
+    rng = np.random.default_rng(zlib.crc32(task.name.encode()))
+    kinds, codes = np.unique(task.truth, return_inverse=True)
+    wanted = np.maximum(5, rng.dirichlet(np.full(len(kinds), 0.5)) * len(codes) / 2).astype(int)
+    rows = [rng.permutation(np.flatnonzero(codes == code))[: wanted[code]] for code in range(len(kinds))]
+    kept = np.sort(np.concatenate(rows))
+    return type(task)(task.name, task.reference, task.query[kept].copy(), task.labels, task.truth[kept], task.merge)
 
 
 FORMS = {
@@ -181,6 +193,7 @@ FORMS = {
     "thinned": thinned,
     "no ribosomal": no_ribosomal,
     "ambient": ambient,
+    "composition": composition,
 }
 
 # ---- Scores
