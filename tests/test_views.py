@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
+from sklearn.covariance import ledoit_wolf
 
-from sklearn_cells import KerasCellClassifier, make_cell_pipeline
+from sklearn_cells import KerasCellClassifier, annotate, make_cell_pipeline
 from sklearn_cells._cells import check_cells
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._laboratory import Laboratory
+from sklearn_cells.neural_network._novelty import _axes, _logs
 from sklearn_cells.neural_network._views import CountViews, factor_loadings, programs
 from sklearn_cells.pipeline import ANY_LABORATORY
 
@@ -415,7 +417,7 @@ def test_novelty_is_the_distance_by_the_covariance_within_types():
     seen = rng.normal(size=(300, 6)).astype(np.float32) @ rng.normal(size=(6, 6)).astype(np.float32)
     codes = np.arange(300) % 3
     seen[codes == 1] += 5
-    directions, means = _axes(seen, codes, 3, 0)
+    directions, means = _axes(seen, codes, 3, 6, 0)
     residuals = seen - np.stack([seen[codes == code].mean(axis=0) for code in range(3)])[codes]
     inverse = np.linalg.inv(ledoit_wolf(residuals.astype(np.float64), assume_centered=True)[0])
     distances = np.einsum("ij,jk,ik->i", residuals, inverse, residuals)

@@ -60,12 +60,13 @@ class Novelty:
         seen = np.concatenate(
             [_seen(views, block) for block in _blocks_of(check_cells(cells.take(rows), allow_nan=True))]
         )
+        n_within = max(1, min(N_WITHIN, len(rows) // 20, seen.shape[1]))
         logs = np.zeros(len(rows))
         if len(rows) > N_FOLDS:
             for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(codes):
-                axes = _axes(seen[train], codes[train], n_classes, seed)
+                axes = _axes(seen[train], codes[train], n_classes, n_within, seed)
                 logs[test] = _logs(seen[test], *axes, codes[test])
-        return cls(*_axes(seen, codes, n_classes, seed), np.quantile(logs, np.linspace(0, 1, N_QUANTILES)))
+        return cls(*_axes(seen, codes, n_classes, n_within, seed), np.quantile(logs, np.linspace(0, 1, N_QUANTILES)))
 
     def of_cells(self, views: CountViews, cells: Cells, codes: NDArray) -> NDArray[np.float64]:
         """Return the share of training cells that are nearer to their type than each cell to the one of its code."""
@@ -92,13 +93,12 @@ def _seen(views: CountViews, block: NDArray) -> NDArray[np.float32]:
     return keras.ops.convert_to_numpy(views(padded, training=False))[: len(block)]
 
 
-def _axes(seen, codes, n_classes, seed):
+def _axes(seen, codes, n_classes, n_within, seed):
     """Return the directions, and the mean of each type along them."""
     of_codes = [codes == code for code in range(n_classes)]
     means = np.stack([seen[cells if cells.any() else slice(None)].mean(axis=0) for cells in of_codes])
     residuals = seen - means[codes]
     between = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][: n_classes - 1]
-    n_within = max(1, min(N_WITHIN, len(seen) // 10, seen.shape[1]))
     within = randomized_svd(residuals, n_within, random_state=seed)[2]
     basis = np.linalg.qr(np.vstack([between, within]).T)[0]
     covariance = ledoit_wolf((residuals @ basis).astype(np.float64), assume_centered=True)[0]
