@@ -37,6 +37,7 @@ from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.metrics import hierarchical_accuracy
 
 TARGETS = (0.02, 0.05, 0.1)
+# The sorted populations, and terms of the Cell Ontology for them.
 BLOOD = CellTypeTree.from_dict(
     {
         "lymphocyte": {
@@ -51,13 +52,29 @@ BLOOD = CellTypeTree.from_dict(
         },
         "CD14+ Monocyte": None,
         "CD34+": None,
-    }
+    },
+    identifiers={
+        "lymphocyte": "CL:0000542",
+        "T cell": "CL:0000084",
+        "CD4+ T cell": "CL:0000624",
+        "CD4+ T Helper2": "CL:0000492",
+        "CD4+/CD25 T Reg": "CL:0000792",
+        "CD4+/CD45RA+/CD25- Naive T": "CL:0000895",
+        "CD4+/CD45RO+ Memory": "CL:0000897",
+        "CD8+ T cell": "CL:0000625",
+        "CD8+ Cytotoxic T": "CL:0000794",
+        "CD8+/CD45RA+ Naive Cytotoxic": "CL:0000900",
+        "CD19+ B": "CL:0000236",
+        "CD56+ NK": "CL:0000623",
+        "CD14+ Monocyte": "CL:0001054",
+        "CD34+": "CL:0008001",
+    },
 )
 # The labels of other sets, as types of the tree.
 AS_SORTED = {
     "CD4 T": "CD4+ T cell", "CD8 T": "CD8+ T cell", "B": "CD19+ B", "NK": "CD56+ NK",
     "CD14 Monocytes": "CD14+ Monocyte", "FCGR3A Monocytes": "CD14+ Monocyte", "CD14 Mono": "CD14+ Monocyte",
-    "CD16 Mono": "CD14+ Monocyte",
+    "CD16 Mono": "CD14+ Monocyte", "Monocyte": "CD14+ Monocyte",
 }  # fmt: skip
 
 

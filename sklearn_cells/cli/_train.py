@@ -49,6 +49,13 @@ from sklearn_cells.cli._shared import (
 @click.option(
     "--target-coverage", type=click.FloatRange(0, 1, min_open=True), help="Instead, the share of cells to assign."
 )
+@click.option(
+    "--confidence-level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="How sure it is that no more of the assigned cells are wrong.",
+)
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of held-out cells.")
 @click.option("--groups", help="A column of obs such as donor or batch: whole groups are held out, in that many folds.")
 @click.option(
@@ -61,8 +68,8 @@ from sklearn_cells.cli._shared import (
 @click.option("--seed", default=0, show_default=True)
 @force
 def train(
-    reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, folds, groups, hierarchy,
-    name, description, seed, force, **chosen,
+    reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, confidence_level, folds,
+    groups, hierarchy, name, description, seed, force, **chosen,
 ):  # fmt: skip
     """Train a model on cells whose types are known.
 
@@ -92,7 +99,7 @@ def train(
             raise click.BadParameter("the preset cnn_2019 takes all genes.", param_hint="--genes")
         pipeline.set_params(select__n_features_to_select=n_genes)
     pipeline.set_params(classify__hierarchy=tree)
-    targets = {"target_error": target_error, "target_coverage": target_coverage}
+    targets = {"target_error": target_error, "target_coverage": target_coverage, "confidence_level": confidence_level}
     model = RejectOptionClassifier(pipeline, **targets, hierarchy=tree, cv=folds, random_state=seed)
     if progress():
         model.set_callbacks(ProgressBar(max_propagation_depth=None))

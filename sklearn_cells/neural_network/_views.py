@@ -39,12 +39,12 @@ MOST_LOG_FACTOR = 6.0
 MOST_LOG_PROGRAM = 1.5
 
 
-@keras.saving.register_keras_serializable("sklearn_cells")
 def views_of(network: keras.Model) -> CountViews | None:
     """Return the layer of a network that makes the views, None where it has none."""
     return next((layer for layer in network.layers if isinstance(layer, CountViews)), None)
 
 
+@keras.saving.register_keras_serializable("sklearn_cells")
 class CountViews(keras.layers.Layer):
     """Turn counts into views that are centred and scaled; change the counts in training.
 

@@ -69,8 +69,8 @@ class ErrorCurve:
             warn(
                 f"The held-out cells are too few, or too often wrong, to be sure at a confidence level of "
                 f"{confidence_level:g} that at most {target:g} of the assigned cells are wrong: the threshold "
-                f"{threshold:.3g} comes nearest to that. Pass more cells, allow a greater target_error, or set "
-                "confidence_level=None."
+                f"{threshold:.3g} comes nearest to that. Pass more cells, allow a greater target_error, or "
+                "lower confidence_level."
             )
         return threshold
 
