@@ -1,6 +1,7 @@
 """Cell types in a tree: CellTypeTree."""
 
-from sklearn_cells.hierarchy._naming import NamesInTree, NamesOfClasses
+from sklearn_cells.hierarchy._naming import NamesInTree as NamesInTree
+from sklearn_cells.hierarchy._naming import NamesOfClasses as NamesOfClasses
 from sklearn_cells.hierarchy._tree import CellTypeTree
 
-__all__ = ["CellTypeTree", "NamesInTree", "NamesOfClasses"]
+__all__ = ["CellTypeTree"]
