@@ -218,7 +218,14 @@ def test_cells_in_memory_are_a_single_task(cells):
 
 def chain():
     """A chain with a step for each kind of estimator, and one network."""
-    plain = {"views": None, "gene_noise": 0, "program_noise": 0, "missing_genes": 0, "home_network": False}
+    plain = {
+        "views": None,
+        "gene_noise": 0,
+        "program_noise": 0,
+        "missing_genes": 0,
+        "home_network": False,
+        "novelty": False,
+    }
     options = {f"classify__{name}": value for name, value in plain.items()}
     return make_cell_pipeline(**PIPELINE).set_params(normalize=VarianceStabilizer(), **options)
 

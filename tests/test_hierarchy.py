@@ -41,7 +41,7 @@ TREE = CellTypeTree.from_dict(
 )
 # One small network on all genes.
 SMALL = {"select": "passthrough", "classify__epochs": 4, "classify__hidden_layer_sizes": (8,)}
-SMALL |= {"classify__home_network": False, "classify__random_state": 0}
+SMALL |= {"classify__home_network": False, "classify__novelty": False, "classify__random_state": 0}
 
 OBO = """format-version: 1.2
 

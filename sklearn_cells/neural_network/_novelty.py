@@ -101,7 +101,8 @@ def _axes(seen, codes, n_classes, n_within, seed):
     between = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][: n_classes - 1]
     within = randomized_svd(residuals, n_within, random_state=seed)[2]
     basis = np.linalg.qr(np.vstack([between, within]).T)[0]
-    covariance = ledoit_wolf((residuals @ basis).astype(np.float64), assume_centered=True)[0]
+    along = (residuals @ basis).astype(np.float64)
+    covariance = ledoit_wolf(along, assume_centered=True)[0] if len(along) > 1 else np.eye(along.shape[1])
     covariance += (1e-6 * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
     directions = (basis @ np.linalg.inv(np.linalg.cholesky(covariance)).T).astype(np.float32)
     return directions, (means @ directions).astype(np.float32)
