@@ -35,7 +35,10 @@ from sklearn_cells import (
     __version__,
     make_cell_pipeline,
 )
+from sklearn_cells.datasets import make_cells
+from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.inspection import marker_genes
+from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
 from sklearn_cells.plotting import RiskCoverageDisplay
@@ -497,3 +500,19 @@ def test_frozen_models_and_nested_pipelines_have_the_same_page(cells, types, tmp
     model = chain().set_params(align__layer=layer).fit(cells, types)
     options = {"cv": 2, "overwrite": True, "title": "The same"}
     assert written(tmp_path, wrap(model), cells, types, **options) == written(tmp_path, model, cells, types, **options)
+
+
+def test_names_in_a_tree_are_judged_in_the_tree(tmp_path):
+    cells = make_cells(200, 40, n_classes=3, random_state=0)
+    types = cells.obs["cell_type"].astype(str).to_numpy(dtype=object)
+    tree = CellTypeTree.from_dict({"a": {"type 0": None, "type 1": None}, "type 2": None})
+    model = RejectOptionClassifier(MultinomialNB(), hierarchy=tree, threshold=0.5, calibration=None).fit(cells.X, types)
+    model.threshold_ = 1 - 1e-12  # no leaf is that probable in all cells
+    named = model.predict(cells.X)
+    assert (named == "a").any()
+    types[:3] = [tree.parent(name) or name for name in types[:3]]  # labels may be coarse
+    write_html(model, cells.X, types, tmp_path / "page.html", peers=False)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    right = hierarchical_accuracy(types, named, hierarchy=tree)
+    assert f"In the tree, {right:.1%} of the cells have a right name" in page
+    assert f"{np.sum(named == 'Unassigned'):,} of 200 cells" in page

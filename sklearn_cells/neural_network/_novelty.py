@@ -12,6 +12,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.model_selection import KFold
 from sklearn.utils.extmath import randomized_svd
 
+from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import Cells, check_cells
 from sklearn_cells.neural_network._input import dense_blocks
 from sklearn_cells.neural_network._views import CountViews, evenly_spaced
@@ -55,7 +56,8 @@ class Novelty:
         cls, views: CountViews, cells: Cells, weights: NDArray, codes: NDArray, n_classes: int, seed: int
     ) -> Novelty:
         """Return the novelty by training cells; those of weight zero or without a class are left out."""
-        rows = evenly_spaced(np.flatnonzero((weights > 0) & (codes < n_classes)), N_CELLS)
+        most = min(N_CELLS, max(1, READ_VALUES // views.factor.shape[0]))
+        rows = evenly_spaced(np.flatnonzero((weights > 0) & (codes < n_classes)), most)
         codes = codes[rows]
         seen = np.concatenate(
             [_seen(views, block) for block in _blocks_of(check_cells(cells.take(rows), allow_nan=True))]

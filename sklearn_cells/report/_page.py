@@ -11,7 +11,7 @@ from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import check_cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._files import atomic_path
-from sklearn_cells._models import as_taken, check_model, choice_of, inner_model
+from sklearn_cells._models import as_taken, check_model, choice_of, hierarchy_of, inner_model
 from sklearn_cells._validation import check_labels, shortened, validate_params
 from sklearn_cells._warnings import gathered, once_per_call, warn_of_texts
 from sklearn_cells.annotation import annotate
@@ -207,18 +207,21 @@ def _predict(model, cells, y, chosen, verbose):
     classes, codes = check_labels(y, cells.shape[0])
     true = classes.astype(str)[codes]
     known = np.asarray(model.classes_).astype(str)
-    if not np.isin(true, known).any():
+    tree = hierarchy_of(model)
+    names = known if tree is None else np.array(tree.names)
+    if not np.isin(true, names).any():
         raise ValueError(
             f"None of the types in y is one that the model knows: {shortened(np.unique(true))} against "
-            f"{shortened(known)}."
+            f"{shortened(names)}."
         )
     taken = as_taken(inner_model(model), cells)
     annotation, probabilities = annotate(model, taken, return_proba=True, verbose=verbose, **chosen)
     named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
-    also_unassigned = np.setdiff1d(np.intersect1d(true, named), known)
+    also_unassigned = np.setdiff1d(np.intersect1d(true, named), names)
     if len(also_unassigned):
         raise ValueError(
             f"y has cells of the type {str(also_unassigned[0])!r}, which is how the model names those that it leaves "
             "unassigned: leave these cells out."
         )
-    return Predictions(true, named, known[probabilities.to_numpy().argmax(axis=1)], probabilities)
+    best = known[probabilities.to_numpy().argmax(axis=1)]
+    return Predictions(true, named, best, probabilities, tree)

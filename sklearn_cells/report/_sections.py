@@ -18,7 +18,9 @@ from sklearn_cells._validation import take_rows
 from sklearn_cells._warnings import gathered
 from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
+from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.inspection import marker_genes
+from sklearn_cells.metrics import hierarchical_accuracy, hierarchical_precision_recall_fscore
 from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
 from sklearn_cells.preprocessing import GeneAligner
 from sklearn_cells.report import _html as html
@@ -38,10 +40,16 @@ class Predictions(NamedTuple):
     named: np.ndarray
     best: np.ndarray
     probabilities: pd.DataFrame
+    tree: CellTypeTree | None = None
+
+    @property
+    def names(self):
+        """What the model can name cells."""
+        return np.array(self.probabilities.columns if self.tree is None else self.tree.names, dtype=str)
 
     @property
     def is_assigned(self):
-        return np.isin(self.named, self.probabilities.columns)
+        return np.isin(self.named, self.names)
 
     @property
     def types(self):
@@ -55,7 +63,7 @@ def introduction(found, cells):
         f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {cells.shape[1]:,} genes. What is said of "
         "the model comes from these cells: if it was trained on them, it does worse on new ones."
     )
-    unknown = np.setdiff1d(found.true, found.probabilities.columns)
+    unknown = np.setdiff1d(found.true, found.names)
     body = html.paragraph(text)
     if len(unknown):
         n_cells = np.isin(found.true, unknown).sum()
@@ -112,7 +120,26 @@ def scores_section(found, seed):
             rows[f"the {kept.mean():.1%} assigned"] = _overall(found.true[kept], found.named[kept], seed)
         note += " In the scores of each type, an unassigned cell is one that was missed."
     overall = pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T
+    if found.tree is not None:
+        note += f" A name that is coarser than the type is an error in these scores. {_in_the_tree(found)}"
     return html.paragraph(note) + html.table(overall) + html.table(_scores_by_type(found, seed))
+
+
+def _in_the_tree(found):
+    """Say how right and how deep names in a tree are, of cells whose true type is in it."""
+    tree = found.tree
+    known = np.isin(found.true, tree.names)
+    if not known.any():
+        return ""
+    true, named = found.true[known], found.named[known]
+    right = hierarchical_accuracy(true, named, hierarchy=tree)
+    precision, recall, fscore = hierarchical_precision_recall_fscore(true, named, hierarchy=tree)
+    depths = [np.mean([tree.depth(name) if name in tree else 0 for name in names]) for names in (named, true)]
+    return (
+        f"In the tree, {right:.1%} of the cells have a right name, at a mean depth of {depths[0]:.2f} where that of "
+        f"the true types is {depths[1]:.2f}; hierarchical precision {precision:.3f}, recall {recall:.3f}, F1 "
+        f"{fscore:.3f}."
+    )
 
 
 def _overall(true, named, seed):
