@@ -10,15 +10,13 @@ import pandas as pd
 
 from sklearn_cells._files import atomic_paths
 
-# The columns of obs that an annotation may have.
-ANNOTATION = re.compile(
-    r"predicted_label|confidence|novelty|predicted_level_\d+|cell_type_ontology_term_id|majority_label|majority_share"
-)
+# The columns of obs that an annotation may have, but for terms of an ontology, of which files may have their own.
+ANNOTATION = re.compile(r"predicted_label|confidence|novelty|predicted_level_\d+|majority_label|majority_share")
 
 
-def check_not_annotated(cells):
-    """Raise where AnnData has an annotation already."""
-    found = [f"obs[{name!r}]" for name in map(str, cells.obs) if ANNOTATION.fullmatch(name)]
+def check_not_annotated(cells, also=()):
+    """Raise where AnnData has an annotation already, or other columns that are to be written."""
+    found = [f"obs[{name!r}]" for name in map(str, cells.obs) if ANNOTATION.fullmatch(name) or name in also]
     found += ["obsm['probabilities']"] if "probabilities" in cells.obsm else []
     if found:
         raise ValueError(f"The cells have {', '.join(found)} already: pass overwrite=True to replace them.")
@@ -61,7 +59,7 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, t
     from sklearn_cells import __version__
 
     if not overwrite:
-        check_not_annotated(cells)
+        check_not_annotated(cells, annotation)
     about = {"model": model, "version": __version__, "classes": probabilities.columns.to_numpy(dtype=object)}
     with atomic_paths(path, *([] if table is None else [table]), overwrite=overwrite) as (temporary, *beside):
         if cells.isbacked and _has_tables(source):
@@ -98,7 +96,7 @@ def _add(path, annotation, probabilities, about):
         ad.io.write_elem(file["obsm"], "probabilities", probabilities)
         table = file["obs"]
         columns = table.attrs["column-order"]
-        others = [name for name in columns if not ANNOTATION.fullmatch(str(name))]
+        others = [name for name in columns if not ANNOTATION.fullmatch(str(name)) and name not in annotation]
         for name in set(columns).difference(others):
             del table[name]
         for name in annotation:

@@ -86,7 +86,9 @@ def rejecting_model(model):
 def hierarchy_of(model):
     """Return the tree by which a fitted model names cells, None where it has none."""
     rejecting = rejecting_model(model)
-    return getattr(last_step_of(model) if rejecting is None else rejecting, "hierarchy", None)
+    if rejecting is not None:
+        return getattr(rejecting, "hierarchy_", None)
+    return getattr(last_step_of(model), "hierarchy", None)
 
 
 def inner_model(model):

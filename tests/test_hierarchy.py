@@ -35,6 +35,7 @@ from sklearn_cells.metrics import (
     hierarchical_precision_recall_fscore,
 )
 from sklearn_cells.neural_network._objective import Objective, TreeObjective
+from sklearn_cells.neural_network._plan import plan_training
 
 TREE = CellTypeTree.from_dict(
     {"a": {"type 0": None, "type 1": None}, "b": {"type 2": None, "c": {"type 3": None, "type 4": None}}}
@@ -597,3 +598,91 @@ def test_a_default_pipeline_grows_with_both_networks(cells, types):
     assert pipeline["classify"].home_.classes_.tolist() == sorted(TREE.leaves)
     assert pipeline["classify"].home_.n_iter_ == 4
     assert pipeline.score(cells, types) > 0.8
+
+
+def test_labels_that_are_all_coarse_train_the_default_pipeline(cells, types):
+    coarse = np.array([TREE.path(name)[0] for name in types])
+    pipeline = make_cell_pipeline(select="passthrough", classify__epochs=3, classify__random_state=0)
+    pipeline.set_params(classify__hierarchy=TREE).fit(cells, coarse)
+    assert pipeline.score(cells, coarse) > 0.8
+    assert "novelty" not in annotate(pipeline, cells)
+
+
+def test_novelty_of_before_goes_where_a_tree_grows_by_partial_fit(cells, types):
+    known = types != "type 4"
+    few = CellTypeTree(dict.fromkeys(sorted(set(types[known]))))
+    classifier = KerasCellClassifier(views="depth_free", novelty=True, hierarchy=few, epochs=2, random_state=0)
+    classifier.fit(cells.X[known], types[known])
+    classifier.partial_fit(cells.X[known], types[known])
+    assert classifier.novelty_of(cells.X).shape == (400,)
+    classifier.set_params(hierarchy=CellTypeTree(dict.fromkeys(TREE.leaves))).partial_fit(cells.X, types)
+    with pytest.raises(ValueError, match="partial_fit does not learn it"):
+        classifier.novelty_of(cells.X)
+
+
+def test_confident_mistakes_have_a_gradient():
+    """As those of the flat loss, for which Keras takes the logits."""
+    tree = CellTypeTree({"a": None, "b": None})
+    objective = TreeObjective(tree.reachability(), tree.ancestry(), 0.0)
+    logits = tf.Variable([[0.0, 40.0]])
+    with tf.GradientTape() as tape:
+        loss = objective.of_cells(tf.nn.softmax(logits), {"codes": tf.constant([0])})
+    np.testing.assert_allclose(loss, [40.0], rtol=1e-5)
+    np.testing.assert_allclose(tape.gradient(loss, logits), [[-1.0, 1.0]], rtol=1e-5)
+
+
+def test_coarse_labels_weigh_as_the_leaves_below(mixed):
+    classifier = KerasCellClassifier(hierarchy=TREE, class_weight="balanced", random_state=0)
+    codes = np.array([TREE.names.index(name) for name in mixed])
+    plan = plan_training(classifier, np.array(sorted(TREE.leaves)), codes, None, goes_on=False, incremental=False)
+    n = pd.Series(mixed).value_counts()
+    both = n["type 0"] + n["type 1"]
+    counts = {name: n[name] * (1 + n["a"] / both) for name in ("type 0", "type 1")}
+    of_type = {name: len(mixed) / (5 * count) for name, count in counts.items()}
+    expected = sum(of_type[name] * n[name] / both for name in of_type)
+    np.testing.assert_allclose(plan.fields["weights"][mixed == "a"], expected, rtol=1e-5)
+
+
+def test_prediction_follows_the_fit_and_not_a_parameter_set_later(cells, types):
+    model = RejectOptionClassifier(Unsure(C=10), hierarchy=TREE, calibration=None, random_state=0).fit(cells.X, types)
+    before = model.predict(cells.X)
+    model.set_params(hierarchy=None)
+    np.testing.assert_array_equal(model.predict(cells.X), before)
+    assert model.score(cells.X, types) > 0.95
+    assert "predicted_level_1" in annotate(model, cells.X)
+
+
+def test_a_file_keeps_its_own_ontology_terms(cells, types, tmp_path):
+    own = cells[:100].copy()
+    own.obs["cell_type_ontology_term_id"] = "CL:0000000"
+    own.write_h5ad(tmp_path / "own.h5ad")
+    flat = make_cell_pipeline(**SMALL).fit(cells, types)
+    tree = CellTypeTree.from_dict(TREE.to_dict(), identifiers={"a": "CL:0000001"})
+    in_tree = make_cell_pipeline(**SMALL, classify__hierarchy=tree).fit(cells, types)
+    for name, model in (("flat", flat), ("tree", in_tree)):
+        save_model(model, tmp_path / f"{name}.cellmodel")
+    done = CliRunner().invoke(main, ["predict", f"{tmp_path}/own.h5ad", "-m", f"{tmp_path}/flat.cellmodel"])
+    assert done.exit_code == 0, done.output
+    assert (ad.read_h5ad(tmp_path / "own.named.h5ad").obs["cell_type_ontology_term_id"] == "CL:0000000").all()
+    command = ["predict", f"{tmp_path}/own.h5ad", "-m", f"{tmp_path}/tree.cellmodel", "-o", f"{tmp_path}/other.h5ad"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    assert "cell_type_ontology_term_id" in refused.output
+    assert CliRunner().invoke(main, [*command, "--force"]).exit_code == 0
+    named = ad.read_h5ad(tmp_path / "other.h5ad").obs
+    assert not (named["cell_type_ontology_term_id"] == "CL:0000000").any()
+    assert list(named).count("cell_type_ontology_term_id") == 1
+
+
+def test_a_label_with_the_name_of_a_term_above_is_refused(obo):
+    pytest.importorskip("obonet")
+    labels = {"T cell": "CL:0000624", "other": "CL:0000625", "B": "monocyte"}
+    with pytest.raises(ValueError, match="'T cell' would be the name of 2 types, of the terms"):
+        CellTypeTree.from_obo(obo, labels)
+
+
+def test_a_cycle_in_an_ontology_is_named(obo):
+    pytest.importorskip("obonet")
+    obo.write_text(OBO.replace("name: lymphocyte\n", "name: lymphocyte\nis_a: CL:0000084\n"))
+    with pytest.raises(ValueError, match="cycle of is_a"):
+        CellTypeTree.from_obo(obo, ["CL:0000624", "CL:0000625", "monocyte"])

@@ -43,6 +43,7 @@ from sklearn_cells import (
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
+from sklearn_cells.reject._threshold import ErrorCurve
 
 TYPES = np.array(["B", "NK", "T"])
 
@@ -137,6 +138,25 @@ def test_the_target_error_is_exceeded_as_rarely_as_the_confidence_level_says():
             exceeded[level] += np.mean(predicted[assigned] != y[assigned]) > 0.1
     assert exceeded[0.9] <= 9  # 6 are expected at most, and up to 9 come by chance in nine of ten such tests
     assert exceeded[None] >= 15
+
+
+def test_no_error_at_all_is_a_target_too(data):
+    with pytest.warns(UserWarning, match="to be sure at a confidence level of 0.9 that at most 0 of the assigned"):
+        classifier = RejectOptionClassifier(LogisticRegression(), target_error=0, random_state=0).fit(*data)
+    curve = classifier.risk_coverage_
+    assert curve.loc[curve["threshold"] == classifier.threshold_, "risk"].item() == 0
+    assert curve.loc[curve["risk"] == 0, "threshold"].min() == classifier.threshold_
+
+
+def test_cells_that_are_seen_several_times_count_once():
+    rng = np.random.default_rng(0)
+    named = rng.uniform(0.3, 1, 1000)
+    wrong = np.where(rng.uniform(size=1000) > named, named, -np.inf)
+    once = ErrorCurve(named, wrong)
+    thrice = ErrorCurve(np.tile(named, 3), np.tile(wrong, 3), n_views=3)
+    assert thrice.of_error_with_confidence(0.1, 0.9) == once.of_error_with_confidence(0.1, 0.9)
+    as_if_independent = ErrorCurve(np.tile(named, 3), np.tile(wrong, 3))
+    assert as_if_independent.of_error_with_confidence(0.1, 0.9)[0] < once.of_error_with_confidence(0.1, 0.9)[0]
 
 
 def test_too_few_held_out_cells_for_the_confidence_level_raise_a_warning(data):

@@ -430,7 +430,7 @@ def test_novelty_needs_views_and_a_fit_that_learned_it():
     with pytest.raises(ValueError, match="novelty=True need architecture='mlp' and views"):
         KerasCellClassifier(novelty=True).fit(X, y)
     fitted = KerasCellClassifier(views="depth_free", epochs=1, random_state=0).fit(X, y)
-    with pytest.raises(ValueError, match="trained with novelty=True"):
+    with pytest.raises(ValueError, match="novelty=True and cells whose labels are classes"):
         fitted.novelty_of(X)
     assert "novelty" not in annotate(fitted, X)
     few = KerasCellClassifier(views="depth_free", novelty=True, epochs=1, random_state=0).fit(X[:4], y[:4])

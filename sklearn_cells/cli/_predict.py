@@ -45,6 +45,7 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
     check_free(output, force, *([] if query.suffix == ".h5ad" else [query]))
     check_free(table, force, query)
     from sklearn_cells._annotated_files import check_not_annotated, write_annotation
+    from sklearn_cells._models import hierarchy_of
     from sklearn_cells.annotation import annotate
 
     cells = read(query, chosen, backed=True)
@@ -52,6 +53,9 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
     if not force:
         check_not_annotated(cells)
     classifier = load(model)
+    tree = hierarchy_of(classifier)
+    if not force and tree is not None and tree.identifiers:
+        check_not_annotated(cells, ["cell_type_ontology_term_id"])
     stage(f"naming the cells of {query}")
     annotation, probabilities = annotate(
         classifier,

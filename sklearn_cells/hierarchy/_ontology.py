@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
@@ -89,6 +90,8 @@ def _distances(is_a, root) -> dict[str, int]:
         while stack:
             current = stack[-1]
             left = [parent for parent in is_a[current] if parent not in distances]
+            if set(left) & set(stack):
+                raise ValueError(f"The ontology has a cycle of is_a at {current!r}: pass a file without it.")
             if left:
                 stack += left
                 continue
@@ -121,6 +124,12 @@ def _tree_of(graph: Any, is_a, term_of, above, root) -> tuple[dict[str, str | No
             continue
         taken[members] = term
     names = {term: name_of.get(term) or graph.nodes[term].get("name", term) for term in taken.values()}
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:
+        terms = [term for term, name in names.items() if name == twice[0]]
+        raise ValueError(
+            f"{twice[0]!r} would be the name of {len(terms)} types, of the terms {', '.join(terms)}: rename the label."
+        )
     sets = sorted(taken, key=len)
     parents: dict[str, str | None] = {}
     for members, term in sorted(taken.items(), key=lambda item: -len(item[0])):

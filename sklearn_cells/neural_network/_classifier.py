@@ -91,6 +91,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
     novelty : bool, default=False
         Whether `fit` also learns, of networks with `views`, how far cells stand from the mean of their
         class, so that `novelty_of` can tell which cells may be of a class that was not in training.
+        `partial_fit` does not.
 
     input_norm : float or None, default=15.0
         Before the network, the mean of each gene over the training cells is subtracted, and cells

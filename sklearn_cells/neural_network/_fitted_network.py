@@ -134,11 +134,14 @@ class FittedNetwork:
         Raises
         ------
         ValueError
-            If the classifier was trained without `novelty`.
+            If `fit` did not learn it.
         """
         check_is_fitted(self, "model_")
         if not hasattr(self, "novelty_"):
-            raise ValueError("novelty_of needs a classifier that was trained with novelty=True: set it, and fit again.")
+            raise ValueError(
+                "novelty_of needs a classifier whose `fit` learned it, with novelty=True and cells whose labels are "
+                "classes: partial_fit does not learn it. Set novelty=True, and call fit."
+            )
         codes = np.argmax(self.predict_proba(X) if y_proba is None else np.asarray(y_proba), axis=1)
         return self.novelty_.of_cells(views_of(self.model_), self._check_cells(X, reset=False), codes)
 
@@ -192,7 +195,7 @@ class FittedNetwork:
         score : float
             From 0 to 1.
         """
-        if self.hierarchy is None:
+        if getattr(self, "hierarchy", None) is None:
             return super().score(X, y, sample_weight)
         return hierarchical_accuracy(y, self.predict(X), hierarchy=self.hierarchy, sample_weight=sample_weight)
 

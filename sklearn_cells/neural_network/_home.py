@@ -40,7 +40,9 @@ def train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, t
     attributes = Fitting(classifier, cells, plan).run(context, told)
     if classifier.home_network:
         attributes |= _fit_home(classifier, cells, codes, sample_weight, plan, context, told)
-    if classifier.novelty and not plan.incremental:
+    if plan.sources is not None:
+        vars(classifier).pop("novelty_", None)  # it knows the classes of before
+    if classifier.novelty and not plan.incremental and (plan.groups < len(plan.classes)).any():
         attributes["novelty_"] = Novelty.learned(
             views_of(attributes["model_"]), cells, plan.sample_weight, plan.groups, len(plan.classes), plan.seed
         )

@@ -55,7 +55,10 @@ class Novelty:
     def learned(
         cls, views: CountViews, cells: Cells, weights: NDArray, codes: NDArray, n_classes: int, seed: int
     ) -> Novelty:
-        """Return the novelty by training cells; those of weight zero or without a class are left out."""
+        """Return the novelty by training cells; those of weight zero or without a class are left out.
+
+        Other weights do not count. A class without cells has the mean of all cells.
+        """
         most = min(N_CELLS, max(1, READ_VALUES // views.factor.shape[0]))
         rows = evenly_spaced(np.flatnonzero((weights > 0) & (codes < n_classes)), most)
         codes = codes[rows]
@@ -68,7 +71,8 @@ class Novelty:
             for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(codes):
                 axes = _axes(seen[train], codes[train], n_classes, n_within, seed)
                 logs[test] = _logs(seen[test], *axes, codes[test])
-        return cls(*_axes(seen, codes, n_classes, n_within, seed), np.quantile(logs, np.linspace(0, 1, N_QUANTILES)))
+                logs[test[~np.isin(codes[test], codes[train])]] = np.nan  # there is no mean to be far from
+        return cls(*_axes(seen, codes, n_classes, n_within, seed), np.nanquantile(logs, np.linspace(0, 1, N_QUANTILES)))
 
     def of_cells(self, views: CountViews, cells: Cells, codes: NDArray) -> NDArray[np.float64]:
         """Return the share of training cells that are nearer to their type than each cell to the one of its code."""

@@ -88,7 +88,7 @@ class TreeObjective(Objective):
         """Return the loss of each cell."""
         reachability, weights = (tf.constant(a, probabilities.dtype) for a in (self._reachability, self._weights))
         of_types = tf.matmul(probabilities, reachability, transpose_b=True)
-        logs = tf.math.log(tf.maximum(of_types, keras.config.epsilon()))
+        logs = tf.math.log(tf.maximum(of_types, np.finfo(np.float32).tiny))  # below that there is no gradient
         return -tf.reduce_sum(tf.gather(weights, batch["codes"]) * logs, axis=1)
 
     def of_labels(self, probabilities: NDArray, codes: NDArray) -> NDArray:

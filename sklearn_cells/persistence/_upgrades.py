@@ -70,6 +70,11 @@ def _pipeline_1(parameters: Values, fitted: Values) -> None:
             stabilizer.means_ = {name: view / scale for (name, scale), view in zip(scales, views, strict=True)}
 
 
+def _reject_option_1(parameters: Values, fitted: Values) -> None:
+    """The threshold was chosen without a confidence level."""
+    parameters["confidence_level"] = None
+
+
 def _gene_shares(selector, stabilizer) -> dict[str, np.ndarray]:
     """Return what each selected gene has of the counts, and about what it has of the squares of each view.
 
@@ -100,5 +105,6 @@ UPGRADES: dict[tuple[int, str], Callable[[Values, Values], None]] = {
     (1, "GeneAligner"): _aligner_1,
     (1, "LogNormalizer"): _normalizer_1,
     (1, "Pipeline"): _pipeline_1,
+    (1, "RejectOptionClassifier"): _reject_option_1,
     (1, "VarianceStabilizer"): _stabilizer_1,
 }

@@ -66,7 +66,9 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
     hierarchy : CellTypeTree, default=None
         The tree of the types. `y` may then have labels at any depth where the estimator has the tree
         too, as :class:`KerasCellClassifier`; with other estimators, its leaves. An assigned cell is
-        right if its true type is the one it is given, or lies below it.
+        right if its true type is the one it is given, or lies below it. What is finer than the label of a
+        held-out cell cannot be judged and counts as right, so that many coarse labels make the threshold
+        too low.
 
     calibration : {"temperature"} or None, default="temperature"
         Whether logits are divided by a temperature that makes the probabilities of held-out cells
@@ -100,6 +102,9 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
     classes_ : ndarray of shape (n_classes,)
         The class labels, sorted, without the one of unassigned cells. With a `hierarchy`, its leaves.
+
+    hierarchy_ : CellTypeTree or None
+        The `hierarchy` that was fitted with.
 
     names_ : ndarray of shape (n_names,)
         The labels that assigned cells can have: `classes_`, or all types of the `hierarchy`.
@@ -159,7 +164,9 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
     learned from: those of new donors with `groups`, those of simulated laboratories with an estimator
     that was trained on them, else those of the training experiment alone. `confidence_level` covers the
     chance in which cells were held out, by binomial tests in a fixed order [3]_. It takes held-out cells
-    as independent, and the copies, which are trained on fewer cells, for the estimator itself.
+    as independent, and the copies, which are trained on fewer cells, for the estimator itself. So it does
+    not cover the chance in which donors are held out with `groups`, or which laboratories are simulated:
+    with few of these the error elsewhere can be greater.
 
     With a `hierarchy`, the probability of a type is the sum over the leaves below it. The name of a
     cell is found from the top: at each type the most probable child is next, as long as its
@@ -302,6 +309,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
                 y, classes = labels[codes], estimator.classes_
                 logits = held_out_logits(context, self, X, y, classes, fit_params, splits, seeds)
                 self._learn_from(logits, [y[test] for _, test in splits], classes, names)
+            self.hierarchy_ = self.hierarchy
             self.classes_, self.unassigned_label_, self.estimator_ = estimator.classes_, unassigned_label, estimator
             context.call_on_fit_task_end(**told)
         return self
@@ -427,9 +435,10 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             From 0 to 1.
         """
         predicted = self.predict(X)
-        if self.hierarchy is None:
+        tree = getattr(self, "hierarchy_", None)
+        if tree is None:
             return accuracy_score(y, predicted, sample_weight=sample_weight)
-        return hierarchical_accuracy(y, predicted, hierarchy=self.hierarchy, sample_weight=sample_weight)
+        return hierarchical_accuracy(y, predicted, hierarchy=tree, sample_weight=sample_weight)
 
     @property
     def names_(self):
@@ -437,7 +446,8 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         return self._names().names
 
     def _names(self):
-        return NamesOfClasses(self.classes_) if self.hierarchy is None else NamesInTree(self.hierarchy, self.classes_)
+        tree = getattr(self, "hierarchy_", None)  # a pickle of before has none
+        return NamesOfClasses(self.classes_) if tree is None else NamesInTree(tree, self.classes_)
 
     @property
     def n_features_in_(self):

@@ -89,7 +89,8 @@ class ErrorCurve:
         Thresholds are tested from strict to lenient, up to the first whose error could be more than the
         target: among n named cells the number of errors is binomial, and as few as were seen would have a
         probability above 1 - `confidence_level`. Tests in a fixed order keep the level [1]_. Where the
-        first test fails, it is the threshold with the least such probability.
+        first test fails, it is the threshold with the least such probability among those that reach the target on the
+        held-out cells.
 
         References
         ----------
@@ -104,7 +105,7 @@ class ErrorCurve:
         first = np.flatnonzero((self.coverage >= FIRST_COVERAGE) & (self._n_named >= 2 * least))
         tested = np.unique(np.linspace(first[-1], 0, N_STEPS).round().astype(int))[::-1] if len(first) else first
         failed = np.append(pvalues[tested] > level, True).argmax()
-        chosen = tested[failed - 1] if failed else pvalues.argmin()
+        chosen = tested[failed - 1] if failed else np.where(self.risk <= target, pvalues, np.inf).argmin()
         return float(self.thresholds[chosen]), bool(failed)
 
 
