@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 from sklearn.pipeline import Pipeline
 
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import (
     check_model,
@@ -153,6 +154,7 @@ def annotate(
     model = for_query(model, threshold=threshold, layer=layer, gene_names=gene_names, duplicates=duplicates)
     index = _names_of(cells)
     if clusters is not None:
+        check_same_order(cells, clusters, X_name="cells", y_name="clusters")
         clusters, unassigned_label = _clusters_of(cells, clusters, len(index)), _unassigned_label(model, min_share)
     labels, confidence, novelty, probabilities = _predict(model, cells, len(index), verbose)
     probabilities = pd.DataFrame(probabilities, index=index, columns=list(map(str, model.classes_)))

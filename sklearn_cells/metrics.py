@@ -362,8 +362,9 @@ def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy):
 
     Notes
     -----
-    With T the true type of a cell and its ancestors, and P those of its name, precision is
-    sum |T and P| / sum |P| over cells and recall is sum |T and P| / sum |T|, without the root [1]_.
+    A type and its ancestors make a path, without the root. Over all cells, precision is the number of types that
+    the paths of the name and of the true type have in common, divided by the length of the paths of the names;
+    recall is the same number divided by the length of the paths of the true types [1]_.
 
     References
     ----------

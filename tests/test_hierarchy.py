@@ -254,6 +254,7 @@ def test_levels_are_missing_below_the_label():
     assert levels.loc["y"].tolist()[:2] == ["b", "c"]
     assert levels.isna().sum(axis=1).tolist() == [0, 1, 3]
     assert levels["level_1"].cat.categories.tolist() == ["a", "b"]
+    assert TREE.levels(["type 0"])["level_1"].tolist() == ["a"]
 
 
 def slow_loss(probabilities, labels, level_weight, order):
@@ -384,7 +385,7 @@ def test_labels_that_a_tree_lacks_are_refused(labels, message):
 
 def test_leaves_without_cells_are_told_of():
     X = np.random.default_rng(0).normal(size=(12, 2))
-    with pytest.warns(UserWarning, match=r"2 of 5 leaves .* nor has a type above them: \['type 3', 'type 4'"):
+    with pytest.warns(UserWarning, match=r"4 of 5 leaves .* are the label of no cell: \['type 0', 'type 1', 'type 3'"):
         KerasCellClassifier(hierarchy=TREE, epochs=1).fit(X, ["a", "type 2"] * 6)
 
 
@@ -603,7 +604,8 @@ def test_a_default_pipeline_grows_with_both_networks(cells, types):
 def test_labels_that_are_all_coarse_train_the_default_pipeline(cells, types):
     coarse = np.array([TREE.path(name)[0] for name in types])
     pipeline = make_cell_pipeline(select="passthrough", classify__epochs=3, classify__random_state=0)
-    pipeline.set_params(classify__hierarchy=TREE).fit(cells, coarse)
+    with pytest.warns(UserWarning, match="5 of 5 leaves .* is arbitrary"):
+        pipeline.set_params(classify__hierarchy=TREE).fit(cells, coarse)
     assert pipeline.score(cells, coarse) > 0.8
     assert "novelty" not in annotate(pipeline, cells)
 

@@ -118,7 +118,7 @@ def train(
 def _tree(path, kind):
     """Read a tree."""
     try:
-        return kind.from_json(path.read_text(encoding="utf-8"))
+        return kind.from_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}: pass one with the tree of the types.") from None
     except (ValueError, TypeError) as error:

@@ -43,6 +43,10 @@ def types_of_json(text: str) -> tuple[Any, dict[str, str] | None]:
     if not isinstance(content, dict):
         raise ValueError(f"The tree is {type(content).__name__} in JSON, expected nested objects of type names.")
     if isinstance(content.get("types"), dict) and content.keys() <= {"types", "identifiers"}:
+        if not isinstance(content.get("identifiers", {}), dict):
+            raise ValueError(
+                f"identifiers is {content['identifiers']!r} in JSON, expected an object of types and terms."
+            )
         return content["types"], content.get("identifiers")
     return content, None
 

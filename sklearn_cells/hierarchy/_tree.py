@@ -441,7 +441,7 @@ class CellTypeTree:
             categories = [name for name in self.names if self._depths[name] == depth + 1]
             of_labels = np.array([*(path[depth] if len(path) > depth else None for path in paths), None], dtype=object)
             columns[f"level_{depth + 1}"] = pd.Categorical(of_labels[codes], categories=categories)
-        return pd.DataFrame(columns, index=getattr(labels, "index", None))
+        return pd.DataFrame(columns, index=labels.index if isinstance(labels, pd.Series) else None)
 
     def __contains__(self, name: object) -> bool:
         return name in self._depths

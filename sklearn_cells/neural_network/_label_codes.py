@@ -72,14 +72,14 @@ def _check_same_classes(tree, classes: NDArray, before: NDArray, refusal: str, r
 
 
 def _warn_of_unseen_leaves(tree, codes: NDArray) -> None:
-    """Warn of leaves of a tree of which no cell tells."""
-    leaves = sorted(tree.leaves)
-    seen = np.bincount(codes, minlength=len(tree)) @ tree.reachability(leaves)
-    unseen = [name for name, count in zip(leaves, seen, strict=True) if not count]
+    """Warn of leaves of a tree that are the label of no cell, which nothing tells from their siblings."""
+    labels = {tree.names[code] for code in np.unique(codes)}
+    unseen = [leaf for leaf in tree.leaves if leaf not in labels]
     if unseen:
         warn(
-            f"{len(unseen)} of {len(leaves)} leaves of the hierarchy have no cells, nor has a type above them: "
-            f"{unseen[:5]}{' ...' if len(unseen) > 5 else ''}. No cell will be named so: leave them out of the tree."
+            f"{len(unseen)} of {len(tree.leaves)} leaves of the hierarchy are the label of no cell: {unseen[:5]}"
+            f"{' ...' if len(unseen) > 5 else ''}. Whether a cell is named so is arbitrary: leave them out of the "
+            "tree, so that the type above them is a leaf."
         )
 
 

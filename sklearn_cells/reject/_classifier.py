@@ -281,7 +281,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         UserWarning
             If no threshold reaches the target error, and the one of least error is used; or if the
             held-out cells are too few or too often wrong to be sure of it, and the threshold is the one
-            that comes nearest to that.
+            without a `confidence_level`.
         """
         refuse_other_objects(X)
         with all_or_nothing(self), once_per_call():

@@ -64,15 +64,16 @@ class ErrorCurve:
             return float(self.thresholds[best])
         if confidence_level is None:
             return reached
-        threshold, is_sure = self.of_error_with_confidence(target, confidence_level)
-        if not is_sure:
-            warn(
-                f"The held-out cells are too few, or too often wrong, to be sure at a confidence level of "
-                f"{confidence_level:g} that at most {target:g} of the assigned cells are wrong: the threshold "
-                f"{threshold:.3g} comes nearest to that. Pass more cells, allow a greater target_error, or "
-                "lower confidence_level."
-            )
-        return threshold
+        sure = self.of_error_with_confidence(target, confidence_level)
+        if sure is not None:
+            return sure
+        warn(
+            f"The held-out cells are too few, or too often wrong, to be sure at a confidence level of "
+            f"{confidence_level:g} that at most {target:g} of the assigned cells are wrong: the threshold "
+            f"{reached:.3g} is the one at which they just are. Pass more cells, allow a greater target_error, or lower "
+            "confidence_level."
+        )
+        return reached
 
     def of_coverage(self, target: float) -> float:
         """Return the greatest threshold that names a share of cells."""
@@ -83,14 +84,12 @@ class ErrorCurve:
         reached = np.flatnonzero(self.risk <= target)
         return float(self.thresholds[reached[0]]) if len(reached) else None
 
-    def of_error_with_confidence(self, target: float, confidence_level: float) -> tuple[float, bool]:
-        """Return a low threshold whose error is at most the target with some confidence, and whether there is one.
+    def of_error_with_confidence(self, target: float, confidence_level: float) -> float | None:
+        """Return a low threshold whose error is at most the target with some confidence, None where there is none.
 
         Thresholds are tested from strict to lenient, up to the first whose error could be more than the
         target: among n named cells the number of errors is binomial, and as few as were seen would have a
-        probability above 1 - `confidence_level`. Tests in a fixed order keep the level [1]_. Where the
-        first test fails, it is the threshold with the least such probability among those that reach the target on the
-        held-out cells.
+        probability above 1 - `confidence_level`. Tests in a fixed order keep the level [1]_.
 
         References
         ----------
@@ -103,10 +102,11 @@ class ErrorCurve:
         # Without any error so many cells would do; with fewer no test can be passed.
         least = np.log(level) / np.log1p(-target) if target > 0 else np.inf
         first = np.flatnonzero((self.coverage >= FIRST_COVERAGE) & (self._n_named >= 2 * least))
-        tested = np.unique(np.linspace(first[-1], 0, N_STEPS).round().astype(int))[::-1] if len(first) else first
+        if not len(first):
+            return None
+        tested = np.unique(np.linspace(first[-1], 0, N_STEPS).round().astype(int))[::-1]
         failed = np.append(pvalues[tested] > level, True).argmax()
-        chosen = tested[failed - 1] if failed else np.where(self.risk <= target, pvalues, np.inf).argmin()
-        return float(self.thresholds[chosen]), bool(failed)
+        return float(self.thresholds[tested[failed - 1]]) if failed else None
 
 
 def leaves_alone(labels, values, classes):
