@@ -219,6 +219,10 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
     --------
     annotate : Labels, confidence and vote in one call.
 
+    Notes
+    -----
+    Labels count as they are, also those of a tree: "T cell" and "CD4+ T cell" are two labels.
+
     Examples
     --------
     >>> from sklearn_cells import majority_vote

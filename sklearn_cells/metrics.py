@@ -9,7 +9,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_same_order
-from sklearn_cells._validation import Interval, validate_params
+from sklearn_cells._validation import Interval, check_sample_weight, validate_params
 from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
 
 __all__ = [
@@ -302,7 +302,7 @@ def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None):
     Raises
     ------
     ValueError
-        If the numbers of cells differ, or a true type is not in the tree.
+        If the numbers of cells differ, a true type is not in the tree, or weights are negative or all zero.
 
     See Also
     --------
@@ -318,11 +318,15 @@ def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None):
     0.5
     """
     y_true, y_pred = _labels_in_tree(y_true, y_pred, hierarchy)
-    right = [
-        name in hierarchy and (name in hierarchy.path(truth) or truth in hierarchy.path(name))
-        for truth, name in zip(y_true, y_pred, strict=True)
-    ]
-    return float(np.average(right, weights=sample_weight))
+    sample_weight = check_sample_weight(sample_weight, y_true[:, np.newaxis], ensure_non_negative=True)
+    codes, pairs = pd.factorize(pd.Series(list(zip(y_true, y_pred, strict=True))))
+    right = np.array(
+        [
+            name in hierarchy and (name in hierarchy.path(truth) or truth in hierarchy.path(name))
+            for truth, name in pairs
+        ]
+    )
+    return float(np.average(right[codes], weights=sample_weight))
 
 
 @validate_params(

@@ -193,13 +193,16 @@ def test_names_are_strings_and_children_dicts(types):
 def test_columns_make_a_tree_and_lone_children_are_merged():
     obs = pd.DataFrame(
         {
-            "class": ["neuron", "neuron", "neuron", "glia", None],
-            "subclass": ["inner", "exc", "exc", "astro", "x"],
-            "cluster": ["inner 1", "exc 1", "exc 2", "astro", "x"],
+            "class": ["neuron", "neuron", "neuron", "glia", "blood"],
+            "subclass": ["inner", "exc", "exc", "astro", None],
+            "cluster": ["inner 1", "exc 1", "exc 2", "astro", None],
         }
     )
     tree = CellTypeTree.from_obs(ad.AnnData(np.ones((5, 1)), obs=obs.set_index(np.arange(5).astype(str))), obs.columns)
-    assert tree.to_dict() == {"neuron": {"inner 1": {}, "exc": {"exc 1": {}, "exc 2": {}}}, "astro": {}}
+    assert tree.to_dict() == {"neuron": {"inner 1": {}, "exc": {"exc 1": {}, "exc 2": {}}}, "astro": {}, "blood": {}}
+    obs.loc[4, ["class", "cluster"]] = None, "red"
+    with pytest.raises(ValueError, match="Cells of 'red' have no label in 'class'"):
+        CellTypeTree.from_obs(obs, obs.columns)
 
 
 def test_an_ontology_makes_the_smallest_tree_with_its_labels(obo):
@@ -501,6 +504,9 @@ def test_metrics_of_names_in_a_tree_by_hand():
             metric(["x"], ["a"], hierarchy=TREE)
         with pytest.raises(ValueError, match="inconsistent numbers"):
             metric(["a"], ["a", "b"], hierarchy=TREE)
+    for weights, message in [([0, 0, 0, 0], "at least one non-zero"), ([1, 1, 1, -1], "Negative")]:
+        with pytest.raises(ValueError, match=message):
+            hierarchical_accuracy(truth, names, hierarchy=TREE, sample_weight=weights)
 
 
 def test_the_curve_says_what_each_threshold_gives():
@@ -688,3 +694,16 @@ def test_a_cycle_in_an_ontology_is_named(obo):
     obo.write_text(OBO.replace("name: lymphocyte\n", "name: lymphocyte\nis_a: CL:0000084\n"))
     with pytest.raises(ValueError, match="cycle of is_a"):
         CellTypeTree.from_obo(obo, ["CL:0000624", "CL:0000625", "monocyte"])
+
+
+def test_options_may_be_switched_between_warm_starts(cells, types):
+    known = types != "type 4"
+    few, everything = (CellTypeTree(dict.fromkeys(sorted(set(names)))) for names in (types[known], types))
+    classifier = KerasCellClassifier(views="depth_free", epochs=2, warm_start=True, random_state=0, hierarchy=few)
+    classifier.set_params(home_network=True, novelty=True).fit(cells.X[known], types[known])
+    classifier.set_params(home_network=False, novelty=False, hierarchy=everything).fit(cells.X, types)
+    assert classifier.predict_proba(cells.X).shape == (400, 5)
+    assert not {"home_", "gate_", "novelty_"} & set(vars(classifier))
+    classifier.set_params(home_network=True, novelty=True).fit(cells.X, types)
+    assert classifier.home_.classes_.tolist() == sorted(TREE.leaves)
+    assert classifier.novelty_of(cells.X).shape == (400,)

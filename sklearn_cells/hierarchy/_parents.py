@@ -65,8 +65,12 @@ def parents_of_columns(obs: pd.DataFrame, columns: list[str]) -> dict[str, str |
     if missing:
         raise ValueError(f"obs has no columns {missing}, but {list(obs.columns)}: pass some of these.")
     parents: dict[str, str | None] = {}
-    for row in obs[columns].dropna().astype(str).drop_duplicates().itertuples(index=False):
-        path = list(dict.fromkeys(row))  # the same name on the next level is the same type
+    for row in obs[columns].astype(object).drop_duplicates().itertuples(index=False):
+        named = [not pd.isna(name) for name in row]
+        if sorted(named, reverse=True) != named:
+            finest = [name for name in row if not pd.isna(name)][-1]
+            raise ValueError(f"Cells of {finest!r} have no label in {columns[named.index(False)]!r}: name them there.")
+        path = list(dict.fromkeys(map(str, row[: sum(named)])))  # the same name on the next level is the same type
         for name, parent in zip(path, [None, *path], strict=False):
             if parents.setdefault(name, parent) != parent:
                 raise ValueError(

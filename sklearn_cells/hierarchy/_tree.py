@@ -140,7 +140,7 @@ class CellTypeTree:
 
         columns : list of str
             The columns with the labels, the coarsest first, such as ["class", "subclass", "cluster"].
-            Cells without a label in one of them are not counted.
+            Cells may have labels in the first of them alone.
 
         Returns
         -------
@@ -151,7 +151,8 @@ class CellTypeTree:
         Raises
         ------
         ValueError
-            If a column is missing, or a label occurs below two labels or in two columns as different types.
+            If a column is missing, a cell has a label but none in a coarser column, or a label occurs below
+            two labels.
         """
         return cls(parents_of_columns(getattr(cells, "obs", cells), list(columns)))
 

@@ -40,8 +40,8 @@ def train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, t
     attributes = Fitting(classifier, cells, plan).run(context, told)
     if classifier.home_network:
         attributes |= _fit_home(classifier, cells, codes, sample_weight, plan, context, told)
-    if plan.sources is not None:
-        vars(classifier).pop("novelty_", None)  # it knows the classes of before
+    for name in _outdated(classifier, plan):
+        vars(classifier).pop(name, None)
     if classifier.novelty and not plan.incremental and (plan.groups < len(plan.classes)).any():
         attributes["novelty_"] = Novelty.learned(
             views_of(attributes["model_"]), cells, plan.sample_weight, plan.groups, len(plan.classes), plan.seed
@@ -50,13 +50,20 @@ def train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, t
     context.call_on_fit_task_end(**told, reconstruction_attributes={})
 
 
+def _outdated(classifier, plan):
+    """Return the attributes of former fits that no longer hold, as options are off or the tree has grown."""
+    outdated = [] if classifier.home_network else ["home_", "gate_"]
+    return outdated if classifier.novelty and plan.sources is None else [*outdated, "novelty_"]
+
+
 def _fit_home(classifier, cells, codes, sample_weight, plan, context, told):
     """Train the home network on the same cells, and learn how far a cell looks as if it came from there."""
-    home = _home_of(classifier, plan.seed, goes_on=plan.goes_on)
-    options = {"goes_on": plan.goes_on, "incremental": plan.incremental}
+    goes_on = plan.goes_on and hasattr(classifier, "home_")
+    home = _home_of(classifier, plan.seed, goes_on=goes_on)
+    options = {"goes_on": goes_on, "incremental": plan.incremental}
     of_home = plan_training(home, plan.classes, codes, sample_weight, **options)
     vars(home).update(Fitting(home, cells, of_home).run(context, told))
-    if plan.goes_on and (plan.sources is None or plan.incremental):
+    if goes_on and (plan.sources is None or plan.incremental):
         return {"home_": home, "gate_": classifier.gate_}
     groups = np.unique(plan.groups, return_inverse=True)[1]
     gate = ExperimentGate.learned(cells, plan.sample_weight, groups, int(groups.max()) + 1, plan.seed)

@@ -109,7 +109,7 @@ def parts_of_types(tree, classes: NDArray, type_counts: NDArray) -> NDArray[np.f
 
 
 def groups_of(parts: NDArray, codes: NDArray) -> NDArray[np.intp]:
-    """Return a number for the label of each cell: that of its class, or a greater one of a type that is no leaf."""
+    """Return a number for the label of each cell: that of its class, or a greater one of a type that is not a leaf."""
     n_types, n_classes = parts.shape
     is_class = (parts > 0).sum(axis=1) == 1
     return np.where(is_class, parts.argmax(axis=1), n_classes + np.arange(n_types))[codes]

@@ -90,7 +90,7 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     in_training = np.zeros_like(sample_weight)
     in_training[rows] = sample_weight[rows]
     if tree is None or has_leaves_alone(classifier, codes):
-        objective, of_labels = Objective(), output_order[parts[codes].argmax(axis=1)]
+        objective, of_labels = Objective(), output_order[parts.argmax(axis=1)][codes]
     else:
         below = np.zeros((len(parts), len(classes)), dtype=bool)
         below[:, output_order] = parts > 0
