@@ -233,7 +233,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
 
     Sparse cells are made dense in blocks. Beside `X` as CSR and the network, memory is needed for
     two blocks of 16 MB and some minibatches in `fit`, with `views` also for up to 4,000 cells as CSR in
-    float64, ten times, and 256 MB, with `novelty` for 512 MB, of cells on disk also for 2^25 values as the
+    float64, ten times, and 256 MB, with `novelty` for 256 MB more, of cells on disk also for 2^25 values as the
     file has them, and in `predict` for 16 MB of cells and what the layers make of them; the first
     convolution of the default CNN takes 16 times that. Dask arrays are computed as a whole in `fit`.
 

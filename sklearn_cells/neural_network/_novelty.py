@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from sklearn.model_selection import KFold
 from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
 
 from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import Cells, check_cells
@@ -18,7 +19,7 @@ from sklearn_cells.neural_network._input import dense_blocks
 from sklearn_cells.neural_network._views import CountViews, evenly_spaced
 
 # Training cells that are looked at, and the shares of held-out ones that are kept.
-N_CELLS = 4_000
+N_CELLS = 2_000
 N_QUANTILES = 1_001
 N_FOLDS = 5
 
@@ -66,8 +67,14 @@ class Novelty:
             [_seen(views, block) for block in _blocks_of(check_cells(cells.take(rows), allow_nan=True))]
         )
         n_within = max(1, min(N_WITHIN, len(rows) // 20, seen.shape[1]))
-        logs = np.zeros(len(rows))
-        if len(rows) > N_FOLDS:
+        with threadpool_limits(1, "blas"):  # threads cost more than they give, and change the last bits
+            return cls._of_views(seen, codes, n_classes, n_within, seed)
+
+    @classmethod
+    def _of_views(cls, seen, codes, n_classes, n_within, seed):
+        """Return the novelty by the views of training cells."""
+        logs = np.zeros(len(codes))
+        if len(codes) > N_FOLDS:
             for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(codes):
                 axes = _axes(seen[train], codes[train], n_classes, n_within, seed)
                 logs[test] = _logs(seen[test], *axes, codes[test])
@@ -105,7 +112,7 @@ def _axes(seen, codes, n_classes, n_within, seed):
     means = np.stack([seen[cells if cells.any() else slice(None)].mean(axis=0) for cells in of_codes])
     residuals = seen - means[codes]
     between = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)[2][: n_classes - 1]
-    within = randomized_svd(residuals, n_within, random_state=seed)[2]
+    within = randomized_svd(residuals, n_within, n_iter=2, random_state=seed)[2]
     basis = np.linalg.qr(np.vstack([between, within]).T)[0]
     along = (residuals @ basis).astype(np.float64)
     covariance = ledoit_wolf(along, assume_centered=True)[0] if len(along) > 1 else np.eye(along.shape[1])
