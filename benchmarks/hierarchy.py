@@ -135,7 +135,7 @@ def naming(folder, output):
     rows = []
     for target in TARGETS:
         for tree in (None, BLOOD):
-            pipeline = make_cell_pipeline(classify__random_state=0, classify__hierarchy=tree)
+            pipeline = make_cell_pipeline(hierarchy=tree, classify__random_state=0)
             model = RejectOptionClassifier(pipeline, hierarchy=tree, target_error=target, random_state=0)
             model.fit(cells, labels)
             for name, query, truth in queries(folder):
@@ -226,7 +226,7 @@ def levels(folder, output, most):
         for name, (hierarchy, weight, y, kept) in methods.items():
             start = time.perf_counter()
             model = make_cell_pipeline(
-                classify__random_state=0, classify__hierarchy=hierarchy, classify__level_weight=weight
+                hierarchy=hierarchy, classify__random_state=0, classify__level_weight=weight
             ).fit(reference[kept], y[kept])
             seconds = time.perf_counter() - start
             key = {"reference": donor, "cells": len(y[kept]), "method": name, "seconds": seconds}
@@ -259,7 +259,7 @@ def grow(folder):
         few = CellTypeTree(dict.fromkeys(sorted(set(labels) - {new})))
         everything = CellTypeTree(dict.fromkeys(sorted(set(labels))))
         known = labels[train] != new
-        anew = make_cell_pipeline(classify__random_state=0, classify__hierarchy=everything)
+        anew = make_cell_pipeline(hierarchy=everything, classify__random_state=0)
         start = time.perf_counter()
         anew.fit(reference, labels[train])
         key = {"new type": new, "training": "anew", "seconds": time.perf_counter() - start}

@@ -397,6 +397,7 @@ def row_blocks(X):
 def make_cell_pipeline(
     preset="default",
     *,
+    hierarchy=None,
     layer=None,
     gene_names="var_names",
     duplicates="sum",
@@ -418,6 +419,10 @@ def make_cell_pipeline(
         training cells, and counts where a cell looks as if it came from there. "mlp_2019" and
         "cnn_2019" are the networks of 2019 and how they were trained, on log1p of counts: the
         first of 1,000 genes, the second of all.
+
+    hierarchy : CellTypeTree, default=None
+        A tree of the labels, for the steps that take one: the genes are chosen by every split of it, and
+        labels may be types at any depth.
 
     layer : str or None, default=None
         The layer of AnnData that holds the counts; "raw" takes `adata.raw`. None takes `X`. This
@@ -472,5 +477,8 @@ def make_cell_pipeline(
         steps = ["passthrough", LogNormalizer("as_is"), KerasCellClassifier(**CNN_2019)]
     aligner = GeneAligner(layer=layer, gene_names=gene_names, duplicates=duplicates, require_counts=True)
     steps = [aligner, *steps]
+    for step in steps:
+        if hasattr(step, "hierarchy"):
+            step.set_params(hierarchy=hierarchy)
     names = ["align", "select", "normalize", "classify"]
     return CellPipeline(list(zip(names, steps, strict=True)), memory=memory, verbose=verbose).set_params(**params)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -28,6 +29,7 @@ from sklearn_cells import (
 )
 from sklearn_cells.cli import main
 from sklearn_cells.datasets import make_cells
+from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
 from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
 from sklearn_cells.metrics import (
     error_specificity_curve,
@@ -114,6 +116,76 @@ def mixed(types):
 def obo(tmp_path):
     (tmp_path / "cl.obo").write_text(OBO)
     return tmp_path / "cl.obo"
+
+
+@pytest.fixture(scope="module")
+def markers_of_splits():
+    """Return counts of 60 cells of each of three types, with one gene that tells "x" from "y" and 20 that tell "z"."""
+    rng = np.random.default_rng(0)
+    types = np.repeat(["x", "y", "z"], 60)
+    counts = rng.poisson(1.0, (180, 40))
+    counts[types == "y", 30] += rng.poisson(2.0, 60)
+    counts[types == "z", :20] += 5
+    return counts, types
+
+
+SPLITS = CellTypeTree.from_dict({"xy": {"x": None, "y": None}, "z": None})
+
+
+def test_gene_of_one_split_does_not_lose_to_many_of_another(markers_of_splits):
+    X, types = markers_of_splits
+    flat = JSDivergenceSelector(10).fit(X, types)
+    in_tree = JSDivergenceSelector(10, hierarchy=SPLITS).fit(X, types)
+    assert flat.ranking_[30] > 20
+    assert in_tree.ranking_[30] <= 2
+    np.testing.assert_array_equal(in_tree.divergences_, flat.divergences_)
+    table = in_tree.gene_table().set_index("gene")
+    assert table.loc["x30", "splits"] == "xy"
+    best = table.index[table["rank"] == 1][0]
+    assert {table.loc["x30", "rank"], table.loc[best, "rank"]} <= {1, 2}
+    assert table["splits"].isin(["xy", None]).all()
+    assert table.loc[[f"x{i}" for i in range(10)], "splits"].isna().sum() >= 5
+
+
+def test_rank_in_a_tree_is_the_best_of_its_splits(markers_of_splits):
+    X, types = markers_of_splits
+    in_tree = JSDivergenceSelector(10, hierarchy=SPLITS).fit(X, types)
+    of_top = js_divergence(X, np.where(types == "z", "z", "xy"))
+    of_xy = js_divergence(X[types != "z"], types[types != "z"])
+    ranks = np.array([rankdata(-scores, method="ordinal") for scores in (of_top, of_xy)]).min(axis=0)
+    expected = np.lexsort((-in_tree.divergences_, ranks))
+    np.testing.assert_array_equal(np.argsort(in_tree.ranking_), expected)
+
+
+def test_selector_takes_labels_of_any_depth(markers_of_splits):
+    X, types = markers_of_splits
+    coarse = types.copy().astype("<U2")
+    coarse[::2][types[::2] != "z"] = "xy"
+    in_tree = JSDivergenceSelector(10, hierarchy=SPLITS).fit(X, coarse)
+    fine = np.isin(coarse, ["x", "y"])
+    of_top = js_divergence(X, np.where(types == "z", "z", "xy"))
+    of_xy = js_divergence(X[fine], coarse[fine])
+    ranks = np.array([rankdata(-scores, method="ordinal") for scores in (of_top, of_xy)]).min(axis=0)
+    assert (ranks[np.argsort(in_tree.ranking_)] == np.sort(ranks)).all()
+    with pytest.raises(ValueError, match="y has \\['other'\\], which are not types of the hierarchy"):
+        in_tree.fit(X, np.where(types == "z", "other", types))
+    with pytest.raises(ValueError, match="At no split of the hierarchy do two types have cells"):
+        in_tree.fit(X, np.where(types == "z", "x", "xy"))
+
+
+def test_one_level_selects_as_without_a_tree(markers_of_splits, tmp_path):
+    X, types = markers_of_splits
+    flat = JSDivergenceSelector(10).fit(X, types)
+    in_tree = JSDivergenceSelector(10, hierarchy=CellTypeTree(dict.fromkeys("xyz"))).fit(X, types)
+    np.testing.assert_array_equal(in_tree.ranking_, flat.ranking_)
+    in_parts = JSDivergenceSelector(10, hierarchy=SPLITS)
+    for part in (slice(0, 70), slice(70, 180)):
+        in_parts.partial_fit(X[part], types[part], classes=["x", "y", "z"])
+    whole = JSDivergenceSelector(10, hierarchy=SPLITS).fit(X, types)
+    np.testing.assert_array_equal(in_parts.ranking_, whole.ranking_)
+    save_model(whole, tmp_path / "genes.cellmodel")
+    loaded = load_model(tmp_path / "genes.cellmodel")
+    pd.testing.assert_frame_equal(loaded.gene_table(), whole.gene_table())
 
 
 def test_a_tree_knows_its_types():
@@ -311,7 +383,7 @@ def test_the_loss_of_leaves_alone_is_the_flat_one():
 @pytest.mark.parametrize("engine", ["tensorflow", "keras"])
 def test_labels_that_are_leaves_give_the_flat_model_to_the_last_bit(cells, types, tree, engine):
     flat = make_cell_pipeline(**SMALL, classify__engine=engine).fit(cells, types)
-    in_tree = make_cell_pipeline(**SMALL, classify__engine=engine, classify__hierarchy=tree).fit(cells, types)
+    in_tree = make_cell_pipeline(**SMALL, classify__engine=engine, hierarchy=tree).fit(cells, types)
     np.testing.assert_array_equal(in_tree.predict_proba(cells), flat.predict_proba(cells))
     assert in_tree.classes_.tolist() == flat.classes_.tolist()
 
@@ -319,7 +391,7 @@ def test_labels_that_are_leaves_give_the_flat_model_to_the_last_bit(cells, types
 def test_the_default_network_with_a_tree_of_one_level_is_the_flat_one(cells, types):
     params = {"select": "passthrough", "classify__epochs": 2, "classify__random_state": 0}
     flat = make_cell_pipeline(**params).fit(cells, types)
-    in_tree = make_cell_pipeline(**params, classify__hierarchy=CellTypeTree(dict.fromkeys(TREE.leaves)))
+    in_tree = make_cell_pipeline(**params, hierarchy=CellTypeTree(dict.fromkeys(TREE.leaves)))
     np.testing.assert_array_equal(in_tree.fit(cells, types).predict_proba(cells), flat.predict_proba(cells))
 
 
@@ -337,7 +409,7 @@ def test_engines_learn_the_same_from_labels_at_any_depth(cells, types, mixed, le
 def test_cells_with_coarse_labels_teach_what_they_can(types, cells):
     """Type 0 and type 1 are told apart by few cells, but all their cells tell them from the others."""
     few = np.array([name if i % 10 == 0 or name not in ("type 0", "type 1") else "a" for i, name in enumerate(types)])
-    model = make_cell_pipeline(**SMALL | {"classify__epochs": 20}, classify__hierarchy=TREE).fit(cells, few)
+    model = make_cell_pipeline(**SMALL | {"classify__epochs": 20}, hierarchy=TREE).fit(cells, few)
     predicted = model.predict(cells)
     in_a = few == "a"
     assert np.isin(predicted[in_a], ["type 0", "type 1"]).mean() > 0.98
@@ -367,7 +439,7 @@ def test_partial_fit_and_early_stopping_take_a_tree(cells, mixed):
 
 
 def test_a_search_chooses_the_weight_of_levels(cells, mixed):
-    pipeline = make_cell_pipeline(**SMALL, classify__hierarchy=TREE)
+    pipeline = make_cell_pipeline(**SMALL, hierarchy=TREE)
     search = GridSearchCV(pipeline, {"classify__level_weight": [0.0, 1.0]}, cv=2).fit(cells, mixed)
     assert search.best_score_ > 0.5
     assert clone(search.best_estimator_).get_params()["classify__hierarchy"] == TREE
@@ -451,7 +523,7 @@ def test_cells_get_the_deepest_name_that_keeps_the_target(cells, types):
 
 
 def test_labels_at_any_depth_teach_the_threshold(cells, mixed):
-    pipeline = make_cell_pipeline(**SMALL | {"classify__epochs": 15}, classify__hierarchy=TREE)
+    pipeline = make_cell_pipeline(**SMALL | {"classify__epochs": 15}, hierarchy=TREE)
     model = RejectOptionClassifier(pipeline, hierarchy=TREE, target_error=0.1, cv=3, random_state=0).fit(cells, mixed)
     assert model.score(cells, mixed) > 0.85
     assert len(model.risk_coverage_)
@@ -463,7 +535,7 @@ def test_labels_at_any_depth_teach_the_threshold(cells, mixed):
 
 def test_annotation_has_a_column_for_each_level_and_a_file_keeps_the_tree(cells, types, tmp_path):
     tree = CellTypeTree.from_dict(TREE.to_dict(), identifiers={"a": "CL:0000001", "type 3": "CL:0000003"})
-    pipeline = make_cell_pipeline(**SMALL, classify__hierarchy=tree)
+    pipeline = make_cell_pipeline(**SMALL, hierarchy=tree)
     model = RejectOptionClassifier(pipeline, hierarchy=tree, threshold=0.8, calibration=None).fit(cells, types)
     save_model(model, tmp_path / "model.cellmodel")
     loaded = load_model(tmp_path / "model.cellmodel")
@@ -666,7 +738,7 @@ def test_a_file_keeps_its_own_ontology_terms(cells, types, tmp_path):
     own.write_h5ad(tmp_path / "own.h5ad")
     flat = make_cell_pipeline(**SMALL).fit(cells, types)
     tree = CellTypeTree.from_dict(TREE.to_dict(), identifiers={"a": "CL:0000001"})
-    in_tree = make_cell_pipeline(**SMALL, classify__hierarchy=tree).fit(cells, types)
+    in_tree = make_cell_pipeline(**SMALL, hierarchy=tree).fit(cells, types)
     for name, model in (("flat", flat), ("tree", in_tree)):
         save_model(model, tmp_path / f"{name}.cellmodel")
     done = CliRunner().invoke(main, ["predict", f"{tmp_path}/own.h5ad", "-m", f"{tmp_path}/flat.cellmodel"])

@@ -93,12 +93,11 @@ def train(
         query = read(shared_with, chosen if alike else {**chosen, "transpose": False, "genome": None}, backed=True)
         cells = _shared(cells, query, shared_with, for_model(chosen))
     stage(f"training on {reference}")
-    pipeline = make_cell_pipeline(preset, classify__random_state=seed, **for_model(chosen))
+    pipeline = make_cell_pipeline(preset, hierarchy=tree, classify__random_state=seed, **for_model(chosen))
     if n_genes is not None:
         if preset == "cnn_2019":
             raise click.BadParameter("the preset cnn_2019 takes all genes.", param_hint="--genes")
         pipeline.set_params(select__n_features_to_select=n_genes)
-    pipeline.set_params(classify__hierarchy=tree)
     targets = {"target_error": target_error, "target_coverage": target_coverage, "confidence_level": confidence_level}
     model = RejectOptionClassifier(pipeline, **targets, hierarchy=tree, cv=folds, random_state=seed)
     if progress():

@@ -1,8 +1,10 @@
 """The divergences and p-values of a selector, by its parameters."""
 
 import numpy as np
+from scipy.stats import false_discovery_control
 from sklearn.utils import check_random_state
 
+from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection._chance import (
     g_test,
     miller_madow_bias,
@@ -27,6 +29,21 @@ def scored(selector, table):
     if pvalues is None and selector.max_fdr is not None:
         pvalues = g_test(table)
     return divergences, pvalues
+
+
+def is_passing(selector, pvalues, n_genes):
+    """Return whether the false discovery rate of each gene is low enough. A warning says where none is."""
+    if selector.max_fdr is None:
+        return np.ones(n_genes, dtype=bool)
+    adjusted = false_discovery_control(pvalues)
+    passing = adjusted <= selector.max_fdr
+    if not passing.any():
+        remedy = " or more n_permutations" if selector.bias_correction == "permutation" else ""
+        warn(
+            f"no gene passes max_fdr={selector.max_fdr}, the least adjusted p-value is {adjusted.min():.3g}: nothing "
+            f"is selected. Allow a greater max_fdr{remedy}, or check that the labels are those of these cells."
+        )
+    return passing
 
 
 def _check_whole(table, selector):

@@ -105,6 +105,13 @@ class CountTable:
         """All cells."""
         return float(self.class_sizes.sum())
 
+    def grouped(self, groups: NDArray[np.int64], n_groups: int) -> CountTable:
+        """Return the table of groups of classes. Cells of a class whose group is -1 are left out."""
+        group = groups[self.class_code]
+        keys, n_cells = _merge([((self.gene_and_count * n_groups + group)[group >= 0], self.n_cells[group >= 0])])
+        sizes = np.bincount(groups[groups >= 0], self.class_sizes[groups >= 0], n_groups).astype(np.float64)
+        return CountTable(keys, n_cells, sizes, self.n_genes, self.of_counts, self.of_log1p)
+
 
 def _rest(whole, part):
     """Give what is left of sums of weights; a rest that is rounding is none."""

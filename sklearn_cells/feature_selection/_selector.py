@@ -7,7 +7,6 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from scipy.stats import false_discovery_control
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.feature_selection import SelectorMixin
@@ -25,15 +24,15 @@ from sklearn_cells._validation import (
     fit_context,
 )
 from sklearn_cells._warnings import warn
-from sklearn_cells.feature_selection._chance import (
-    g_test,
-)
-from sklearn_cells.feature_selection._correction import scored
+from sklearn_cells.feature_selection._chance import g_test
+from sklearn_cells.feature_selection._correction import is_passing, scored
 from sklearn_cells.feature_selection._count_table import add_tables, checked_table
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights
 from sklearn_cells.feature_selection._gene_table import gene_table
 from sklearn_cells.feature_selection._redundancy import CRITERIA, chosen_genes
 from sklearn_cells.feature_selection._scores import BINS, WEIGHTS, binned, columns_of, n_reads, tabulate
+from sklearn_cells.feature_selection._splits import best_splits
+from sklearn_cells.hierarchy import CellTypeTree
 
 
 def _needs_no_pairs(selector):
@@ -86,6 +85,11 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         The number of most divergent genes that `redundancy` chooses from. None is twice the number
         of genes to keep, 1,000 at least.
 
+    hierarchy : CellTypeTree, default=None
+        A tree of the labels, which may be types at any depth. Genes are ranked by the best rank that
+        they have at any split of it, so that those that tell two kinds of T cells apart stand beside
+        those that tell T cells from B cells, which are many more.
+
     random_state : int, RandomState instance or None, default=None
         Determines the permutations.
 
@@ -111,6 +115,9 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
     ranking_ : ndarray of shape (n_features_in_,)
         The rank of each gene, from 1; the selected ones have the first ranks.
+
+    hierarchy_ : CellTypeTree or None
+        The tree of the fit.
 
     classes_ : ndarray of shape (n_classes,)
         The class labels, sorted.
@@ -196,6 +203,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         "max_fdr": [Interval(Real, 0, 1, closed="right"), None],
         "redundancy": [StrOptions(set(CRITERIA)), None],
         "n_candidates": [Interval(Integral, 1, None, closed="left"), None],
+        "hierarchy": [CellTypeTree, None],
         "random_state": ["random_state"],
         "layer": [str, None],
         "gene_names": [str],
@@ -212,6 +220,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         max_fdr=None,
         redundancy=None,
         n_candidates=None,
+        hierarchy=None,
         random_state=None,
         layer=None,
         gene_names="var_names",
@@ -224,6 +233,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         self.max_fdr = max_fdr
         self.redundancy = redundancy
         self.n_candidates = n_candidates
+        self.hierarchy = hierarchy
         self.random_state = random_state
         self.layer = layer
         self.gene_names = gene_names
@@ -321,12 +331,11 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             table = add_tables([self._table, table])
         compared = binned(table, self.bins, X)
         divergences, pvalues = scored(self, compared)
-        passing = np.ones(X.shape[1], dtype=bool)
-        if self.max_fdr is not None:
-            adjusted = false_discovery_control(pvalues)
-            passing = adjusted <= self.max_fdr
-            _warn_if_none(passing, adjusted, self)
-        order = np.lexsort((-divergences, ~passing))  # stable: of equal genes the first one
+        passing = is_passing(self, pvalues, X.shape[1])
+        ranks, splits = np.zeros(X.shape[1]), None
+        if self.hierarchy is not None:
+            ranks, splits = best_splits(compared, classes, self.hierarchy, lambda split: scored(self, split)[0])
+        order = np.lexsort((-divergences, ranks, ~passing))  # stable: of equal genes the first one
         n_features = self._n_features_of(X.shape[1], int(passing.sum()))
         closest = None
         if self.redundancy is not None and n_features > 0:
@@ -347,6 +356,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         self._pvalues = pvalues
         self._class_weights = class_weights(table.class_sizes, self.weights)
         self._closest = closest
+        self.hierarchy_, self._splits = self.hierarchy, splits
         self.divergences_ = divergences
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
@@ -412,6 +422,8 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         counts = np.bincount(table.gene, table.count * table.n_cells, table.n_genes)
         return counts / max(counts.sum(), 1)
 
+    _splits = None  # of models saved before there was a hierarchy
+
     def _get_support_mask(self):
         check_is_fitted(self, "divergences_")
         return self.ranking_ <= self.n_features_
@@ -455,9 +467,9 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             what chance is expected to, and `direction`, "up" or "down", whether counts are higher or
             lower there than in the other classes; both are None where the p-value is 0.05 or more.
             With `redundancy` also `represented_by`: of a candidate that was not selected,
-            the selected gene that says most of it.
+            the selected gene that says most of it. With a `hierarchy` also `splits`: the type whose
+            children the gene tells apart best, None for the types at the top.
         """
-        check_is_fitted(self, "divergences_")
         check_is_fitted(self, "divergences_")
         return gene_table(self)
 
@@ -486,13 +498,3 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         tags.input_tags.positive_only = True
         tags.target_tags.required = True
         return tags
-
-
-def _warn_if_none(passing, adjusted, selector):
-    if passing.any():
-        return
-    remedy = " or more n_permutations" if selector.bias_correction == "permutation" else ""
-    warn(
-        f"no gene passes max_fdr={selector.max_fdr}, the least adjusted p-value is {adjusted.min():.3g}: nothing is "
-        f"selected. Allow a greater max_fdr{remedy}, or check that the labels are those of these cells."
-    )

@@ -1,0 +1,76 @@
+"""The divergence of genes at each split of a tree of cell types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_cells.feature_selection._count_table import CountTable
+from sklearn_cells.hierarchy import CellTypeTree
+
+
+def best_splits(
+    table: CountTable, classes: NDArray, tree: CellTypeTree, score: Callable[[CountTable], NDArray[np.float64]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the best rank that each gene has at any split, and that split.
+
+    Parameters
+    ----------
+    table : CountTable
+        The counts of `n_genes` genes by class.
+
+    classes : ndarray of shape (n_classes,)
+        The types of the tree whose cells the table has.
+
+    tree : CellTypeTree
+        A split is the root or a type with children. At a split the children are compared, each with
+        all cells below it; cells that are labelled no deeper than the split are left out there.
+
+    score : callable
+        Returns the divergence of each gene from the table of the children.
+
+    Returns
+    -------
+    ranks : ndarray of shape (n_genes,)
+        From 0.
+
+    splits : ndarray of shape (n_genes,)
+        0 for the root, 1 and up for the types in the order of `tree.names`.
+
+    Raises
+    ------
+    ValueError
+        If some classes are not in the tree, or no split has cells of two children.
+    """
+    unknown = [name for name in classes.tolist() if name not in tree]
+    if unknown:
+        raise ValueError(
+            f"y has {unknown[:5]}, which are not types of the hierarchy: add them to it, or give these cells a label "
+            "that it has."
+        )
+    ranks = np.full(table.n_genes, table.n_genes)
+    splits = np.zeros(table.n_genes, dtype=np.int64)
+    is_split = False
+    for number, node in enumerate((None, *tree.names)):
+        children = tree.children(node)
+        groups = np.full(len(classes), -1)
+        for code, name in enumerate(classes.tolist()):
+            below = tree.path(name)[tree.depth(node) :]
+            if below and below[0] in children:
+                groups[code] = children.index(below[0])
+        of_children = table.grouped(groups, len(children))
+        if np.sum(of_children.class_sizes > 0) < 2:
+            continue
+        is_split = True
+        of_split = np.empty(table.n_genes, dtype=np.int64)
+        of_split[np.argsort(-score(of_children), kind="stable")] = np.arange(table.n_genes)
+        splits[of_split < ranks] = number
+        ranks = np.minimum(ranks, of_split)
+    if not is_split:
+        raise ValueError(
+            f"At no split of the hierarchy do two types have cells, whose labels are {classes.tolist()}: there is "
+            "nothing to tell apart."
+        )
+    return ranks, splits
