@@ -1,17 +1,24 @@
 """Types in a tree: how right and how deep names are, whether the promised error holds, and labels of several depths.
 
     python benchmarks/hierarchy.py naming FOLDER --output assets/hierarchy_naming.csv
+    python benchmarks/hierarchy.py rules FOLDER --output assets/hierarchy_rules.csv
     python benchmarks/hierarchy.py promise FOLDER --output assets/hierarchy_promise.csv
+    python benchmarks/hierarchy.py laboratories FOLDER --output assets/hierarchy_laboratories.csv
     python benchmarks/hierarchy.py levels FOLDER --output assets/hierarchy_levels.csv
     python benchmarks/hierarchy.py grow FOLDER
 
 FOLDER holds .h5ad files with raw counts in X and labels in obs["cell_type"]: zheng_sorted,
-zheng_sorted_second_sample, pbmc3k, pbmc_10x_3chem_symphony (labels in "cell_type_common", chemistries in "batch"), and
-allen_m1_10x_140genes (8 > 30 > 127 types, two donors in "batch").
+zheng_sorted_second_sample, pbmc3k, pbmc_10x_3chem_symphony (labels in "cell_type_common", chemistries in "batch"),
+allen_m1_10x_140genes (8 > 30 > 127 types, two donors in "batch"), and baron_pancreas, panc8_500_bbknnr and
+sc_mixology_5cl_celseq2 with donors, technologies and plates in "batch".
 
 "naming" trains on zheng_sorted and names the cells of the others, with the tree and with today's flat reject option,
-both at the same target errors. "promise" splits the cells of a set at random, trains a logistic regression with a
+both at the same target errors. "rules" compares ways to choose the depth of a name, each with one number that is set
+on the same held-out cells: one threshold for all depths, one for each depth, and sets of leaves that are cut to their
+lowest common ancestor. "promise" splits the cells of a set at random, trains a logistic regression with a
 reject option on one half and counts how often more than 5 % of the assigned cells of the other are wrong.
+"laboratories" leaves out each batch of a set in turn, trains on samples of the others, with `groups` and without, and
+counts the same.
 "levels" trains on one donor and judges the other at each level, with and without the tree; then half of the fine labels
 are replaced by their parents. "grow" trains on nine types, then adds the tenth.
 """
@@ -24,6 +31,7 @@ import anndata as ad
 import click
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
@@ -32,8 +40,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 from transfer import lognorm
 
-from sklearn_cells import RejectOptionClassifier, make_cell_pipeline
-from sklearn_cells.hierarchy import CellTypeTree
+from sklearn_cells import JSDivergenceSelector, RejectOptionClassifier, make_cell_pipeline
+from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
 from sklearn_cells.metrics import hierarchical_accuracy
 
 TARGETS = (0.02, 0.05, 0.1)
@@ -141,6 +149,177 @@ def naming(folder, output):
             for name, query, truth in queries(folder):
                 key = {"query": name, "cells": len(truth), "target": target, "names": "tree" if tree else "flat"}
                 rows.append(key | {"threshold": model.threshold_} | judge(truth, model.predict(query)))
+    finish(rows, output)
+
+
+class Rule:
+    """A way to choose how deep a cell is named, by one number: a greater one gives deeper names."""
+
+    def __init__(self, kind, tree, classes):
+        self.kind = kind
+        self.names = NamesInTree(tree, np.asarray(classes, dtype=object))
+        self.of_leaves = tree.reachability(list(classes)).astype(int)
+        self.depth = np.array([tree.depth(name) for name in tree.names])
+
+    def fit(self, probabilities, truth, target):
+        """Take the greatest number at which at most a share of the names given to these cells are wrong."""
+        codes = self.names.index(np.asarray(truth, dtype=object))
+        best = None
+        for number in np.linspace(0, 1, 201)[1:]:
+            if self.kind == "a threshold for each depth":
+                self._learn_levels(probabilities, codes, number)
+            self.number = number
+            given = self.predict(probabilities)
+            wrong = ~self.names.right[given, codes] & (given >= 0)
+            if wrong.sum() <= target * max(1, (given >= 0).sum()):
+                best = number, getattr(self, "levels", None)
+        self.number, self.levels = best or (0.0, getattr(self, "levels", None))
+        return self
+
+    def _learn_levels(self, probabilities, codes, error):
+        ways = self.names.ways(probabilities)
+        right = self.names.right[ways.names, codes[:, np.newaxis]]
+        self.levels = np.full(ways.names.shape[1], np.inf)
+        for depth in range(len(self.levels)):
+            known = ways.names[:, depth] >= 0
+            order = np.argsort(-ways.probabilities[known, depth])
+            risk = np.cumsum(~right[known, depth][order]) / np.arange(1, known.sum() + 1)
+            kept = np.flatnonzero(risk <= error)
+            if len(kept):
+                self.levels[depth] = ways.probabilities[known, depth][order][kept[-1]]
+
+    def predict(self, probabilities):
+        """Return the index of the name of each cell, -1 where it is unassigned."""
+        if self.kind == "one threshold":
+            return self.names.ways(probabilities).ends(1 - self.number)[0]
+        if self.kind == "a threshold for each depth":
+            ways = self.names.ways(probabilities)
+            depths = np.logical_and.accumulate(ways.probabilities >= self.levels, axis=1).sum(axis=1)
+            rows = np.arange(len(depths))
+            return np.where(depths > 0, ways.names[rows, np.maximum(depths - 1, 0)], -1)
+        if self.kind == "leaves above a probability":
+            members = probabilities >= min(self.number, 1) * 0.5
+        else:  # the most probable leaves that have a probability together
+            order = np.argsort(-probabilities, axis=1)
+            before = np.cumsum(np.take_along_axis(probabilities, order, 1), axis=1)
+            before -= np.take_along_axis(probabilities, order, 1)
+            members = np.zeros(probabilities.shape, dtype=bool)
+            np.put_along_axis(members, order, before < 1 - self.number, axis=1)
+        members[np.arange(len(members)), probabilities.argmax(axis=1)] = True
+        holds_all = (members.astype(int) @ self.of_leaves.T) == members.sum(axis=1, keepdims=True)
+        deepest = np.where(holds_all, self.depth, 0)
+        return np.where(deepest.max(axis=1) > 0, deepest.argmax(axis=1), -1)
+
+
+RULES = (
+    "one threshold",
+    "a threshold for each depth",
+    "leaves above a probability",
+    "leaves with a probability together",
+)
+
+
+@main.command()
+@folder_argument
+@output_option
+def rules(folder, output):
+    """Compare rules for the depth of names, at the same error among the same held-out cells."""
+    rows = []
+    for seed in range(5):
+        for name, tree, model, train, held_out, tests in calibrated_models(folder, seed):
+            model.fit(*train)
+            seen = model.predict_proba(held_out[0])
+            for kind in RULES:
+                for target in TARGETS:
+                    rule = Rule(kind, tree, model.classes_).fit(seen, held_out[1], target)
+                    for query, X, truth in tests:
+                        given = rule.predict(model.predict_proba(X))
+                        right = rule.names.right[given, rule.names.index(truth.astype(object))] & (given >= 0)
+                        key = {"reference": name, "query": query, "target": target, "rule": kind}
+                        rows.append(key | {"right": right.mean(), "unassigned": np.mean(given < 0)})
+                        rows[-1]["error of named"] = 1 - right.sum() / max(1, (given >= 0).sum())
+                        rows[-1]["depth"] = np.where(given >= 0, rule.depth[given], 0).mean()
+                        rows[-1]["depth of right names"] = np.where(right, rule.depth[given], 0).mean()
+    table = pd.DataFrame(rows)
+    finish(table.groupby(["reference", "query", "target", "rule"], sort=False).mean().reset_index(), output)
+
+
+def calibrated_models(folder, seed):
+    """Yield a reference, its tree, a model, cells to train on and to choose the number by, and queries."""
+    cells, labels = read(folder, "zheng_sorted")
+    train, held_out, test = thirds(labels, seed)
+    selector = JSDivergenceSelector(2000, hierarchy=BLOOD).fit(cells[train].copy(), labels[train])
+    genes = cells.var_names[selector.get_support()]
+    X = lognorm(cells[:, genes].X)
+    tests = [("same experiment", X[test], labels[test])]
+    for name, query, truth in queries(folder):
+        places = query.var_names.get_indexer(genes)
+        of_query = sp.hstack([lognorm(query.X), sp.csr_array((query.n_obs, 1))]).tocsc()[:, places].tocsr()
+        tests.append((name, of_query, truth))
+    yield (
+        "zheng_sorted", BLOOD, LogisticRegression(C=0.03, max_iter=300),
+        (X[train], labels[train]), (X[held_out], labels[held_out]), tests,
+    )  # fmt: skip
+    cells, fine = read(folder, "allen_m1_10x_140genes", "cell_type_fine")
+    donors = cells.obs["batch"].astype(str).to_numpy()
+    rng = np.random.default_rng(seed)
+    of_first = rng.permutation(np.flatnonzero(donors == np.unique(donors)[0]))[:15_000]
+    of_first = of_first[pd.Series(fine[of_first]).groupby(fine[of_first]).transform("size").to_numpy() >= 6]
+    of_other = rng.permutation(np.flatnonzero((donors != np.unique(donors)[0]) & np.isin(fine, fine[of_first])))[:5000]
+    tree = CellTypeTree.from_obs(cells[of_first], ["cell_type", "cell_type_mid", "cell_type_fine"])
+    train, held_out, test = (of_first[part] for part in thirds(fine[of_first], seed))
+    X = lognorm(cells.X)
+    yield (
+        "allen_m1, 127 types", tree, LogisticRegression(C=1.0, max_iter=100),
+        (X[train], fine[train]), (X[held_out], fine[held_out]),
+        [("same donor", X[test], fine[test]), ("other donor", X[of_other], fine[of_other])],
+    )  # fmt: skip
+
+
+def thirds(labels, seed):
+    """Return half of the cells, and two quarters, of each type."""
+    train, rest = train_test_split(np.arange(len(labels)), test_size=0.5, stratify=labels, random_state=seed)
+    return train, *train_test_split(rest, test_size=0.5, stratify=labels[rest], random_state=seed)
+
+
+@main.command()
+@folder_argument
+@output_option
+@click.option("--samples", default=20, show_default=True)
+def laboratories(folder, output, samples):
+    """Count how often the error in a batch that is left out is above the target, with the others as groups."""
+    rows = []
+    sets = {
+        "pbmc_10x_3chem_symphony": "cell_type_common", "panc8_500_bbknnr": "cell_type",
+        "sc_mixology_5cl_celseq2": "cell_type",
+    }  # fmt: skip
+    for name, column in sets.items():
+        cells, labels = read(folder, name, column)
+        batches = cells.obs["batch"].astype(str).to_numpy()
+        X = lognorm(cells.X)
+        labels[pd.Series(labels).groupby(labels).transform("size").to_numpy() < 20] = "rare"
+        found = {}
+        for left_out in np.unique(batches):
+            rest = np.flatnonzero((batches != left_out) & (labels != "rare"))
+            test = np.flatnonzero((batches == left_out) & np.isin(labels, labels[rest]))
+            for seed in range(samples):
+                train = np.random.default_rng(seed).permutation(rest)[: int(0.8 * len(rest))]
+                for level in (None, 0.9):
+                    for kind, groups in (("batches held out", {"groups": batches[train]}), ("cells held out", {})):
+                        n_groups = len(np.unique(batches[train])) if groups else 5
+                        model = RejectOptionClassifier(
+                            LogisticRegression(C=0.3, max_iter=300), target_error=0.05, confidence_level=level,
+                            cv=n_groups, random_state=seed,
+                        ).fit(X[train], labels[train], **groups)  # fmt: skip
+                        names = model.predict(X[test])
+                        given = names != "Unassigned"
+                        error = np.mean(names[given] != labels[test][given]) if given.any() else 0.0
+                        found.setdefault((kind, level), []).append((error, given.mean()))
+        for (kind, level), values in found.items():
+            errors, assigned = np.array(values).T
+            key = {"set": name, "held out": kind, "confidence level": level, "fits": len(errors)}
+            rows.append(key | {"error above 5 %": np.mean(errors > 0.05), "mean error": errors.mean()})
+            rows[-1] |= {"worst error": errors.max(), "assigned": assigned.mean()}
     finish(rows, output)
 
 

@@ -287,14 +287,48 @@ def test_an_ontology_makes_the_smallest_tree_with_its_labels(obo):
     assert tree.identifiers["Mono"] == "CL:0000576"
 
 
+def test_term_between_a_label_and_all_below_it_is_left_out(obo, tmp_path):
+    pytest.importorskip("obonet")
+    path = tmp_path / "cl.obo"
+    between = "\n[Term]\nid: CL:0000791\nname: mature alpha-beta T cell\nis_a: CL:0000084\n"
+    text = obo.read_text() + between
+    for term in ("CL:0000624", "CL:0000625"):
+        text = text.replace(f"id: {term}\n", f"id: {term}\nis_a: CL:0000791\n")
+    path.write_text(text)
+    tree = CellTypeTree.from_obo(path, ["T cell", "CL:0000624", "CL:0000625", "monocyte"])
+    assert tree.children("T cell") == ("CL:0000624", "CL:0000625")
+    assert tree.lowest_common_ancestor("CL:0000624", "monocyte") is None
+    without = CellTypeTree.from_obo(path, ["CL:0000624", "CL:0000625", "monocyte"])
+    assert without.parent("CL:0000624") == "mature alpha-beta T cell"
+
+
+def test_signs_and_plurals_name_the_same_term(obo):
+    pytest.importorskip("obonet")
+    labels = ["CD4+, alpha-beta T cells", "CD8-Positive, alpha/beta T cell", "Monocytes"]
+    tree = CellTypeTree.from_obo(obo, labels)
+    assert {name: tree.identifiers[name] for name in labels} == dict(
+        zip(labels, ["CL:0000624", "CL:0000625", "CL:0000576"], strict=True)
+    )
+    with pytest.raises(ValueError, match="1 of 2 labels"):  # "-" is "negative" here
+        CellTypeTree.from_obo(obo, ["CD4-, alpha-beta T cell", "monocyte"])
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["T cell", "monocite"], r"1 of 2 labels .* 'monocite' \(nearest: 'monocyte'\)"),
+        (
+            ["T cell", "monocite"],
+            r"1 of 2 labels .* 'monocite' \(nearest: 'monocyte' CL:0000576\)\. .*\{'monocite': 'CL:...'\}",
+        ),
+        (["lymphocytes", "CD8 T"], r"'CD8 T' \(nearest: 'CD8-positive, alpha-beta T cell' CL:0000625\)"),
+        (["T", "monocyte"], r"'T' \(nearest: 'T cell' CL:0000084, 'CD4-positive, alpha-beta T cell' CL:0000624"),
         (["thymus cell", "monocyte"], "'thymus cell'"),  # a broad synonym is no name
         (["T cell", "T-cell"], "'T cell' and 'T-cell' are the same term, CL:0000084"),
         (["a process", "T cell"], "do not lie below the root"),
-        (["T cell", "CL:0000624", "monocyte"], "'T cell' has one child, 'CL:0000624'"),
+        (
+            ["T cell", "CL:0000624", "monocyte"],
+            "'CL:0000624' alone lies below it.* such as .CD8.*, .*CL:0000625",
+        ),
     ],
 )
 def test_labels_that_an_ontology_cannot_place_are_named(obo, labels, message):

@@ -30,35 +30,41 @@ def parents_in_ontology(
     if root not in is_a:
         raise ValueError(f"The ontology has no term {root!r} as root: pass the identifier of one that it has.")
     wanted = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
-    term_of = _terms(graph, wanted)
-    above = {name: _above(is_a, term, root) for name, term in term_of.items()}
+    term_of = _terms(graph, is_a, wanted)
+    above = {name: _above(is_a, term) for name, term in term_of.items()}
     outside = [name for name, terms in above.items() if root not in terms or term_of[name] == root]
     if outside:
         raise ValueError(f"{outside[:5]} do not lie below the root {root!r}: leave them out, or pass another root.")
     return _tree_of(graph, is_a, term_of, above, root)
 
 
-def _terms(graph, wanted: dict[str, str]) -> dict[str, str]:
+def _terms(graph, is_a, wanted: dict[str, str]) -> dict[str, str]:
     """Return the identifier of the term that each label names."""
-    by_name: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for term, content in graph.nodes(data=True):
         for text in content.get("synonym", []):
             match = SYNONYM.match(text)
             if match:
-                by_name.setdefault(match[1].casefold(), term)
-    by_name |= {content["name"].casefold(): term for term, content in graph.nodes(data=True) if "name" in content}
+                texts.setdefault(match[1], term)
+    texts |= {content["name"]: term for term, content in graph.nodes(data=True) if "name" in content}
+    by_words = {_words(text): term for text, term in texts.items()}
     found, unknown = {}, []
+    n_above = {term: len(_above(is_a, term)) for term in is_a}
     for name, text in wanted.items():
-        term = text if text in graph else by_name.get(str(text).strip().casefold())
+        words = _words(str(text))
+        term = text if text in graph else by_words.get(words)
+        if term is None and words and words[-1].endswith("s"):
+            term = by_words.get((*words[:-1], words[-1][:-1]))
         if term is None:
-            nearest = difflib.get_close_matches(str(text).casefold(), by_name, n=2)
-            unknown.append(f"{text!r}" + (f" (nearest: {', '.join(map(repr, nearest))})" if nearest else ""))
+            nearest = ", ".join(f"{other!r} {texts[other]}" for other in _nearest(str(text), texts, n_above))
+            unknown.append(f"{text!r}" + (f" (nearest: {nearest})" if nearest else ""))
         else:
             found[name] = term
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(wanted)} labels are neither identifiers, names nor exact synonyms in the "
-            f"ontology: {'; '.join(unknown[:20])}. Pass a dict that gives the term of each label."
+            f"ontology: {'; '.join(unknown[:20])}. Pass a dict that gives the term of each label, such as "
+            f"{{{next(name for name in wanted if name not in found)!r}: 'CL:...'}}."
         )
     of_term: dict[str, str] = {}
     for name, term in found.items():
@@ -70,7 +76,27 @@ def _terms(graph, wanted: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _above(is_a, term, root) -> dict[str, None]:
+def _words(text: str) -> tuple[str, ...]:
+    """Return the words of a name, in small letters; "CD4+" is "CD4-positive"."""
+    signs = re.sub(r"(?<=\w)\+", " positive ", re.sub(r"(?<=\w)-(?=[\s,/)]|$)", " negative ", text))
+    return tuple(re.findall(r"[^\W_]+", signs.casefold()))
+
+
+def _nearest(label: str, texts: dict[str, str], n_above: dict[str, int], n: int = 4) -> list[str]:
+    """Return names that have all words of a label and few others, general terms first, or else those spelled alike."""
+    words = [set(_words(label)), {word.removesuffix("s") for word in _words(label)}]
+    having = [text for text in texts if any(of_label and of_label <= set(_words(text)) for of_label in words)]
+    if not having:
+        small = {text.casefold(): text for text in texts}
+        return [small[text] for text in difflib.get_close_matches(label.casefold(), small, n=n)]
+    shortest: dict[str, str] = {}  # one name of each term
+    plain = {*words[0], *words[1], "cell", "cells", "positive"}
+    for text in sorted(having, key=lambda text: (len(set(_words(text)) - plain), n_above[texts[text]], text)):
+        shortest.setdefault(texts[text], text)
+    return list(shortest.values())[:n]
+
+
+def _above(is_a, term) -> dict[str, None]:
     """Return a term and all above it, by `is_a`."""
     reached, to_visit = {term: None}, [term]
     while to_visit:
@@ -113,13 +139,17 @@ def _tree_of(graph: Any, is_a, term_of, above, root) -> tuple[dict[str, str | No
     distances = _distances(is_a, root)
     order = sorted(below, key=lambda term: (term not in name_of, len(below[term]), -distances[term], term))
     taken: dict[frozenset[str], str] = {}
+    all_below_labels = {below[term] - {name} for name, term in term_of.items()}
     for term in order:
         members = below[term]
         if term in name_of:  # what another label has taken is not below this one too
             elsewhere = [other for other in taken if not _nested(members, other)]
             members = members.difference(*elsewhere) | {name_of[term]}
         elif (
-            len(members) in (1, len(term_of)) or members in taken or not all(_nested(members, other) for other in taken)
+            len(members) in (1, len(term_of))
+            or members in all_below_labels
+            or members in taken
+            or any(not _nested(members, other) for other in taken)
         ):
             continue
         taken[members] = term
@@ -135,7 +165,28 @@ def _tree_of(graph: Any, is_a, term_of, above, root) -> tuple[dict[str, str | No
     for members, term in sorted(taken.items(), key=lambda item: -len(item[0])):
         larger = [other for other in sets if members < other]
         parents[names[term]] = names[taken[larger[0]]] if larger else None
+    _check_single_children(graph, is_a, term_of, parents)
     return parents, {names[term]: term for term in taken.values()}
+
+
+def _check_single_children(graph, is_a, term_of, parents) -> None:
+    """Refuse a label that has a single label below it, and name narrower terms for it."""
+    n_children = Counter(parents.values())
+    for name, parent in parents.items():
+        if n_children[parent] > 1 or parent is None:
+            continue
+        term = term_of[parent]
+        narrower = [
+            f"{graph.nodes[child].get('name', child)!r} {child}"
+            for child, above in is_a.items()
+            if term in above and child not in _above(is_a, term_of[name]) and term_of[name] not in _above(is_a, child)
+        ]
+        advice = f", such as {', '.join(narrower[:5])}" if narrower else ""
+        raise ValueError(
+            f"{parent!r} is the term {term} ({graph.nodes[term].get('name')!r}), and of the other labels {name!r} "
+            f"alone lies below it, so that no cell can tell them apart: give {parent!r} a narrower term{advice}, or "
+            "leave out one of them."
+        )
 
 
 def _nested(one: frozenset, other: frozenset) -> bool:

@@ -168,8 +168,9 @@ class CellTypeTree:
             The ontology as an OBO file, such as cl.obo or cl-basic.obo of the Cell Ontology.
 
         labels : list of str or dict of str
-            The types: identifiers, names or exact synonyms in the ontology, whatever their case. Of a
-            dict, the keys are the names in the tree and the values are looked up.
+            The types: identifiers, names or exact synonyms in the ontology, whatever their case and
+            punctuation, "CD14+" for "CD14-positive", and plurals. Of a dict, the keys are the names in the
+            tree and the values are looked up.
 
         root : str, default="CL:0000000"
             The term to which all belong, by default "cell"; the tree begins below it.
@@ -182,8 +183,9 @@ class CellTypeTree:
         Raises
         ------
         ValueError
-            If a label is not in the ontology, two labels are the same term, or a term does not lie
-            below the root. The message lists the labels and the nearest names.
+            If a label is not in the ontology, two labels are the same term, a single label lies below
+            another, or a term does not lie below the root. The message lists the labels and the nearest
+            names with their terms.
 
         ImportError
             If obonet is not installed.
