@@ -49,14 +49,14 @@ def _terms(graph, is_a, wanted: dict[str, str]) -> dict[str, str]:
     texts |= {content["name"]: term for term, content in graph.nodes(data=True) if "name" in content}
     by_words = {_words(text): term for text, term in texts.items()}
     found, unknown = {}, []
-    n_above = {term: len(_above(is_a, term)) for term in is_a}
+    n_below = Counter(above for term in is_a for above in _above(is_a, term))
     for name, text in wanted.items():
         words = _words(str(text))
         term = text if text in graph else by_words.get(words)
         if term is None and words and words[-1].endswith("s"):
             term = by_words.get((*words[:-1], words[-1][:-1]))
         if term is None:
-            nearest = ", ".join(f"{other!r} {texts[other]}" for other in _nearest(str(text), texts, n_above))
+            nearest = ", ".join(f"{other!r} {texts[other]}" for other in _nearest(str(text), texts, n_below))
             unknown.append(f"{text!r}" + (f" (nearest: {nearest})" if nearest else ""))
         else:
             found[name] = term
@@ -82,18 +82,20 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[^\W_]+", signs.casefold()))
 
 
-def _nearest(label: str, texts: dict[str, str], n_above: dict[str, int], n: int = 4) -> list[str]:
-    """Return names that have all words of a label and few others, general terms first, or else those spelled alike."""
+def _nearest(label: str, texts: dict[str, str], n_below: Mapping[str, int], n: int = 4) -> list[str]:
+    """Return the most general name that has all words of a label, then those with few others, or else those alike."""
     words = [set(_words(label)), {word.removesuffix("s") for word in _words(label)}]
     having = [text for text in texts if any(of_label and of_label <= set(_words(text)) for of_label in words)]
     if not having:
         small = {text.casefold(): text for text in texts}
         return [small[text] for text in difflib.get_close_matches(label.casefold(), small, n=n)]
-    shortest: dict[str, str] = {}  # one name of each term
     plain = {*words[0], *words[1], "cell", "cells", "positive"}
-    for text in sorted(having, key=lambda text: (len(set(_words(text)) - plain), n_above[texts[text]], text)):
-        shortest.setdefault(texts[text], text)
-    return list(shortest.values())[:n]
+    having.sort(key=lambda text: (len(set(_words(text)) - plain), -n_below[texts[text]], text))
+    general = max(having, key=lambda text: n_below[texts[text]])
+    first_of_term: dict[str, str] = {}
+    for text in [general, *having]:
+        first_of_term.setdefault(texts[text], text)
+    return list(first_of_term.values())[:n]
 
 
 def _above(is_a, term) -> dict[str, None]:
