@@ -88,7 +88,7 @@ def hierarchy_of(model):
     rejecting = rejecting_model(model)
     if rejecting is not None:
         return getattr(rejecting, "hierarchy_", None)
-    return getattr(last_step_of(model), "hierarchy", None)
+    return getattr(last_step_of(model), "hierarchy_", None)
 
 
 def inner_model(model):

@@ -766,6 +766,36 @@ def test_prediction_follows_the_fit_and_not_a_parameter_set_later(cells, types):
     assert "predicted_level_1" in annotate(model, cells.X)
 
 
+def test_a_classifier_keeps_the_tree_of_its_fit(cells, types, mixed, tmp_path):
+    model = make_cell_pipeline(**SMALL, classify__hierarchy=TREE).fit(cells, mixed)
+    before, score = annotate(model, cells), model.score(cells, mixed)
+    home = make_cell_pipeline(**SMALL | {"classify__home_network": True}, classify__hierarchy=TREE).fit(cells, mixed)
+    for later in (None, CellTypeTree.from_dict({"x": {"type 0": None, "type 4": None}, "y": None})):
+        model.set_params(classify__hierarchy=later)
+        home.set_params(classify__hierarchy=later)
+        save_model(model, tmp_path / "model.cellmodel", overwrite=True)
+        copies = load_model(tmp_path / "model.cellmodel"), pickle.loads(pickle.dumps(model)), copy.copy(model)
+        for same in (model, *copies):
+            assert same["classify"].hierarchy_ == TREE
+            assert same["classify"].hierarchy == later
+            assert same.score(cells, mixed) == score
+            pd.testing.assert_frame_equal(annotate(same, cells), before)
+        assert home["classify"].home_.hierarchy_ == home["classify"].hierarchy_ == TREE
+    model.set_params(classify__hierarchy=None).fit(cells, types)
+    assert model["classify"].hierarchy_ is None
+    assert "predicted_level_1" not in annotate(model, cells)
+
+
+def test_models_of_before_have_the_tree_of_their_parameter(cells, types):
+    model = make_cell_pipeline(**SMALL, classify__hierarchy=TREE).fit(cells, types)
+    state = model["classify"].__getstate__()
+    del state["hierarchy_"]
+    older = KerasCellClassifier()
+    older.__setstate__(state)
+    assert older.hierarchy_ == TREE
+    assert load_model("sorted_blood").estimator_["classify"].hierarchy_ is not None
+
+
 def test_a_file_keeps_its_own_ontology_terms(cells, types, tmp_path):
     own = cells[:100].copy()
     own.obs["cell_type_ontology_term_id"] = "CL:0000000"

@@ -9,7 +9,6 @@ from sklearn_cells.neural_network._fitted_network import FittedNetwork
 from sklearn_cells.neural_network._home import train
 from sklearn_cells.neural_network._label_codes import labels_for_fit, labels_for_partial_fit
 from sklearn_cells.neural_network._parameters import CONSTRAINTS
-from sklearn_cells.neural_network._plan import plan_training
 
 
 class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, BaseEstimator):
@@ -196,6 +195,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
 
     classes_ : ndarray of shape (n_classes,)
         The class labels, sorted.
+
+    hierarchy_ : CellTypeTree or None
+        The `hierarchy` of the last fit, by which cells are named and scored.
 
     n_iter_ : int
         The number of epochs run by the last `fit` and by `partial_fit` since.
@@ -391,8 +393,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         with all_or_nothing(self, goes_on=goes_on):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
-            classes, codes = labels_for_fit(self, y, cells.shape[0], goes_on=goes_on)
-            return self._train(cells, classes, codes, sample_weight, {"estimator": self, "X": X, "y": y}, goes_on)
+            labels = labels_for_fit(self, y, cells.shape[0], goes_on=goes_on)
+            train(self, cells, *labels, sample_weight, {"estimator": self, "X": X, "y": y}, goes_on=goes_on)
+        return self
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -434,24 +437,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         with all_or_nothing(self, goes_on=goes_on):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
-            classes, codes = labels_for_partial_fit(self, y, cells.shape[0], classes, goes_on=goes_on)
+            labels = labels_for_partial_fit(self, y, cells.shape[0], classes, goes_on=goes_on)
             told = {"estimator": self, "X": X, "y": y}
-            return self._train(cells, classes, codes, sample_weight, told, goes_on, incremental=True)
-
-    def _train(self, cells, classes, codes, sample_weight, told, goes_on, incremental=False):
-        """Train the networks and take them over."""
-        vars(self).pop("_laboratory", None)
-        try:
-            plan = plan_training(self, classes, codes, sample_weight, goes_on=goes_on, incremental=incremental)
-            told["metadata"] = None if sample_weight is None else {"sample_weight": sample_weight}
-            train(self, cells, plan, codes, sample_weight, told)
-        except KeyboardInterrupt:
-            state = "as it was before" if goes_on else "not fitted"
-            raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None
+            train(self, cells, *labels, sample_weight, told, goes_on=goes_on, incremental=True)
         return self
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = True
-        return tags

@@ -195,9 +195,10 @@ class FittedNetwork:
         score : float
             From 0 to 1.
         """
-        if getattr(self, "hierarchy", None) is None:
+        check_is_fitted(self, "model_")
+        if self.hierarchy_ is None:
             return super().score(X, y, sample_weight)
-        return hierarchical_accuracy(y, self.predict(X), hierarchy=self.hierarchy, sample_weight=sample_weight)
+        return hierarchical_accuracy(y, self.predict(X), hierarchy=self.hierarchy_, sample_weight=sample_weight)
 
     @classmethod
     def from_keras(cls, model, *, classes, feature_names=None):
@@ -279,7 +280,7 @@ class FittedNetwork:
         if "model_" not in state:
             return state
         check_process()
-        return unpacked(self, state)
+        return unpacked(self, {"hierarchy_": self.hierarchy} | state)  # files of before have the parameter alone
 
     def __copy__(self):
         """Return a classifier that shares the network, which a pickle would write and read."""
@@ -294,7 +295,15 @@ class FittedNetwork:
     def __setstate__(self, state):
         if isinstance(state.get("model_"), tuple):
             state = state | {"model_": unpacked_network(state["model_"])}
+        if "model_" in state:  # pickles of before have the parameter alone
+            state = {"hierarchy_": state.get("hierarchy")} | state
         super().__setstate__(state)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "model_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        return tags

@@ -122,6 +122,7 @@ class Fitting:
         history = {name: [*plan.history.get(name, []), *values] for name, values in history.items()}
         return {
             "classes_": plan.classes,
+            "hierarchy_": self.classifier.hierarchy,
             "means_": self.norm.means,
             "model_": with_input_norm(network, self.norm),
             "history_": history,

@@ -27,11 +27,30 @@ HOME = {
 }
 
 
-def train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, told) -> None:
+def train(
+    classifier, cells: Cells, classes: NDArray, codes: NDArray, sample_weight, told, *, goes_on, incremental=False
+) -> None:
     """Train the network of a classifier, and with `home_network` the second one, telling its callbacks.
 
     The classifier gets the fitted attributes when both are trained.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If training is interrupted; the message says what the classifier is then.
     """
+    vars(classifier).pop("_laboratory", None)
+    try:
+        plan = plan_training(classifier, classes, codes, sample_weight, goes_on=goes_on, incremental=incremental)
+        told["metadata"] = None if sample_weight is None else {"sample_weight": sample_weight}
+        _train(classifier, cells, plan, codes, sample_weight, told)
+    except KeyboardInterrupt:
+        state = "as it was before" if goes_on else "not fitted"
+        raise KeyboardInterrupt(f"Training was interrupted: the classifier is {state}.") from None
+
+
+def _train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, told) -> None:
+    """Train both networks by a plan, and take them over."""
     check_process()
     if cells.is_dask:  # training takes cells in random order
         cells = cells.part(slice(0, cells.shape[0]))

@@ -94,6 +94,7 @@ def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
         raise ValueError(f"classes must differ, one for each output of the model, got {classes}.")
     n_genes = check_classifier_model(model, n_classes=len(classes))
     attributes = {"n_features_in_": n_genes, "classes_": sorted_classes, "model_": model, "history_": {}, "n_iter_": 0}
+    attributes["hierarchy_"] = None
     norm = input_norm_of(model)
     if norm is None and any(isinstance(layer, CountViews) for layer in model.layers):
         norm = of_counts(n_genes, model.inputs[0].dtype)
