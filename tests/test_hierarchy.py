@@ -843,3 +843,49 @@ def test_options_may_be_switched_between_warm_starts(cells, types):
     classifier.set_params(home_network=True, novelty=True).fit(cells.X, types)
     assert classifier.home_.classes_.tolist() == sorted(TREE.leaves)
     assert classifier.novelty_of(cells.X).shape == (400,)
+
+
+def test_a_class_that_is_named_like_a_group_is_not_lost():
+    names = ["x", "y", "z", "x or y"]  # the first two are confused the most, and the last with none
+    probabilities = [[0.6, 0.3, 0.1, 0], [0.3, 0.6, 0.1, 0], [0.1, 0.1, 0.8, 0], [0, 0, 0, 1.0]]
+    tree = CellTypeTree.from_confusion(names, probabilities, names)
+    assert tree.to_dict() == {"x or y": {}, "z or x or y": {"z": {}, "x or y (group)": {"x": {}, "y": {}}}}
+    # Two groups of the same name: {a, "b or c"} and {"a or b", c}.
+    names = ["a", "b or c", "a or b", "c", "d"]
+    probabilities = np.eye(5)
+    probabilities[:2, :2] = probabilities[2:4, 2:4] = [[0.7, 0.3], [0.3, 0.7]]
+    tree = CellTypeTree.from_confusion(names, probabilities, names)
+    assert set(tree.leaves) == set(names)
+    assert tree.children("a or b or c") == ("a", "b or c")
+    assert tree.children("a or b or c (group)") == ("a or b", "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_true": ["a", "b", None]}, "y_true has 1 missing of 3 labels, the first at 2"),
+        ({"y_true": ["a", "b", "b"]}, r"1 of 3 classes are the label of no cell.*: c\. Pass cells of them"),
+        ({"y_true": ["a", "b", "x"]}, r"not among the classes: x\. Leave those cells out"),
+        ({"classes": ["a", "b", "a"]}, "classes has a more than once"),
+        ({"classes": ["a", "b", np.nan]}, "classes has 1 missing"),
+        ({"probabilities": np.eye(3)[:2]}, r"shape \(2, 3\), expected \(3, 3\)"),
+        ({"probabilities": np.ones(3)}, r"shape \(3,\), expected \(3, 3\)"),
+        ({"probabilities": np.eye(3) * [1, 1, np.nan]}, "finite values, got nan at cell 0, class 'c'"),
+        ({"probabilities": [[1, 0, 0], [-0.5, 1.5, 0], [0, 0, 1]]}, "values >= 0, got -0.5 at cell 1, class 'a'"),
+        ({"probabilities": [[1, 0, 0], [0, 1, 0], [0, 3, 4]]}, "sum to one in each row, got 7 at cell 2"),
+        ({"probabilities": pd.DataFrame(np.eye(3), columns=["b", "a", "c"])}, "columns of probabilities are b, a, c"),
+        ({"min_confusion": np.nan}, "min_confusion is nan, expected a number from 0 to 1"),
+        ({"min_confusion": 2}, "min_confusion is 2, expected"),
+    ],
+)
+def test_what_makes_no_tree_of_confusion_is_said(change, message):
+    arguments = {"y_true": ["a", "b", "c"], "probabilities": np.eye(3), "classes": ["a", "b", "c"]}
+    with pytest.raises(ValueError, match=message):
+        CellTypeTree.from_confusion(**arguments | change)
+
+
+def test_cells_and_probabilities_in_another_order_are_told_of():
+    labels = pd.Series(["a", "b", "c"], index=["cell 0", "cell 1", "cell 2"])
+    probabilities = pd.DataFrame(np.eye(3), index=["cell 0", "cell 2", "cell 1"], columns=["a", "b", "c"])
+    with pytest.warns(UserWarning, match="y_true and probabilities hold the same cells in another order"):
+        CellTypeTree.from_confusion(labels, probabilities, ["a", "b", "c"])

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
-from numpy.typing import ArrayLike
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
+
+from sklearn_cells._cells import check_same_order
+from sklearn_cells._validation import shortened
+
+# How far the probabilities of a cell may be from one in sum: networks round to float32, tables to some digits.
+SUM_TOLERANCE = 1e-2
 
 
 def merged_by_confusion(
@@ -16,32 +25,97 @@ def merged_by_confusion(
     Raises
     ------
     ValueError
-        If shapes differ, or labels are not among the classes.
+        If shapes differ, labels are missing or not among the classes, a class has no cells, or values are not
+        probabilities.
     """
-    y_true, probabilities, classes = np.asarray(y_true), np.asarray(probabilities), np.asarray(classes)
-    if probabilities.shape != (len(y_true), len(classes)):
+    if not isinstance(min_confusion, Real) or not 0 <= min_confusion <= 1:
+        raise ValueError(f"min_confusion is {min_confusion!r}, expected a number from 0 to 1: pass a share of cells.")
+    check_same_order(y_true, probabilities, "y_true", "probabilities")
+    names, codes = _checked_labels(y_true, classes)
+    shares = _checked_probabilities(probabilities, names, len(codes))
+    unseen = np.setdiff1d(np.arange(len(names)), codes)
+    if len(unseen):
         raise ValueError(
-            f"probabilities has the shape {probabilities.shape}, expected {(len(y_true), len(classes))}: a row for "
-            "each label and a column for each class."
+            f"{len(unseen)} of {len(names)} classes are the label of no cell, so that it is not known what they are "
+            f"confused with: {shortened(names[code] for code in unseen)}. Pass cells of them, or leave out their columns "
+            "and divide each row by its sum."
         )
-    unknown = np.setdiff1d(y_true, classes)
-    if len(unknown):
-        raise ValueError(f"y_true has labels that are not among the classes: {unknown[:5].tolist()}.")
-    parents: dict[str, str | None] = {str(name): None for name in classes}
-    if len(classes) < 3:
+    parents: dict[str, str | None] = dict.fromkeys(names)
+    if len(names) < 3:
         return parents
-    means = np.array([probabilities[y_true == name].mean(axis=0) if (y_true == name).any() else 0 * classes.astype(bool)
-                      for name in classes], dtype=np.float64)  # fmt: skip
+    means = np.array([shares[codes == code].mean(axis=0) for code in range(len(names))])
     confusion = (means + means.T) / 2
     np.fill_diagonal(confusion, 1)
-    groups = [[str(name)] for name in classes]  # those of scikit-learn and SciPy: the classes, then each merge
-    nodes = [str(name) for name in classes]
+    groups = [[name] for name in names]  # those of scikit-learn and SciPy: the classes, then each merge
+    nodes = list(names)
     for left, right, distance, _ in linkage(squareform(1 - confusion, checks=False), "average"):
         members = groups[int(left)] + groups[int(right)]
         groups.append(members)
-        nodes.append(" or ".join(members))
-        if 1 - distance < min_confusion or len(members) == len(classes):
+        if 1 - distance < min_confusion or len(members) == len(names):
             break
+        nodes.append(_name_of(members, parents))
         parents[nodes[-1]] = None
         parents[nodes[int(left)]] = parents[nodes[int(right)]] = nodes[-1]
     return parents
+
+
+def _name_of(members, taken):
+    """Return a name for a group that neither a class nor another group has."""
+    name = " or ".join(members)
+    while name in taken:
+        name += " (group)"
+    return name
+
+
+def _checked_labels(y_true: ArrayLike, classes: ArrayLike) -> tuple[list[str], NDArray[np.intp]]:
+    """Return the names of the classes, and the number of the class of each cell."""
+    labels, of_columns = (pd.Index(np.asarray(values, dtype=object).ravel()) for values in (y_true, classes))
+    for name, values in (("y_true", labels), ("classes", of_columns)):
+        if values.hasnans:
+            raise ValueError(
+                f"{name} has {values.isna().sum()} missing of {len(values)} labels, the first at {values.isna().argmax()}: "
+                "leave them out."
+            )
+    names = list(map(str, of_columns))
+    repeated = pd.Index(names)[pd.Index(names).duplicated()].unique()
+    if len(repeated):
+        raise ValueError(f"classes has {shortened(repeated)} more than once: pass the type of each column, each once.")
+    codes = of_columns.get_indexer(labels)
+    if (codes < 0).any():
+        unknown = labels[codes < 0].unique()
+        raise ValueError(
+            f"y_true has labels that are not among the classes: {shortened(unknown)}. Leave those cells out, or pass "
+            "the probabilities of these types too."
+        )
+    return names, codes
+
+
+def _checked_probabilities(probabilities: ArrayLike, names: list[str], n_cells: int) -> NDArray[np.float64]:
+    """Return probabilities as an array, or refuse what is none."""
+    columns = getattr(probabilities, "columns", pd.RangeIndex(0))
+    if not isinstance(columns, pd.RangeIndex) and list(map(str, columns)) != names:
+        raise ValueError(
+            f"The columns of probabilities are {shortened(columns)}, but the classes {shortened(names)}: pass both in "
+            "one order."
+        )
+    values = np.asarray(probabilities, dtype=np.float64)
+    if values.shape != (n_cells, len(names)):
+        raise ValueError(
+            f"probabilities has the shape {values.shape}, expected {(n_cells, len(names))}: a row for each label and a "
+            "column for each class."
+        )
+    for wrong, what in ((~np.isfinite(values), "finite values"), (values < 0, "values >= 0")):
+        if wrong.any():
+            cell, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"Expected probabilities, which are {what}, got {values[cell, column]:.3g} at cell {cell}, class "
+                f"{names[column]!r}: pass what predict_proba returns."
+            )
+    sums = values.sum(axis=1)
+    wrong_sum = np.abs(sums - 1) > SUM_TOLERANCE
+    if wrong_sum.any():
+        raise ValueError(
+            f"Expected probabilities that sum to one in each row, got {sums[wrong_sum][0]:.3g} at cell "
+            f"{wrong_sum.argmax()}: pass what predict_proba returns, of all classes, or divide each row by its sum."
+        )
+    return values

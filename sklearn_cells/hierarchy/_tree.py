@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_cells._validation import shortened
 from sklearn_cells.hierarchy._confusion import merged_by_confusion
 from sklearn_cells.hierarchy._ontology import parents_in_ontology
 from sklearn_cells.hierarchy._parents import (
@@ -225,12 +226,14 @@ class CellTypeTree:
         Returns
         -------
         tree : CellTypeTree
-            Its leaves are the classes; groups are named by what is in them, as "CD4 T or CD8 T".
+            Its leaves are the classes; groups are named by what is in them, as "CD4 T or CD8 T", with
+            " (group)" after it where a class or another group has that name.
 
         Raises
         ------
         ValueError
-            If shapes differ, or labels are not among the classes.
+            If shapes differ, labels are missing or not among the classes, a class is the label of no cell,
+            or values are not probabilities, which are 0 or more and sum to one in each row.
 
         Notes
         -----
@@ -401,7 +404,7 @@ class CellTypeTree:
         columns = self.leaves if leaves is None else tuple(leaves)
         inner = [name for name in columns if name not in self._depths or self._children[name]]
         if inner:
-            raise ValueError(f"{inner[:5]} are not leaves of the tree, which are {_shortened(self.leaves)}.")
+            raise ValueError(f"{inner[:5]} are not leaves of the tree, which are {shortened(map(repr, self.leaves))}.")
         rows = {name: row for row, name in enumerate(self.names)}
         reachable = np.zeros((len(self.names), len(columns)), dtype=bool)
         for column, leaf in enumerate(columns):
@@ -487,12 +490,8 @@ class CellTypeTree:
     def _check_names(self, names: Iterable[str]) -> None:
         unknown = [name for name in names if name not in self._depths]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is not a type of the tree, which has {_shortened(self.names)}.")
+            raise ValueError(f"{unknown[0]!r} is not a type of the tree, which has {shortened(map(repr, self.names))}.")
 
 
 def _from_parents(parents, identifiers):
     return CellTypeTree(parents, identifiers=identifiers)
-
-
-def _shortened(names):
-    return f"{', '.join(map(repr, names[:10]))}{' ...' if len(names) > 10 else ''}"
