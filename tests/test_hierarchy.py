@@ -234,6 +234,21 @@ def test_equal_trees_are_equal_and_nothing_changes_them():
         (lambda: CellTypeTree({"CD4": "T"}), "has the parent 'T', which is not in the tree"),
         (lambda: CellTypeTree({" ": None}), "empty name"),
         (lambda: CellTypeTree({"a": None}, identifiers={"b": "CL:1"}), r"identifiers has \['b'\]"),
+        (lambda: CellTypeTree({"a": None}, identifiers={"a": ""}), "identifier of 'a' is '', expected a string"),
+        (lambda: CellTypeTree({"a": None}, identifiers={"a": None}), "identifier of 'a' is None, expected a string"),
+        (
+            lambda: CellTypeTree({"a": None, "b": None}, identifiers={"a": "CL:1", "b": "CL:1"}),
+            "'a' and 'b' have one identifier, 'CL:1'",
+        ),
+        (lambda: CellTypeTree.from_obs(pd.DataFrame({"a": ["x"]}), []), r"obs has no columns \[\], but \['a'\]"),
+        (
+            lambda: CellTypeTree.from_obs(pd.DataFrame([["x", "y"]], columns=["a", "a"]), ["a"]),
+            "more than one column 'a'",
+        ),
+        (
+            lambda: CellTypeTree.from_obs(pd.DataFrame([["x", "y", "x"]], columns=["a", "b", "c"]), ["a", "b", "c"]),
+            "'x' lies at the top in some cells and below 'y' in others",
+        ),
         (
             lambda: CellTypeTree.from_dict({"T": {"x": None, "y": None}, "B": {"x": None, "z": None}}),
             "'x' occurs twice, below 'T' and below 'B'",
@@ -256,10 +271,33 @@ def test_what_is_wrong_with_a_tree_is_said_by_name(make, message):
         make()
 
 
-@pytest.mark.parametrize("types", [{"T": ["CD4", "CD8"]}, {1: None}])
-def test_names_are_strings_and_children_dicts(types):
-    with pytest.raises(TypeError, match="expected a dict|named by strings"):
-        CellTypeTree.from_dict(types)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: CellTypeTree.from_dict({"T": ["CD4", "CD8"]}),
+            r"children of 'T' are \['CD4', 'CD8'\], expected a dict",
+        ),
+        (lambda: CellTypeTree.from_dict({"T": [], "B": None}), r"children of 'T' are \[\], expected a dict"),
+        (lambda: CellTypeTree.from_dict({1: None}), "named by strings, got 1"),
+        (lambda: CellTypeTree.from_dict(None), "The types are None, expected a dict: pass the types at the top"),
+        (lambda: CellTypeTree.from_dict(["T", "B"]), "The types are of type list, expected a dict"),
+        (lambda: CellTypeTree(["T", "B"]), "The parents are of type list, expected a dict: pass the parent"),
+        (lambda: CellTypeTree({"T": {"CD4": None}}), "nested dictionaries to CellTypeTree.from_dict"),
+        (lambda: CellTypeTree.from_json(None), "The tree is None, expected a JSON text: .*read_text"),
+        (lambda: CellTypeTree({"a": None}, identifiers=["CL:1"]), "identifiers is of type list, expected a dict"),
+        (lambda: CellTypeTree.from_obs(np.array([["a"]]), [0]), "The cells are of type ndarray, expected AnnData or a"),
+        (lambda: CellTypeTree.from_obs(None, ["a"]), "The cells are None, expected AnnData"),
+        (
+            lambda: CellTypeTree.from_obs(pd.DataFrame({"class": ["T"]}), "class"),
+            r"columns is 'class', expected a list of names: .* such as \['class'\], the coarsest first",
+        ),
+        (lambda: CellTypeTree.from_obs(pd.DataFrame({"class": ["T"]}), None), "columns is None, expected a list"),
+    ],
+)
+def test_what_is_no_tree_at_all_is_said(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
 
 
 def test_columns_make_a_tree_and_lone_children_are_merged():
@@ -275,6 +313,38 @@ def test_columns_make_a_tree_and_lone_children_are_merged():
     obs.loc[4, ["class", "cluster"]] = None, "red"
     with pytest.raises(ValueError, match="Cells of 'red' have no label in 'class'"):
         CellTypeTree.from_obs(obs, obs.columns)
+
+
+def test_labels_that_are_merged_with_the_one_below_are_told_of():
+    obs = pd.DataFrame(
+        {
+            "class": ["T", "T", "B", "B", "Mono", "Mono"],
+            "subclass": ["CD4 T", None, "B mem", "B", None, "Mono"],
+            "cluster": ["CD4 T naive", None, "B mem", "B", None, None],
+        }
+    )
+    with pytest.warns(UserWarning, match="merged .*: 'T' with 'CD4 T naive', 'B' with 'B mem'. The tree has") as told:
+        tree = CellTypeTree.from_obs(obs, list(obs))
+    assert len(told) == 1
+    assert tree.names == ("CD4 T naive", "B mem", "Mono")
+    obs.loc[[1, 3], "subclass"] = ["CD8 T", "B naive"]
+    obs.loc[3, "cluster"] = None
+    tree = CellTypeTree.from_obs(obs, list(obs))  # no cell has a label that is merged
+    assert tree.to_dict() == {"T": {"CD4 T naive": {}, "CD8 T": {}}, "B": {"B mem": {}, "B naive": {}}, "Mono": {}}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([None, "x", None], "Cells of 'x' have no label in 'a'"),
+        (["x", None, "y"], "Cells of 'y' have no label in 'b'"),
+        ([None, None, "y"], "Cells of 'y' have no label in 'a'"),
+    ],
+)
+def test_a_finer_label_needs_the_coarser_ones(row, message):
+    obs = pd.DataFrame([["p", "q", "r"], ["p", "q", "s"], row], columns=["a", "b", "c"])
+    with pytest.raises(ValueError, match=message):
+        CellTypeTree.from_obs(obs, ["a", "b", "c"])
 
 
 def test_an_ontology_makes_the_smallest_tree_with_its_labels(obo):

@@ -37,8 +37,8 @@ def merged_by_confusion(
     if len(unseen):
         raise ValueError(
             f"{len(unseen)} of {len(names)} classes are the label of no cell, so that it is not known what they are "
-            f"confused with: {shortened(names[code] for code in unseen)}. Pass cells of them, or leave out their columns "
-            "and divide each row by its sum."
+            f"confused with: {shortened(names[code] for code in unseen)}. Pass cells of them, or leave out their "
+            "columns and divide each row by its sum."
         )
     parents: dict[str, str | None] = dict.fromkeys(names)
     if len(names) < 3:
@@ -73,8 +73,8 @@ def _checked_labels(y_true: ArrayLike, classes: ArrayLike) -> tuple[list[str], N
     for name, values in (("y_true", labels), ("classes", of_columns)):
         if values.hasnans:
             raise ValueError(
-                f"{name} has {values.isna().sum()} missing of {len(values)} labels, the first at {values.isna().argmax()}: "
-                "leave them out."
+                f"{name} has {values.isna().sum()} missing of {len(values)} labels, the first at "
+                f"{values.isna().argmax()}: leave them out."
             )
     names = list(map(str, of_columns))
     repeated = pd.Index(names)[pd.Index(names).duplicated()].unique()

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
+
+from sklearn_cells._validation import shortened
+from sklearn_cells._warnings import warn
 
 Parents = Mapping[str, str | None]
 
 
 def parents_of_nested(types: Any) -> dict[str, str | None]:
     """Return the parent of each type in nested dictionaries."""
+    if not isinstance(types, Mapping):
+        raise TypeError(
+            f"The types are {_kind(types)}, expected a dict: pass the types at the top, each with a dict of its "
+            "children, or None for a leaf."
+        )
     parents: dict[str, str | None] = {}
 
     def _add(children, parent):
@@ -28,7 +37,7 @@ def parents_of_nested(types: Any) -> dict[str, str | None]:
                     "leave out one of them."
                 )
             parents[name] = parent
-            _add(of_name or {}, name)
+            _add({} if of_name is None else of_name, name)
 
     _add(types, None)
     return parents
@@ -36,6 +45,8 @@ def parents_of_nested(types: Any) -> dict[str, str | None]:
 
 def types_of_json(text: str) -> tuple[Any, dict[str, str] | None]:
     """Return the nested types of a JSON text, and the identifiers where it has any."""
+    if not isinstance(text, (str, bytes)):
+        raise TypeError(f"The tree is {_kind(text)}, expected a JSON text: pass what a file holds, path.read_text().")
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
@@ -59,25 +70,52 @@ def _without_repeats(pairs):
     return dict(pairs)
 
 
-def parents_of_columns(obs: pd.DataFrame, columns: list[str]) -> dict[str, str | None]:
+def parents_of_columns(obs: Any, columns: Any) -> dict[str, str | None]:
     """Return the parent of each label, from columns of which the coarsest comes first."""
-    missing = [name for name in columns if name not in obs]
-    if missing:
-        raise ValueError(f"obs has no columns {missing}, but {list(obs.columns)}: pass some of these.")
+    columns = _checked_columns(obs, columns)
     parents: dict[str, str | None] = {}
+    alone = set()  # labels of cells that have no finer one
     for row in obs[columns].astype(object).drop_duplicates().itertuples(index=False):
         named = [not pd.isna(name) for name in row]
         if sorted(named, reverse=True) != named:
             finest = [name for name in row if not pd.isna(name)][-1]
             raise ValueError(f"Cells of {finest!r} have no label in {columns[named.index(False)]!r}: name them there.")
-        path = list(dict.fromkeys(map(str, row[: sum(named)])))  # the same name on the next level is the same type
+        path = [name for name, _ in groupby(map(str, row[: sum(named)]))]  # one name on two levels is one type
         for name, parent in zip(path, [None, *path], strict=False):
             if parents.setdefault(name, parent) != parent:
                 raise ValueError(
                     f"{name!r} lies {_below(parents[name])} in some cells and {_below(parent)} in others, but a type "
                     "has one parent: correct the labels, or rename one of the two."
                 )
-    return _without_lone_children(parents)
+        alone |= set(path[-1:])
+    return _without_lone_children(parents, alone)
+
+
+def _checked_columns(obs, columns):
+    """Return the columns as a list, or refuse what has no such columns."""
+    if not isinstance(obs, pd.DataFrame):
+        raise TypeError(
+            f"The cells are {_kind(obs)}, expected AnnData or a DataFrame: pass the labels as "
+            "pd.DataFrame(labels, columns=[...]), a column for each level."
+        )
+    if isinstance(columns, str) or not isinstance(columns, Iterable):
+        example = "" if columns is None else f", such as [{columns!r}]"
+        raise TypeError(
+            f"columns is {columns!r}, expected a list of names: pass the columns of the labels{example}, the coarsest "
+            "first."
+        )
+    columns = list(columns)
+    missing = [name for name in columns if name not in obs]
+    if missing or not columns:
+        raise ValueError(f"obs has no columns {missing}, but {list(obs.columns)}: pass some of these.")
+    twice = [name for name in columns if list(obs.columns).count(name) > 1]
+    if twice:
+        raise ValueError(f"obs has more than one column {twice[0]!r}: rename the others.")
+    return columns
+
+
+def _kind(value):
+    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 def _below(parent):
@@ -86,17 +124,47 @@ def _below(parent):
 
 def check_parents(parents: Parents) -> None:
     """Refuse what is not a name for each type, and parents that are not types."""
+    if not isinstance(parents, Mapping):
+        raise TypeError(f"The parents are {_kind(parents)}, expected a dict: pass the parent of each type, or None.")
     if not parents:
         raise ValueError("The tree has no types: pass one type or more.")
     for name, parent in parents.items():
         if not isinstance(name, str) or not (parent is None or isinstance(parent, str)):
-            raise TypeError(f"Types are named by strings, got {name!r} with the parent {parent!r}.")
+            raise TypeError(
+                f"Types are named by strings, got {name!r} with the parent {parent!r}: pass strings, or nested "
+                "dictionaries to CellTypeTree.from_dict."
+            )
         if not name.strip():
             raise ValueError("A type has an empty name: name it.")
         if parent is not None and parent not in parents:
             raise ValueError(
                 f"{name!r} has the parent {parent!r}, which is not in the tree: add it, or set the parent to None."
             )
+
+
+def checked_identifiers(names: Iterable[str], identifiers: Mapping[str, str] | None) -> dict[str, str]:
+    """Return identifiers in the order of the types, or refuse others than one string for a type."""
+    if identifiers is None:
+        return {}
+    if not isinstance(identifiers, Mapping):
+        raise TypeError(f"identifiers is {_kind(identifiers)}, expected a dict: pass the term of types by their names.")
+    names = tuple(names)
+    unknown = [name for name in identifiers if name not in names]
+    if unknown:
+        raise ValueError(f"identifiers has {unknown[:5]}, which are not types of the tree: leave them out.")
+    type_of: dict[str, str] = {}
+    for name, term in identifiers.items():
+        if not isinstance(term, str) or not term.strip():
+            raise ValueError(
+                f"The identifier of {name!r} is {term!r}, expected a string such as 'CL:0000084': leave out types that "
+                "have none."
+            )
+        if type_of.setdefault(term, name) != name:
+            raise ValueError(
+                f"{type_of[term]!r} and {name!r} have one identifier, {term!r}: a term names one type, so leave out "
+                "one of them."
+            )
+    return {name: identifiers[name] for name in names if name in identifiers}
 
 
 def check_reached(parents: Parents, depths: Mapping[str, int], children: Mapping[str | None, list[str]]) -> None:
@@ -118,14 +186,22 @@ def check_reached(parents: Parents, depths: Mapping[str, int], children: Mapping
     raise ValueError(f"The tree has a cycle: {way}. Set one of these parents to None.")
 
 
-def _without_lone_children(parents):
-    """Merge each type that has one child with the child."""
+def _without_lone_children(parents, alone):
+    """Merge each type that has one child with the child, and warn where that names cells of the coarse label alone."""
     n_children = Counter(parents.values())
     kept = {name for name in parents if n_children[name] != 1}
+    child_of = {parent: name for name, parent in parents.items()}
 
-    def _next_kept(name):
+    def _next(name, along):
         while name is not None and name not in kept:
-            name = parents[name]
+            name = along[name]
         return name
 
-    return {name: _next_kept(parents[name]) for name in parents if name in kept}
+    merged = [f"{name!r} with {_next(name, child_of)!r}" for name in parents if name not in kept and name in alone]
+    if merged:
+        warn(
+            f"Labels of cells that have no finer one are merged with the only label below: {shortened(merged)}. The "
+            "tree has the finer name: label these cells so, or, if they are of other types, name those in the finer "
+            "column."
+        )
+    return {name: _next(parents[name], parents) for name in parents if name in kept}

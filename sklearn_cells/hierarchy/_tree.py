@@ -17,6 +17,7 @@ from sklearn_cells.hierarchy._ontology import parents_in_ontology
 from sklearn_cells.hierarchy._parents import (
     check_parents,
     check_reached,
+    checked_identifiers,
     parents_of_columns,
     parents_of_nested,
     types_of_json,
@@ -92,14 +93,11 @@ class CellTypeTree:
             depths[name] = depth
             to_visit += [(child, depth + 1) for child in reversed(children[name])]
         check_reached(parents, depths, children)
-        unknown = [name for name in identifiers or {} if name not in parents]
-        if unknown:
-            raise ValueError(f"identifiers has {unknown[:5]}, which are not types of the tree: leave them out.")
         for key, value in {
             "_parents": dict(parents),
             "_children": {name: tuple(of_name) for name, of_name in children.items()},
             "_depths": depths,
-            "_identifiers": {name: identifiers[name] for name in depths if name in identifiers} if identifiers else {},
+            "_identifiers": checked_identifiers(depths, identifiers),
             "names": tuple(depths),
             "leaves": tuple(name for name in depths if not children[name]),
             "max_depth": max(depths.values()),
@@ -126,7 +124,7 @@ class CellTypeTree:
         Raises
         ------
         ValueError
-            If a type occurs twice or has one child.
+            If a type occurs twice or has one child, or an identifier is empty or that of two types.
         """
         return cls(parents_of_nested(types), identifiers=identifiers)
 
@@ -154,8 +152,13 @@ class CellTypeTree:
         ValueError
             If a column is missing, a cell has a label but none in a coarser column, or a label occurs below
             two labels.
+
+        Warns
+        -----
+        UserWarning
+            If cells have a label and no finer one, where a single label lies below it.
         """
-        return cls(parents_of_columns(getattr(cells, "obs", cells), list(columns)))
+        return cls(parents_of_columns(getattr(cells, "obs", cells), columns))
 
     @classmethod
     def from_obo(
