@@ -959,3 +959,57 @@ def test_cells_and_probabilities_in_another_order_are_told_of():
     probabilities = pd.DataFrame(np.eye(3), index=["cell 0", "cell 2", "cell 1"], columns=["a", "b", "c"])
     with pytest.warns(UserWarning, match="y_true and probabilities hold the same cells in another order"):
         CellTypeTree.from_confusion(labels, probabilities, ["a", "b", "c"])
+
+
+def test_terms_of_another_root_are_not_in_the_tree(obo):
+    """NK cells and monocytes belong to a process too, and all cells are things; neither is a cell."""
+    pytest.importorskip("obonet")
+    labels = ["CL:0000624", "CL:0000625", "CL:0000623", "CL:0000576"]
+    expected = CellTypeTree.from_obo(obo, labels)
+    text = OBO.replace("name: cell\n", "name: cell\nis_a: GO:0000002\n")
+    for name in ("monocyte", "natural killer cell"):
+        text = text.replace(f"name: {name}\n", f"name: {name}\nis_a: GO:0000001\n")
+    text += "is_a: GO:0000002\n\n[Term]\nid: GO:0000002\nname: a thing\n"
+    obo.write_text(text)
+    assert CellTypeTree.from_obo(obo, labels) == expected
+    assert "a process" not in expected
+    assert "a process" in CellTypeTree.from_obo(obo, labels, root="GO:0000002")  # with that root, it is
+
+
+def test_a_cycle_elsewhere_in_an_ontology_does_not_matter(obo):
+    pytest.importorskip("obonet")
+    labels = ["CL:0000624", "CL:0000625", "monocyte"]
+    expected = CellTypeTree.from_obo(obo, labels)
+    obo.write_text(OBO + "is_a: GO:0000002\n\n[Term]\nid: GO:0000002\nname: another\nis_a: GO:0000001\n")
+    assert CellTypeTree.from_obo(obo, labels) == expected
+
+
+def test_a_name_of_several_terms_is_refused_unless_one_lies_below_the_root(obo):
+    pytest.importorskip("obonet")
+    obo.write_text(OBO + "\n[Term]\nid: GO:0000084\nname: T cell\n")
+    assert CellTypeTree.from_obo(obo, ["T cell", "monocyte"]).identifiers["T cell"] == "CL:0000084"
+    text = OBO.replace('"T-cell"', '"T-zelle"')
+    obo.write_text(text.replace("name: monocyte\n", 'name: monocyte\nsynonym: "T zelle" EXACT []\n'))
+    with pytest.raises(ValueError, match="'T-zelle' is the name or an exact synonym of 2 terms, CL:0000084, CL"):
+        CellTypeTree.from_obo(obo, ["T-zelle", "natural killer cell"])
+    # a name goes before a synonym
+    obo.write_text(OBO.replace("name: monocyte\n", 'name: monocyte\nsynonym: "T cell" EXACT []\n'))
+    assert CellTypeTree.from_obo(obo, ["T cell", "monocyte"]).leaves == ("T cell", "monocyte")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"gene,count\nCD3E,4\n", b'{"T": null}', b"<?xml version='1.0'?>\n<rdf:RDF/>\n", b"\x89HDF\r\n\x1a\n\xff\x00",
+     b"[Term]\nname: cell\n", b"a line\n\n[Term]\nno tag\n"],
+    ids=["empty", "table", "json", "owl", "binary", "no identifier", "no tag"],
+)  # fmt: skip
+def test_a_file_that_is_no_ontology_is_refused(tmp_path, content):
+    pytest.importorskip("obonet")
+    (tmp_path / "file.obo").write_bytes(content)
+    with pytest.raises(ValueError, match=r"file.obo .*, expected an ontology in the OBO format, .* pass that file"):
+        CellTypeTree.from_obo(tmp_path / "file.obo", ["T cell"])
+    with pytest.raises(FileNotFoundError):
+        CellTypeTree.from_obo(tmp_path / "none.obo", ["T cell"])
+    for labels in ("T cell", None):
+        with pytest.raises(TypeError, match="expected a list or dict of types"):
+            CellTypeTree.from_obo(tmp_path / "file.obo", labels)

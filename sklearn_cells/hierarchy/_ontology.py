@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -22,44 +23,68 @@ def parents_in_ontology(
         raise ImportError(
             "CellTypeTree.from_obo needs obonet: run `pip install obonet`, or pip install 'sklearn_cells[ontology]'."
         ) from error
-    graph = obonet.read_obo(str(path))
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise TypeError(f"labels is {labels!r}, expected a list or dict of types: pass the types of the tree.")
+    wanted = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
+    graph = _graph(obonet, path)
     is_a: dict[str, list[str]] = {term: [] for term in graph}
     for child, parent, relation in graph.edges(keys=True):
         if relation == "is_a":
             is_a[child].append(parent)
     if root not in is_a:
         raise ValueError(f"The ontology has no term {root!r} as root: pass the identifier of one that it has.")
-    wanted = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
-    term_of = _terms(graph, is_a, wanted)
+    term_of = _terms(graph, is_a, wanted, root)
     above = {name: _above(is_a, term) for name, term in term_of.items()}
     outside = [name for name, terms in above.items() if root not in terms or term_of[name] == root]
     if outside:
         raise ValueError(f"{outside[:5]} do not lie below the root {root!r}: leave them out, or pass another root.")
-    return _tree_of(graph, is_a, term_of, above, root)
+    distances = _distances(is_a, {term for terms in above.values() for term in terms}, root)
+    # A term may have parents that belong to another root, or lie above this one.
+    above = {name: {term: None for term in terms if distances[term] >= 0} for name, terms in above.items()}
+    return _tree_of(graph, is_a, distances, term_of, above)
 
 
-def _terms(graph, is_a, wanted: dict[str, str]) -> dict[str, str]:
+def _graph(obonet, path):
+    """Read an ontology, or refuse a file of another kind."""
+    file = os.fspath(path)
+    expected = "expected an ontology in the OBO format, such as cl-basic.obo of the Cell Ontology: pass that file."
+    try:
+        graph = obonet.read_obo(file)
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:  # the reader has no error of its own
+        raise ValueError(f"{file} cannot be read ({error!r}), {expected}") from error
+    if not any("name" in content for _, content in graph.nodes(data=True)):
+        raise ValueError(f"{file} has no terms, {expected}")
+    return graph
+
+
+def _terms(graph, is_a, wanted: dict[str, str], root: str) -> dict[str, str]:
     """Return the identifier of the term that each label names."""
-    texts: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
+    synonyms: dict[str, list[str]] = {}
     for term, content in graph.nodes(data=True):
-        for text in content.get("synonym", []):
-            match = SYNONYM.match(text)
+        if "name" in content:
+            names.setdefault(content["name"], []).append(term)
+        for match in map(SYNONYM.match, content.get("synonym", [])):
             if match:
-                texts.setdefault(match[1], term)
-    texts |= {content["name"]: term for term, content in graph.nodes(data=True) if "name" in content}
-    by_words = {_words(text): term for text, term in texts.items()}
-    found, unknown = {}, []
+                synonyms.setdefault(match[1], []).append(term)
+    by_words = _by_words(synonyms) | _by_words(names)
+    texts = {text: terms[0] for text, terms in (synonyms | names).items()}
     n_below = Counter(above for term in is_a for above in _above(is_a, term))
+    found, unknown = {}, []
     for name, text in wanted.items():
-        words = _words(str(text))
-        term = text if text in graph else by_words.get(words)
-        if term is None and words and words[-1].endswith("s"):
-            term = by_words.get((*words[:-1], words[-1][:-1]))
-        if term is None:
+        terms = [text] if text in graph else _named(str(text), by_words)
+        if len(terms) > 1:  # those of other ontologies in the file do not count
+            terms = [term for term in terms if root in _above(is_a, term)] or terms
+        if len(terms) > 1:
+            raise ValueError(
+                f"{text!r} is the name or an exact synonym of {len(terms)} terms, {', '.join(terms)}: pass a dict that "
+                "gives the identifier of each label."
+            )
+        if not terms:
             nearest = ", ".join(f"{other!r} {texts[other]}" for other in _nearest(str(text), texts, n_below))
             unknown.append(f"{text!r}" + (f" (nearest: {nearest})" if nearest else ""))
         else:
-            found[name] = term
+            found[name] = terms[0]
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(wanted)} labels are neither identifiers, names nor exact synonyms in the "
@@ -74,6 +99,23 @@ def _terms(graph, is_a, wanted: dict[str, str]) -> dict[str, str]:
                 "them one name, or another term."
             )
     return found
+
+
+def _by_words(texts: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
+    """Return the terms that have a name of the same words."""
+    terms: dict[tuple[str, ...], list[str]] = {}
+    for text, of_text in texts.items():
+        known = terms.setdefault(_words(text), [])
+        known += [term for term in of_text if term not in known]
+    return terms
+
+
+def _named(text: str, by_words: dict[tuple[str, ...], list[str]]) -> list[str]:
+    """Return the terms that a text names, or that it names as a plural."""
+    words = _words(text)
+    if words not in by_words and words and words[-1].endswith("s"):
+        words = (*words[:-1], words[-1][:-1])
+    return by_words.get(words, [])
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -109,8 +151,8 @@ def _above(is_a, term) -> dict[str, None]:
     return reached
 
 
-def _distances(is_a, root) -> dict[str, int]:
-    """Return the length of the longest way from each term below the root up to it."""
+def _distances(is_a, terms, root) -> dict[str, int]:
+    """Return the length of the longest way from each term up to the root, -1 where none leads there."""
     distances = {root: 0}
 
     def _of(term):
@@ -128,17 +170,16 @@ def _distances(is_a, root) -> dict[str, int]:
             distances.setdefault(current, max((way for way in ways if way >= 0), default=-2) + 1)
         return distances[term]
 
-    return {term: _of(term) for term in is_a}
+    return {term: _of(term) for term in terms}
 
 
-def _tree_of(graph: Any, is_a, term_of, above, root) -> tuple[dict[str, str | None], dict[str, str]]:
+def _tree_of(graph: Any, is_a, distances, term_of, above) -> tuple[dict[str, str | None], dict[str, str]]:
     """Take terms into the tree by the rule that `CellTypeTree.from_obo` states."""
     name_of = {term: name for name, term in term_of.items()}
     below: dict[str, frozenset[str]] = {}
     for terms in above.values():
         for term in terms:
             below.setdefault(term, frozenset(name for name, of_name in above.items() if term in of_name))
-    distances = _distances(is_a, root)
     order = sorted(below, key=lambda term: (term not in name_of, len(below[term]), -distances[term], term))
     taken: dict[frozenset[str], str] = {}
     all_below_labels = {below[term] - {name} for name, term in term_of.items()}

@@ -187,20 +187,21 @@ class CellTypeTree:
         Raises
         ------
         ValueError
-            If a label is not in the ontology, two labels are the same term, a single label lies below
-            another, or a term does not lie below the root. The message lists the labels and the nearest
-            names with their terms.
+            If the file is no OBO, a label is not in the ontology or names several terms, two labels are
+            the same term, one label alone lies below another, or a term does not lie below the root. The
+            message lists labels and nearest names.
 
         ImportError
             If obonet is not installed.
 
         Notes
         -----
-        In an ontology a term may have several parents, by `is_a`. Each term stands for the set of
-        labels below it. Terms are taken into the tree from the smallest set to the largest, of equal
-        size the one farther from the root first, then by identifier. A term is taken if its set lies
-        inside of, contains or has nothing in common with each set taken before; of terms with the same
-        set one is taken, the one farthest from the root. Labels are taken before other terms.
+        In an ontology a term may have several parents, by `is_a`; those that do not lie below the root have
+        no part. Each term stands for the set of labels below it. Terms are taken into the tree from the
+        smallest set to the largest, of equal size the one farther from the root first, then by
+        identifier. A term is taken if its set lies inside of, contains or has nothing in common with each
+        set taken before; of terms with the same set one is taken, the one farthest from the root, and
+        none if it is that of all below a label. Labels are taken before other terms.
         """
         parents, identifiers = parents_in_ontology(path, labels, root)
         return cls(parents, identifiers=identifiers)
