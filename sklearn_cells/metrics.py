@@ -117,10 +117,10 @@ def confidence_and_right(y_true, y_proba, labels=None):
     if labels is None and not isinstance(columns := getattr(y_proba, "columns", pd.RangeIndex(0)), pd.RangeIndex):
         labels = columns
     check_same_order(y_true, y_proba, "y_true", "y_proba")
-    y_true = _checked_labels(y_true, "y_true")
+    y_true = checked_labels(y_true, "y_true")
     y_proba = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
     check_consistent_length(y_true, y_proba)
-    labels = np.unique(y_true) if labels is None else _checked_labels(labels, "labels")
+    labels = np.unique(y_true) if labels is None else checked_labels(labels, "labels")
     unknown = np.setdiff1d(unique_labels(y_true, labels), labels)
     if len(unknown):
         raise ValueError(
@@ -238,14 +238,28 @@ def checked_pair(y_true, y_pred):
         As it came.
     """
     check_same_order(y_true, y_pred, "y_true", "y_pred")
-    y_true, y_pred = _checked_labels(y_true, "y_true"), _checked_labels(y_pred, "y_pred")
+    y_true, y_pred = checked_labels(y_true, "y_true"), checked_labels(y_pred, "y_pred")
     check_consistent_length(y_true, y_pred)
     unique_labels(y_true, y_pred)  # refuses strings beside numbers
     return y_true, y_pred
 
 
-def _checked_labels(labels, name):
-    """Give labels as an array; refuse none and missing ones, whose kind check_labels of an estimator refuses too."""
+def checked_labels(labels, name):
+    """Refuse no labels and missing ones, whose kind check_labels of an estimator refuses too.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_cells,)
+        The class of each cell.
+
+    name : str
+        What messages call them.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_cells,)
+        As it came.
+    """
     objects = column_or_1d(np.asarray(labels, dtype=object))
     if len(objects) == 0:
         raise ValueError(f"{name} has 0 sample(s): pass the label of each cell, of at least one.")

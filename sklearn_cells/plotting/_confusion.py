@@ -1,23 +1,30 @@
-"""Pictures of predicted types: confusion, and scores of each class."""
+"""CellConfusionDisplay: which types are taken for which."""
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import precision_recall_fscore_support
 
 from sklearn_cells._cells import check_same_order
-from sklearn_cells._models import rejecting_model
-from sklearn_cells.metrics import checked_pair
-from sklearn_cells.plotting._style import (
-    BLUE,
-    GREY,
-    SHARES,
-    VERMILION,
-    axes_for,
-    finish,
-    font_size,
-    name_room,
-    write_names,
+from sklearn_cells._models import hierarchy_of, rejecting_model
+from sklearn_cells._validation import StrOptions, check_sample_weight, validate_params
+from sklearn_cells.hierarchy import CellTypeTree
+from sklearn_cells.plotting._groups import (
+    Brackets,
+    boxes_of,
+    draw_boxes,
+    groups_of,
+    in_order,
+    label_width,
+    legend_above,
 )
+from sklearn_cells.plotting._predictions import checked_predictions, unassigned_labels
+from sklearn_cells.plotting._style import SHARES, axes_for, finish, font_size, name_room, write_names
+
+# What the numbers are shares of, and what the colour bar says.
+NORMALIZATIONS = {
+    "true": "share of the true type (%)",
+    "pred": "share of the predicted type (%)",
+    "all": "share of all cells (%)",
+}
 
 
 class CellConfusionDisplay:
@@ -26,7 +33,15 @@ class CellConfusionDisplay:
     Parameters
     ----------
     confusion : DataFrame of shape (n_true, n_predicted)
-        The number of cells of each true type, a row, that got each name, a column.
+        The number of cells of each true type, a row, that got each name, a column. With sample
+        weights it is their sum.
+
+    hierarchy : CellTypeTree, default=None
+        The tree in whose order rows and columns stand. See Notes.
+
+    normalize : {"true", "pred", "all"}, default="true"
+        What the shares are drawn of: of each true type, of each predicted type, or of all cells. None
+        draws numbers of cells.
 
     Attributes
     ----------
@@ -38,23 +53,53 @@ class CellConfusionDisplay:
 
     See Also
     --------
+    CellTypeTreeDisplay : How deep the names of cells are in a tree.
     sklearn.metrics.ConfusionMatrixDisplay : The same for few classes of short names.
+
+    Notes
+    -----
+    With a tree, a bracket spans the rows or columns of each inner node that has two or more of them,
+    the node itself included, and bears its name. Of nodes with the same rows, it is the deepest.
+    Boxes surround the places of right names, and a legend explains them:
+
+    - solid, the name is the true type;
+    - dashed, the name is an ancestor of the true type: right, but coarser. A box spans all rows
+      below the ancestor;
+    - dotted, the name is below the true type, which is not a leaf: it cannot be judged, and counts as
+      right in :func:`sklearn_cells.metrics.hierarchical_accuracy`.
 
     Examples
     --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
     >>> from sklearn_cells.plotting import CellConfusionDisplay
     >>> display = CellConfusionDisplay.from_predictions(["B", "B", "T"], ["B", "Unassigned", "T"])
     >>> display.confusion
        B  T  Unassigned
     B  1  0           1
     T  0  1           0
+
+    In the order of a tree:
+
+    >>> tree = CellTypeTree.from_dict({"T": {"CD8 T": None, "CD4 T": None}, "B": None})
+    >>> display = CellConfusionDisplay.from_predictions(
+    ...     ["B", "CD4 T", "CD8 T", "CD8 T"], ["B", "T", "CD8 T", "Unassigned"], hierarchy=tree
+    ... )
+    >>> display.confusion
+           T  CD8 T  CD4 T  B  Unassigned
+    CD8 T  0      1      0  0           1
+    CD4 T  1      0      0  0           0
+    B      0      0      0  1           0
     """
 
-    def __init__(self, confusion):
+    def __init__(self, confusion, *, hierarchy=None, normalize="true"):
         self.confusion = confusion
+        self.hierarchy = hierarchy
+        self.normalize = normalize
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, ax=None):
+    def from_estimator(
+        cls, estimator, X, y, *, hierarchy=None, sample_weight=None, normalize="true", cmap=None, ax=None
+    ):
         """Predict cells and draw the confusion.
 
         Parameters
@@ -68,6 +113,20 @@ class CellConfusionDisplay:
         y : array-like of shape (n_cells,)
             The true class of each cell.
 
+        hierarchy : CellTypeTree, default=None
+            The tree in whose order rows and columns stand. None takes the tree of the model, if it
+            has one.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
+
+        normalize : {"true", "pred", "all"}, default="true"
+            What the shares are drawn of: of each true type, of each predicted type, or of all cells.
+            None draws numbers of cells.
+
+        cmap : str or matplotlib Colormap, default=None
+            The shades; None is white to dark blue.
+
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
 
@@ -77,11 +136,43 @@ class CellConfusionDisplay:
             The drawn display.
         """
         check_same_order(X, y)
-        label = getattr(rejecting_model(estimator), "unassigned_label_", None)
-        return cls.from_predictions(y, estimator.predict(X), unassigned_label=label, ax=ax)
+        return cls.from_predictions(
+            y,
+            estimator.predict(X),
+            hierarchy=hierarchy_of(estimator) if hierarchy is None else hierarchy,
+            unassigned_label=getattr(rejecting_model(estimator), "unassigned_label_", None),
+            sample_weight=sample_weight,
+            normalize=normalize,
+            cmap=cmap,
+            ax=ax,
+        )
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, unassigned_label=None, ax=None):
+    @validate_params(
+        {
+            "y_true": "no_validation",
+            "y_pred": "no_validation",
+            "hierarchy": [CellTypeTree, None],
+            "unassigned_label": "no_validation",
+            "sample_weight": ["array-like", None],
+            "normalize": [StrOptions(set(NORMALIZATIONS)), None],
+            "cmap": "no_validation",
+            "ax": "no_validation",
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def from_predictions(
+        cls,
+        y_true,
+        y_pred,
+        *,
+        hierarchy=None,
+        unassigned_label=None,
+        sample_weight=None,
+        normalize="true",
+        cmap=None,
+        ax=None,
+    ):
         """Draw the confusion of predictions.
 
         Parameters
@@ -92,11 +183,24 @@ class CellConfusionDisplay:
 
         y_pred : array-like of shape (n_cells,)
             The predicted class. Others than the true ones, such as "Unassigned", get a column
-            behind these.
+            behind these. A class that is in neither has no column.
+
+        hierarchy : CellTypeTree, default=None
+            The tree in whose order rows and columns stand, those of other labels behind them.
 
         unassigned_label : str or int, default=None
-            The label whose column is the last where no cell has it truly. None is "Unassigned", or
-            -1 among numbers.
+            The label whose column is the last; without a tree, only where no cell has it truly.
+            None is "Unassigned", or -1 among numbers.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
+
+        normalize : {"true", "pred", "all"}, default="true"
+            What the shares are drawn of: of each true type, of each predicted type, or of all cells.
+            None draws numbers of cells.
+
+        cmap : str or matplotlib Colormap, default=None
+            The shades; None is white to dark blue.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -106,20 +210,31 @@ class CellConfusionDisplay:
         display : CellConfusionDisplay
             The drawn display.
         """
-        y_true, y_pred, rows = _checked_predictions(y_true, y_pred)
-        unassigned = ("Unassigned", -1) if unassigned_label is None else (unassigned_label,)
+        y_true, y_pred, rows = checked_predictions(y_true, y_pred)
+        unassigned = unassigned_labels(unassigned_label)
         columns = [*rows, *sorted(np.setdiff1d(y_pred, rows), key=lambda label: label in unassigned)]
-        counts = pd.crosstab(y_true, y_pred).reindex(index=rows, columns=columns, fill_value=0)
-        return cls(counts.rename_axis(index=None, columns=None)).plot(ax=ax)
+        if hierarchy is not None:
+            rows, columns = (in_order(labels, hierarchy, unassigned) for labels in (rows, columns))
+        weights = 1
+        if sample_weight is not None:
+            weights = check_sample_weight(sample_weight, y_true[:, np.newaxis], ensure_non_negative=True)
+        counts = np.zeros((len(rows), len(columns)), dtype=int if sample_weight is None else float)
+        np.add.at(counts, (pd.Index(rows).get_indexer(y_true), pd.Index(columns).get_indexer(y_pred)), weights)
+        confusion = pd.DataFrame(counts, index=rows, columns=columns)
+        return cls(confusion, hierarchy=hierarchy, normalize=normalize).plot(cmap=cmap, ax=ax)
 
-    def plot(self, *, ax=None):
-        """Draw the shares: a shade for each, and a number for those that matter.
+    def plot(self, *, cmap=None, ax=None):
+        """Draw a shade for each share, and a number for those that matter.
 
-        Numbers are in per cent. They are left out below 0.5, and below 5 where there are more than
-        20 types.
+        Shares are in per cent. Their numbers are left out below 0.5, and below 5 where there are more
+        than 20 columns. Of shares of all cells and of numbers of cells, those are left out that are
+        less than this of the true type.
 
         Parameters
         ----------
+        cmap : str or matplotlib Colormap, default=None
+            The shades; None is white to dark blue.
+
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
 
@@ -129,173 +244,98 @@ class CellConfusionDisplay:
             The drawn display.
         """
         n_rows, n_columns = self.confusion.shape
-        sizes = self.confusion.sum(axis=1)
-        shares = 100 * self.confusion.div(sizes.where(sizes > 0, 1), axis=0).to_numpy()
-        names = [f"{name} ({n})" for name, n in sizes.items()]
-        per_class = np.interp(n_columns, [3, 10, 40], [0.7, 0.48, 0.24])
-        width = n_columns * per_class + name_room(names) + 2.1
+        names = self._row_names()
+        per_class = np.interp(n_columns, [3, 10, 40], [0.7, 0.48, 0.24 if self.hierarchy is None else 0.21])
+        if ax is not None:
+            # Names beside the picture take some of the room.
+            box = ax.get_window_extent()
+            per_class = 0.7 * min(box.width / n_columns, box.height / n_rows) / ax.figure.dpi
+        beside, above = self._brackets(per_class)
+        width = n_columns * per_class + name_room(names) + 2.1 + beside.room
         # The name of the colour bar needs some height too.
-        height = max(3, n_rows * per_class + name_room(self.confusion.columns) + 1)
+        height = max(3, n_rows * per_class + name_room(self.confusion.columns) + 1) + above.room
         ax = axes_for(ax, width, height)
-        image = ax.imshow(shares, cmap=SHARES, vmin=0, vmax=100, interpolation="nearest")
         size = font_size(n_columns)
-        least, number_size = (0.5, min(size, 9)) if n_columns <= 20 else (5, 6.5)
-        for i, j in np.argwhere(shares >= least):
-            colour = "white" if shares[i, j] > 55 else "black"
-            ax.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=number_size)
+        image = self._draw_shares(ax, SHARES if cmap is None else cmap, size)
         write_names(ax.yaxis, np.arange(n_rows), names, fontsize=size)
         write_names(ax.xaxis, np.arange(n_columns), self.confusion.columns, fontsize=size)
         _turn_labels(ax, n_columns)
-        ax.set(xlabel="predicted type", ylabel="true type (cells)")
+        ax.set(xlabel="predicted type", ylabel=f"true type ({self._unit()})")
         # Lines between the cells, so that the eye finds rows and columns.
         ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
         ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
         ax.grid(which="minor", color="0.85", linewidth=0.5)
         ax.tick_params(which="minor", length=0)
-        ax.figure.colorbar(image, ax=ax, label="share of the true type (%)", shrink=0.7, pad=0.02)
+        if self.hierarchy is not None:
+            above.draw(ax)
+            beside.draw(ax, start=label_width(ax.get_yticklabels()))
+            handles = draw_boxes(ax, boxes_of(self.hierarchy, self.confusion.index, self.confusion.columns))
+            legend_above(ax, handles, 3 if n_columns * per_class > 4.5 else 1, above=above.room)
+        label = NORMALIZATIONS.get(self.normalize, self._unit())
+        ax.figure.colorbar(image, ax=ax, label=label, shrink=0.7, pad=0.02)
         return finish(self, ax)
 
+    def _shares(self, of):
+        """Return the numbers as drawn, in per cent of what they are shares of."""
+        values = self.confusion.to_numpy()
+        if of is None:
+            return values
+        whole = {"true": values.sum(axis=1, keepdims=True), "pred": values.sum(axis=0), "all": values.sum()}[of]
+        return 100 * np.divide(values, whole, out=np.zeros(values.shape), where=whole > 0)
 
-class ClassScoresDisplay:
-    """Precision and recall of each class.
+    def _draw_shares(self, ax, cmap, size):
+        shares = self._shares(self.normalize)
+        of_type = self._shares("pred" if self.normalize == "pred" else "true")
+        highest = 100 if self.normalize in ("true", "pred") else max(shares.max(), 1e-9)
+        image = ax.imshow(shares, cmap=cmap, vmin=0, vmax=highest, interpolation="nearest")
+        is_crowded = shares.shape[1] > 20
+        for i, j in np.argwhere(of_type >= (5 if is_crowded else 0.5)):
+            colour = "white" if _luminance(image.cmap(image.norm(shares[i, j]))) < 0.18 else "black"
+            ax.text(
+                j,
+                i,
+                _written(shares[i, j], self.normalize),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=6.5 if is_crowded else min(size, 9),
+            )
+        return image
 
-    Parameters
-    ----------
-    scores : DataFrame of shape (n_classes, 3)
-        `precision`, `recall` and `cells`, the number of cells, of each class.
+    def _brackets(self, per_class):
+        """Return the brackets beside the rows and above the columns, none without a tree."""
+        sides = []
+        for names, rows in ((self.confusion.index, True), (self.confusion.columns, False)):
+            groups = [] if self.hierarchy is None else groups_of(self.hierarchy, names)
+            sides.append(Brackets(groups, per_class, rows=rows))
+        return sides
 
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Where it is drawn.
+    def _row_names(self):
+        sizes = self.confusion.sum(axis=1)
+        whole = self._unit() == "cells"
+        return [f"{name} ({n:.0f})" if whole else f"{name} ({n:.4g})" for name, n in sizes.items()]
 
-    figure_ : matplotlib Figure
-        The figure of the axes.
-
-    See Also
-    --------
-    sklearn.metrics.classification_report : The numbers as text.
-
-    Examples
-    --------
-    >>> from sklearn_cells.plotting import ClassScoresDisplay
-    >>> display = ClassScoresDisplay.from_predictions(["B", "B", "T", "T"], ["B", "T", "T", "T"])
-    >>> display.scores.round(2)
-       precision  recall  cells
-    B       1.00     0.5      2
-    T       0.67     1.0      2
-    """
-
-    def __init__(self, scores):
-        self.scores = scores
-
-    @classmethod
-    def from_estimator(cls, estimator, X, y, *, ax=None):
-        """Predict cells and draw the scores.
-
-        Parameters
-        ----------
-        estimator : classifier
-            Fitted.
-
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            What it takes.
-
-        y : array-like of shape (n_cells,)
-            The true class of each cell.
-
-        ax : matplotlib Axes, default=None
-            Where to draw; a new figure if None.
-
-        Returns
-        -------
-        display : ClassScoresDisplay
-            The drawn display.
-        """
-        check_same_order(X, y)
-        return cls.from_predictions(y, estimator.predict(X), ax=ax)
-
-    @classmethod
-    def from_predictions(cls, y_true, y_pred, *, ax=None):
-        """Draw the scores of predictions.
-
-        Parameters
-        ----------
-        y_true : array-like of shape (n_cells,)
-            The true class of each cell. Each that occurs is drawn, sorted or, of pandas'
-            categories, in their order.
-
-        y_pred : array-like of shape (n_cells,)
-            The predicted class. Cells with "Unassigned" count as missed in the recall.
-
-        ax : matplotlib Axes, default=None
-            Where to draw; a new figure if None.
-
-        Returns
-        -------
-        display : ClassScoresDisplay
-            The drawn display. A class that was never predicted has no precision.
-        """
-        y_true, y_pred, classes = _checked_predictions(y_true, y_pred)
-        precision, recall, _, cells = precision_recall_fscore_support(
-            y_true, y_pred, labels=classes, zero_division=np.nan
-        )
-        # scikit-learn gives numbers of cells as floats where no prediction is a true class.
-        scores = {"precision": precision, "recall": recall, "cells": cells.astype(int)}
-        return cls(pd.DataFrame(scores, index=classes)).plot(ax=ax)
-
-    def plot(self, *, ax=None):
-        """Draw two dots for each class.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; a new figure if None.
-
-        Returns
-        -------
-        display : ClassScoresDisplay
-            The drawn display.
-        """
-        n_classes = len(self.scores)
-        ax = axes_for(ax, 6 + name_room(self.scores.index), 1.3 + 0.24 * n_classes)
-        places = np.arange(n_classes)
-        ax.hlines(places, self.scores["precision"], self.scores["recall"], color=GREY, linewidth=1.5, zorder=1)
-        ax.scatter(self.scores["precision"], places, color=BLUE, marker="o", s=20, label="precision", clip_on=False)
-        ax.scatter(
-            self.scores["recall"],
-            places,
-            facecolor="none",
-            edgecolor=VERMILION,
-            marker="D",
-            s=50,
-            linewidth=1.3,
-            label="recall",
-            clip_on=False,
-        )
-        names = [f"{name} ({n})" for name, n in self.scores["cells"].items()]
-        write_names(ax.yaxis, places, names, fontsize=font_size(n_classes))
-        lowest = np.nanmin(self.scores[["precision", "recall"]].to_numpy())
-        ax.set(xlim=(max(0, np.floor(lowest * 10 - 0.5) / 10), 1), ylim=(n_classes - 0.5, -0.5), xlabel="score")
-        ax.grid(axis="y", color="0.93")
-        ax.set_axisbelow(True)
-        ax.tick_params(axis="y", length=0)
-        ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
-        return finish(self, ax)
-
-
-def _checked_predictions(y_true, y_pred):
-    """Return true and predicted types, and the true ones that occur, in the order to draw."""
-    checked_true, checked_pred = checked_pair(y_true, y_pred)
-    if isinstance(getattr(y_true, "dtype", None), pd.CategoricalDtype):
-        types = pd.Categorical(y_true).remove_unused_categories().categories.to_numpy()
-    else:
-        types = np.unique(checked_true)
-    return checked_true, checked_pred, types
+    def _unit(self):
+        values = self.confusion.to_numpy()
+        return "cells" if (values == np.floor(values)).all() else "weight"
 
 
 def _turn_labels(ax, n_labels):
     """Turn the labels below the axes, so that long ones do not meet."""
     for tick in ax.get_xticklabels():
         tick.set(rotation=90) if n_labels > 12 else tick.set(rotation=45, ha="right", rotation_mode="anchor")
+
+
+def _written(share, of):
+    """Return a number as it stands in the picture, short enough for its place; nothing where it would be 0.0."""
+    if of in ("true", "pred"):
+        return f"{share:.0f}"
+    if of == "all":
+        return f"{share:.0f}" if share >= 9.95 else f"{share:.1f}" if share >= 0.05 else ""
+    return f"{share:.4g}" if share < 9999.5 else f"{share / 1000:.0f}k"
+
+
+def _luminance(colour):
+    """Return the relative luminance of WCAG 2, below 0.18 of which white stands out more than black."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    return np.dot(linear, [0.2126, 0.7152, 0.0722])

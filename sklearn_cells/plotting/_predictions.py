@@ -1,0 +1,21 @@
+"""What the pictures of predictions share: checked labels, in the order to draw."""
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells.metrics import checked_pair
+
+
+def checked_predictions(y_true, y_pred):
+    """Return true and predicted types, and the true ones that occur, in the order to draw."""
+    checked_true, checked_pred = checked_pair(y_true, y_pred)
+    if isinstance(getattr(y_true, "dtype", None), pd.CategoricalDtype):
+        types = pd.Categorical(y_true).remove_unused_categories().categories.to_numpy()
+    else:
+        types = np.unique(checked_true)
+    return checked_true, checked_pred, types
+
+
+def unassigned_labels(label):
+    """Return what cells without a name are labelled by: one label, or those that are so by default."""
+    return ("Unassigned", -1) if label is None else (label,)

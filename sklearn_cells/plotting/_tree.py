@@ -1,0 +1,278 @@
+"""CellTypeTreeDisplay: how many cells are named by each type of a tree, and how right these names are."""
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells._cells import check_same_order
+from sklearn_cells._models import hierarchy_of, rejecting_model
+from sklearn_cells._validation import validate_params
+from sklearn_cells.hierarchy import CellTypeTree
+from sklearn_cells.metrics import checked_labels, checked_pair
+from sklearn_cells.plotting._groups import (
+    inches_beside,
+    label_width,
+    legend_above,
+    relation,
+)
+from sklearn_cells.plotting._predictions import unassigned_labels
+from sklearn_cells.plotting._style import (
+    BLUE,
+    GREY,
+    SKY,
+    SMALL,
+    VERMILION,
+    axes_for,
+    finish,
+    font_size,
+    name_room,
+    write_names,
+)
+
+# The parts of a bar. In grey print, neighbours differ, and wrong names are hatched.
+PARTS = {
+    "named": ("named so", {"color": BLUE}),
+    "right": ("right", {"color": BLUE}),
+    "too_coarse": ("right but coarser", {"color": SKY}),
+    "wrong": ("wrong", {"color": VERMILION, "hatch": "/////"}),
+}
+BELOW = ("with a name below it", {"color": "0.9"})
+OTHERS = ("no name of the tree", {"color": GREY})
+
+# Inches by which children stand to the right of their parent.
+INDENT = 0.2
+
+
+class CellTypeTreeDisplay:
+    """How many cells are named by each type of a tree, and whether the names are right.
+
+    Parameters
+    ----------
+    counts : DataFrame of shape (n_types, 2) or (n_types, 5)
+        The number of cells by name; the index has all types, in the order of `hierarchy.names`.
+
+        - `named`: cells that are given exactly this name.
+        - `total`: cells that are given this name or one below it.
+        - `right`, `too_coarse` and `wrong`, where true types are known: of the cells in `named`, those
+          that truly are of this type, those whose true type lies below it, and all others. A cell whose
+          true type is an ancestor of the name cannot be judged, and counts as right; one whose true
+          type is not in the tree is wrong.
+
+    hierarchy : CellTypeTree
+        The tree.
+
+    others : Series, default=None
+        The number of cells by label, of labels that are not in the tree, such as "Unassigned".
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    CellConfusionDisplay : Which types are taken for which, in the order of a tree.
+    sklearn_cells.metrics.hierarchical_accuracy : The share of cells whose name is right.
+
+    Examples
+    --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
+    >>> from sklearn_cells.plotting import CellTypeTreeDisplay
+    >>> tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    >>> display = CellTypeTreeDisplay.from_predictions(
+    ...     ["CD4 T", "CD8 T", "CD8 T", "B", "B"], ["CD4 T", "T", "CD4 T", "T", "Unassigned"], hierarchy=tree
+    ... )
+    >>> display.counts
+           named  total  right  too_coarse  wrong
+    T          2      4      0           1      1
+    CD4 T      2      2      1           0      1
+    CD8 T      0      0      0           0      0
+    B          0      0      0           0      0
+    >>> display.others
+    Unassigned    1
+    dtype: int64
+
+    Of cells whose types are not known:
+
+    >>> CellTypeTreeDisplay.from_predictions(None, ["CD4 T", "T"], hierarchy=tree).counts.loc["T"]
+    named    1
+    total    2
+    Name: T, dtype: int64
+    """
+
+    def __init__(self, counts, hierarchy, *, others=None):
+        self.counts = counts
+        self.hierarchy = hierarchy
+        self.others = others
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y=None, *, hierarchy=None, ax=None):
+        """Predict cells and draw their names in the tree.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Fitted.
+
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+            What it takes.
+
+        y : array-like of shape (n_cells,), default=None
+            The true type of each cell, at any depth of the tree. None draws numbers of cells alone.
+
+        hierarchy : CellTypeTree, default=None
+            The tree. None takes that of the model.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : CellTypeTreeDisplay
+            The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If neither the model nor `hierarchy` has a tree.
+        """
+        if y is not None:
+            check_same_order(X, y)
+        hierarchy = hierarchy_of(estimator) if hierarchy is None else hierarchy
+        if hierarchy is None:
+            raise ValueError(
+                f"The model is a {type(estimator).__name__} without a tree of types: pass one as `hierarchy`."
+            )
+        label = getattr(rejecting_model(estimator), "unassigned_label_", None)
+        return cls.from_predictions(y, estimator.predict(X), hierarchy=hierarchy, unassigned_label=label, ax=ax)
+
+    @classmethod
+    @validate_params(
+        {
+            "y_true": "no_validation",
+            "y_pred": "no_validation",
+            "hierarchy": [CellTypeTree],
+            "unassigned_label": "no_validation",
+            "ax": "no_validation",
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def from_predictions(cls, y_true, y_pred, *, hierarchy, unassigned_label=None, ax=None):
+        """Draw the names of cells in a tree.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n_cells,) or None
+            The true type of each cell, at any depth of the tree. None draws numbers of cells alone.
+
+        y_pred : array-like of shape (n_cells,)
+            The name that each cell is given. Labels that are not in the tree are drawn below it.
+
+        hierarchy : CellTypeTree
+            The tree.
+
+        unassigned_label : str or int, default=None
+            The label that is drawn last. None is "Unassigned", or -1 among numbers.
+
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : CellTypeTreeDisplay
+            The drawn display.
+        """
+        if y_true is None:
+            y_pred = checked_labels(y_pred, "y_pred")
+        else:
+            y_true, y_pred = checked_pair(y_true, y_pred)
+        n_cells = pd.Series(y_pred).value_counts()
+        named = n_cells.reindex(hierarchy.names, fill_value=0).to_numpy()
+        counts = pd.DataFrame({"named": named, "total": named @ hierarchy.ancestry()}, index=list(hierarchy.names))
+        if y_true is not None:
+            kinds = {"same": "right", "finer": "right", "coarser": "too_coarse", None: "wrong"}
+            counts = counts.assign(right=0, too_coarse=0, wrong=0)
+            for (true, name), n in pd.Series(list(zip(y_true, y_pred, strict=True))).value_counts().items():
+                if name in hierarchy:
+                    counts.loc[name, kinds[relation(hierarchy, true, name)]] += n
+        unassigned = unassigned_labels(unassigned_label)
+        labels = sorted(set(n_cells.index).difference(hierarchy.names), key=lambda label: (label in unassigned, label))
+        others = pd.Series([n_cells[label] for label in labels], index=labels, dtype="int64")
+        return cls(counts, hierarchy, others=others).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw a row for each type, indented below its parent, with bars of its cells.
+
+        The coloured part of a bar has the cells that are given exactly this name, the light one those
+        with a name below it. At its end stand both numbers.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        display : CellTypeTreeDisplay
+            The drawn display.
+        """
+        others = pd.Series(dtype="int64") if self.others is None else self.others
+        names = [*self.counts.index, *others.index]
+        places = np.arange(len(names), dtype=float)
+        places[len(self.counts) :] += 0.4
+        size = font_size(len(names))
+        ax = axes_for(ax, 6.5 + name_room(names) + INDENT * self.hierarchy.max_depth, 1.4 + 0.25 * len(names))
+        handles = self._draw_bars(ax, places, others)
+        write_names(ax.yaxis, places, names, fontsize=size)
+        ax.set(ylim=(places[-1] + 0.7, -0.7), xlabel="cells")
+        ax.tick_params(axis="y", length=0)
+        ax.spines[["top", "right"]].set_visible(False)
+        column = self._indent(ax, places)
+        legend_above(ax, handles, 3, left=column, above=0.05)
+        return finish(self, ax)
+
+    def _draw_bars(self, ax, places, others):
+        """Draw the bars and their numbers; return what a legend needs."""
+        kinds = [kind for kind in ("right", "too_coarse", "wrong") if kind in self.counts] or ["named"]
+        of_tree, handles, left = places[: len(self.counts)], [], np.zeros(len(self.counts))
+        below = self.counts["total"] - self.counts["named"]
+        parts = [(self.counts[kind], *PARTS[kind]) for kind in kinds] + [(below, *BELOW)] * bool(below.any())
+        for widths, label, style in parts:
+            bars = ax.barh(of_tree, widths, left=left, height=0.7, edgecolor="white", linewidth=0, label=label, **style)
+            handles.append(bars)
+            left = left + widths.to_numpy()
+        if len(others):
+            handles.append(ax.barh(places[len(self.counts) :], others, height=0.7, label=OTHERS[0], **OTHERS[1]))
+        texts = [
+            f"{n:,} + {more:,} below" if self.hierarchy.children(name) else f"{n:,}"
+            for name, n, more in zip(self.counts.index, self.counts["named"], below, strict=True)
+        ]
+        texts += [f"{n:,}" for n in others]
+        ends = np.append(self.counts["total"], others)
+        for place, end, text in zip(places, ends, texts, strict=True):
+            ax.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
+        # Room for the numbers, of some five inches.
+        ax.set_xlim(0, max(1, *(end / (1 - 0.016 * len(text)) for end, text in zip(ends, texts, strict=True))))
+        return handles
+
+    def _indent(self, ax, places):
+        """Indent the names of the rows, draw lines from each type to its children; return the inches that they take."""
+        depths = {name: self.hierarchy.depth(name) - 1 for name in self.counts.index}
+        ticks = ax.yaxis.get_major_ticks()
+        indents = INDENT * np.pad([*depths.values()], (0, len(ticks) - len(depths)))
+        column = max(label_width([tick.label1]) + indent for tick, indent in zip(ticks, indents, strict=True))
+        for tick, indent in zip(ticks, indents, strict=True):
+            tick.set_pad(72 * (column - indent))
+            tick.label1.set_horizontalalignment("left")
+        row = dict(zip(depths, places, strict=False))
+        transform = inches_beside(ax, rows=True)
+        for name, depth in depths.items():
+            for child in self.hierarchy.children(name):
+                x = INDENT * depth + 0.07 - column
+                line = [x, x, x + INDENT - 0.11], [row[name] + 0.4, row[child], row[child]]
+                ax.plot(
+                    *line, transform=transform, color="0.6", linewidth=0.8, clip_on=False, scalex=False, scaley=False
+                )
+        return column
