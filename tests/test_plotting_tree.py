@@ -16,6 +16,8 @@ from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.plotting import CellConfusionDisplay, CellTypeTreeDisplay, ClassScoresDisplay
 from sklearn_cells.plotting._groups import Brackets, boxes_of, groups_of, relation
+from sklearn_cells.report import write_html
+from sklearn_cells.report._html import picture
 
 TREE = CellTypeTree.from_dict({"T": {"CD8 T": None, "CD4 T": {"Treg": None, "Th": None}}, "B": None, "Mono": None})
 TRUE = ["Th", "Th", "Treg", "Treg", "CD8 T", "CD8 T", "B", "B", "Th", "CD4 T"]
@@ -340,7 +342,7 @@ def test_missing_names_are_refused():
         CellTypeTreeDisplay.from_predictions(None, ["B", None], hierarchy=TREE)
 
 
-# ---- Models
+# ---- Models and reports
 
 
 @pytest.fixture(scope="module")
@@ -372,6 +374,22 @@ def test_displays_take_the_tree_of_the_model(cells_and_model):
         CellTypeTreeDisplay.from_estimator(flat, X, types)
     display = CellTypeTreeDisplay.from_estimator(flat, X, types, hierarchy=tree)
     assert display.counts.loc["a", "total"] == np.sum(flat.predict(X) != "type 2")
+
+
+def test_a_report_has_both_pictures_where_the_model_has_a_tree(cells_and_model, tmp_path):
+    X, types, model = cells_and_model
+    options = {"hierarchy": model.hierarchy_, "unassigned_label": "none"}
+    pages = []
+    for one in (model, MultinomialNB().fit(X, types)):
+        write_html(one, X, types, tmp_path / "page.html", peers=False, overwrite=True)
+        pages.append((tmp_path / "page.html").read_text(encoding="utf-8"))
+    for display, alt in (
+        (CellConfusionDisplay, "Confusion of true and predicted types"),
+        (CellTypeTreeDisplay, "Cells by their name in the tree"),
+    ):
+        found = picture(lambda display=display: display.from_predictions(types, model.predict(X), **options), alt)
+        assert [found in page for page in pages] == [True, False]
+    assert ["Names in the tree" in page for page in pages] == [True, False]
 
 
 def test_displays_in_a_tree_draw_on_axes_that_are_given():

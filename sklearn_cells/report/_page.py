@@ -11,7 +11,7 @@ from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import check_cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._files import atomic_path
-from sklearn_cells._models import as_taken, check_model, choice_of, hierarchy_of, inner_model
+from sklearn_cells._models import as_taken, check_model, choice_of, hierarchy_of, inner_model, rejecting_model
 from sklearn_cells._validation import check_labels, shortened, validate_params
 from sklearn_cells._warnings import gathered, once_per_call, warn_of_texts
 from sklearn_cells.annotation import annotate
@@ -27,6 +27,7 @@ from sklearn_cells.report._sections import (
     introduction,
     markers_section,
     scores_section,
+    tree_section,
     unassigned_section,
 )
 
@@ -67,8 +68,9 @@ def write_html(
 
     The page is one file that loads nothing from elsewhere. It shows the model card, how many of
     the model's genes the cells have, scores with confidence intervals, which types are taken for
-    which and the genes that tell these apart, calibration, unassigned cells, and markers of each
-    type; beside them what linear classifiers reach on the same cells.
+    which and the genes that tell these apart, names in the tree of a model that has one, calibration,
+    unassigned cells, and markers of each type; beside them what linear classifiers reach on the same
+    cells.
 
     Parameters
     ----------
@@ -176,6 +178,7 @@ def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbos
                 "Scores": scores_section(found, seeds[0]),
                 "Comparison": comparison_section(model, cells, found.true, cv, seeds[1], verbose) if peers else "",
                 "Confusion": confusion_section(found, cells),
+                "Names in the tree": tree_section(found),
                 "Calibration": calibration_section(found),
                 "Unassigned cells": unassigned_section(model, found),
                 "Markers": markers_section(model, aligned, found),
@@ -224,4 +227,5 @@ def _predict(model, cells, y, chosen, verbose):
             "unassigned: leave these cells out."
         )
     best = known[probabilities.to_numpy().argmax(axis=1)]
-    return Predictions(true, named, best, probabilities, tree)
+    label = getattr(rejecting_model(model), "unassigned_label_", None)
+    return Predictions(true, named, best, probabilities, tree, None if label is None else str(label))

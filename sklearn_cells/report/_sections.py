@@ -21,7 +21,7 @@ from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.inspection import marker_genes
 from sklearn_cells.metrics import hierarchical_accuracy, hierarchical_precision_recall_fscore
-from sklearn_cells.plotting import CellConfusionDisplay, ReliabilityDisplay, RiskCoverageDisplay
+from sklearn_cells.plotting import CellConfusionDisplay, CellTypeTreeDisplay, ReliabilityDisplay, RiskCoverageDisplay
 from sklearn_cells.preprocessing import GeneAligner
 from sklearn_cells.report import _html as html
 from sklearn_cells.report._evaluation import bootstrap, cross_validated, peers_of, untrained, with_interval
@@ -41,6 +41,7 @@ class Predictions(NamedTuple):
     best: np.ndarray
     probabilities: pd.DataFrame
     tree: CellTypeTree | None = None
+    unassigned: str | None = None
 
     @property
     def names(self):
@@ -194,8 +195,10 @@ def comparison_section(model, cells, true, cv, seed, verbose):
 
 def confusion_section(found, cells):
     """Draw the confusion, and name the genes that tell the most confused types apart."""
+    options = {"hierarchy": found.tree, "unassigned_label": found.unassigned}
     body = html.picture(
-        lambda: CellConfusionDisplay.from_predictions(found.true, found.named), "Confusion of true and predicted types"
+        lambda: CellConfusionDisplay.from_predictions(found.true, found.named, **options),
+        "Confusion of true and predicted types",
     )
     pairs = _confused_pairs(found)
     if not pairs:
@@ -214,6 +217,21 @@ def confusion_section(found, cells):
         body += html.heading(f"{first} and {second}") + html.paragraph(f"{'; '.join(wrong)}.")
         body += _telling_genes(found.true, cells, [first, second])
     return body
+
+
+def tree_section(found):
+    """Draw how many cells each type of the tree names, of models that have one."""
+    if found.tree is None:
+        return ""
+    text = (
+        "The cells by the name that they are given, and how right these names are. A name is too coarse where the true "
+        "type lies below it; the light part of a bar has the cells with a name below it."
+    )
+    options = {"hierarchy": found.tree, "unassigned_label": found.unassigned}
+    return html.paragraph(text) + html.picture(
+        lambda: CellTypeTreeDisplay.from_predictions(found.true, found.named, **options),
+        "Cells by their name in the tree",
+    )
 
 
 def _confused_pairs(found):
