@@ -471,10 +471,8 @@ class CellTypeTree:
         return hash(frozenset(self._parents.items()))
 
     def __str__(self) -> str:
-        return "\n".join(
-            "  " * (depth - 1) + name + (f" ({self._identifiers[name]})" if name in self._identifiers else "")
-            for name, depth in self._depths.items()
-        )
+        terms = {name: f" ({term})" for name, term in self._identifiers.items()}
+        return "\n".join("  " * (depth - 1) + name + terms.get(name, "") for name, depth in self._depths.items())
 
     def __repr__(self) -> str:
         return f"CellTypeTree({len(self.leaves)} leaves, {len(self)} types, depth {self.max_depth})"
