@@ -5,12 +5,12 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_same_order
 from sklearn_cells._validation import Interval, check_sample_weight, validate_params
-from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
+from sklearn_cells.hierarchy import CellTypeTree, NamesInTree, codes_in_tree
 
 __all__ = [
     "error_specificity_curve",
@@ -118,25 +118,36 @@ def confidence_and_right(y_true, y_proba, labels=None):
         labels = columns
     check_same_order(y_true, y_proba, "y_true", "y_proba")
     y_true = checked_labels(y_true, "y_true")
-    y_proba = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
-    check_consistent_length(y_true, y_proba)
     labels = np.unique(y_true) if labels is None else checked_labels(labels, "labels")
     unknown = np.setdiff1d(unique_labels(y_true, labels), labels)
     if len(unknown):
         raise ValueError(
             f"y_true has classes {unknown.tolist()} that are not among labels={labels.tolist()}: leave those cells out."
         )
+    y_proba = _checked_probabilities(y_proba, y_true, labels)
+    return y_proba.max(axis=1), labels[y_proba.argmax(axis=1)] == y_true
+
+
+def _checked_probabilities(y_proba, y_true, labels):
+    """Give probabilities as an array of a row for each cell and a column for each class."""
+    y_proba = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
+    _check_lengths(y_true, y_proba, "y_proba")
     if len(labels) != y_proba.shape[1]:
         raise ValueError(
             f"y_proba has {y_proba.shape[1]} columns for {len(labels)} classes: pass the class of each as labels."
         )
-    confidence = y_proba.max(axis=1)
-    # The softmax of a float32 network can round to just above 1.
-    if y_proba.min() < 0 or confidence.max() > 1 + 1e-5:
+    low, high = y_proba.min(), y_proba.max()
+    if low < 0 or high > 1 + 1e-5:  # the softmax of a float32 network can round to just above 1
+        raise ValueError(f"expected probabilities from 0 to 1, got values from {low:.3g} to {high:.3g}.")
+    return y_proba
+
+
+def _check_lengths(y_true, other, name):
+    if len(y_true) != len(other):
         raise ValueError(
-            f"expected probabilities from 0 to 1, got values from {y_proba.min():.3g} to {confidence.max():.3g}."
+            f"Found inconsistent numbers of samples: y_true has {len(y_true)} and {name} {len(other)}. Pass one of "
+            "each for each cell."
         )
-    return confidence, labels[y_proba.argmax(axis=1)] == y_true
 
 
 @validate_params(
@@ -207,7 +218,7 @@ def risk_coverage_curve(y_true, y_pred, confidence):
     y_true, y_pred = checked_pair(y_true, y_pred)
     confidence = check_array(confidence, ensure_2d=False, dtype=FLOAT_DTYPES, input_name="confidence")
     confidence = column_or_1d(confidence)
-    check_consistent_length(y_true, confidence)
+    _check_lengths(y_true, confidence, "confidence")
     thresholds, step = np.unique(confidence, return_inverse=True)
     kept = _from_each_on(np.bincount(step))
     wrong = _from_each_on(np.bincount(step, y_true != y_pred))
@@ -239,7 +250,7 @@ def checked_pair(y_true, y_pred):
     """
     check_same_order(y_true, y_pred, "y_true", "y_pred")
     y_true, y_pred = checked_labels(y_true, "y_true"), checked_labels(y_pred, "y_pred")
-    check_consistent_length(y_true, y_pred)
+    _check_lengths(y_true, y_pred, "y_pred")
     unique_labels(y_true, y_pred)  # refuses strings beside numbers
     return y_true, y_pred
 
@@ -286,10 +297,11 @@ def macro_f1(y_true, y_pred):
         "y_pred": ["array-like"],
         "hierarchy": [CellTypeTree],
         "sample_weight": ["array-like", None],
+        "unassigned_label": [str, Integral, None],
     },
     prefer_skip_nested_validation=True,
 )
-def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None):
+def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None, unassigned_label="Unassigned"):
     """Return the share of cells whose name is right, at any depth of a tree.
 
     Parameters
@@ -298,14 +310,16 @@ def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None):
         The true type of each cell, at any depth of the tree.
 
     y_pred : array-like of shape (n_cells,)
-        The name that each cell is given. A label that is not in the tree, such as "Unassigned", is an
-        error.
+        The name that each cell is given, at any depth of the tree, or `unassigned_label`, which is wrong.
 
     hierarchy : CellTypeTree
         The tree.
 
     sample_weight : array-like of shape (n_cells,), default=None
         The weight of each cell.
+
+    unassigned_label : str, int or None, default="Unassigned"
+        The label of cells without a name. None allows none.
 
     Returns
     -------
@@ -316,7 +330,8 @@ def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None):
     Raises
     ------
     ValueError
-        If the numbers of cells differ, a true type is not in the tree, or weights are negative or all zero.
+        If the numbers of cells differ, labels are missing, a true type or a name is not in the tree, or
+        weights are negative or all zero.
 
     See Also
     --------
@@ -331,23 +346,25 @@ def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None):
     >>> hierarchical_accuracy(["CD4 T", "CD4 T", "B", "B"], ["T", "CD8 T", "B", "Unassigned"], hierarchy=tree)
     0.5
     """
-    y_true, y_pred = _labels_in_tree(y_true, y_pred, hierarchy)
-    sample_weight = check_sample_weight(sample_weight, y_true[:, np.newaxis], ensure_non_negative=True)
-    codes, pairs = pd.factorize(pd.Series(list(zip(y_true, y_pred, strict=True))))
-    right = np.array(
-        [
-            name in hierarchy and (name in hierarchy.path(truth) or truth in hierarchy.path(name))
-            for truth, name in pairs
-        ]
-    )
-    return float(np.average(right[codes], weights=sample_weight))
+    truth, names = _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label)
+    if sample_weight is not None:
+        _check_lengths(truth, np.atleast_1d(sample_weight), "sample_weight")
+    sample_weight = check_sample_weight(sample_weight, truth[:, np.newaxis], ensure_non_negative=True)
+    ancestry = hierarchy.ancestry()
+    right = (ancestry | ancestry.T)[names, truth] & (names >= 0)
+    return float(np.average(right, weights=sample_weight))
 
 
 @validate_params(
-    {"y_true": ["array-like"], "y_pred": ["array-like"], "hierarchy": [CellTypeTree]},
+    {
+        "y_true": ["array-like"],
+        "y_pred": ["array-like"],
+        "hierarchy": [CellTypeTree],
+        "unassigned_label": [str, Integral, None],
+    },
     prefer_skip_nested_validation=True,
 )
-def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy):
+def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy, unassigned_label="Unassigned"):
     """Compute precision, recall and F of names in a tree, each name with its ancestors.
 
     Parameters
@@ -356,11 +373,13 @@ def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy):
         The true type of each cell.
 
     y_pred : array-like of shape (n_cells,)
-        The name that each cell is given. A label that is not in the tree, such as "Unassigned", stands
-        for no name.
+        The name that each cell is given, at any depth of the tree, or `unassigned_label`.
 
     hierarchy : CellTypeTree
         The tree.
+
+    unassigned_label : str, int or None, default="Unassigned"
+        The label of cells without a name. None allows none.
 
     Returns
     -------
@@ -376,7 +395,7 @@ def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy):
     Raises
     ------
     ValueError
-        If the numbers of cells differ, or a true type is not in the tree.
+        If the numbers of cells differ, labels are missing, or a true type or a name is not in the tree.
 
     Notes
     -----
@@ -397,15 +416,11 @@ def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy):
     >>> hierarchical_precision_recall_fscore(["CD4 T", "B"], ["T", "B"], hierarchy=tree)
     (1.0, 0.6666666666666666, 0.8)
     """
-    y_true, y_pred = _labels_in_tree(y_true, y_pred, hierarchy)
-    n_true = n_pred = n_both = 0
-    for (truth, name), count in pd.Series(list(zip(y_true, y_pred, strict=True))).value_counts().items():
-        true_path, path = set(hierarchy.path(truth)), set(hierarchy.path(name) if name in hierarchy else ())
-        n_true += count * len(true_path)
-        n_pred += count * len(path)
-        n_both += count * len(true_path & path)
-    precision, recall = n_both / max(n_pred, 1), n_both / n_true
-    return precision, recall, 2 * n_both / (n_true + n_pred)
+    truth, names = _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label)
+    paths = np.vstack([hierarchy.ancestry(), np.zeros(len(hierarchy), dtype=bool)]).astype(int)  # -1 has no name
+    depths = paths.sum(axis=1)
+    n_true, n_pred, n_both = (int(n.sum()) for n in (depths[truth], depths[names], (paths @ paths.T)[truth, names]))
+    return n_both / max(n_pred, 1), n_both / n_true, 2 * n_both / (n_true + n_pred)
 
 
 @validate_params(
@@ -424,7 +439,7 @@ def error_specificity_curve(y_true, y_proba, *, labels, hierarchy):
         The probability of each class.
 
     labels : array-like of shape (n_classes,)
-        The class of each column, a leaf of the tree.
+        The class of each column, a leaf of the tree, each once.
 
     hierarchy : CellTypeTree
         The tree.
@@ -439,7 +454,8 @@ def error_specificity_curve(y_true, y_proba, *, labels, hierarchy):
     Raises
     ------
     ValueError
-        If the numbers of cells or classes differ, or a label is not in the tree.
+        If the numbers of cells or classes differ, a label is not in the tree, or values are not
+        probabilities that sum to one in each row.
 
     See Also
     --------
@@ -457,14 +473,24 @@ def error_specificity_curve(y_true, y_proba, *, labels, hierarchy):
     0       0.75       1.0    0.5    1.5
     1       1.00       0.5    0.0    0.5
     """
-    y_true, _ = _labels_in_tree(y_true, y_true, hierarchy)
-    y_proba, labels = check_array(y_proba), np.asarray(labels)
-    check_consistent_length(y_true, y_proba)
-    if y_proba.shape[1] != len(labels):
-        raise ValueError(f"y_proba has {y_proba.shape[1]} columns for {len(labels)} labels: pass one for each.")
+    check_same_order(y_true, y_proba, "y_true", "y_proba")
+    y_true, labels = checked_labels(y_true, "y_true"), checked_labels(labels, "labels")
+    truth = codes_in_tree(hierarchy, y_true, "y_true")
+    if len(twice := pd.Index(labels)[pd.Index(labels).duplicated()]):
+        raise ValueError(f"labels has {twice[0]!r} more than once: pass the class of each column.")
+    columns = getattr(y_proba, "columns", pd.RangeIndex(0))
+    if not isinstance(columns, pd.RangeIndex) and list(columns) != labels.tolist():
+        raise ValueError(f"The columns of y_proba are {list(columns)}, but labels={labels.tolist()}: pass one order.")
+    y_proba = _checked_probabilities(y_proba, y_true, labels)
+    sums = y_proba.sum(axis=1)
+    if (np.abs(sums - 1) > 1e-2).any():
+        wrong = np.abs(sums - 1).argmax()
+        raise ValueError(
+            f"expected probabilities that sum to one, got {sums[wrong]:.3g} at cell {wrong}: pass those of all classes."
+        )
     names = NamesInTree(hierarchy, labels)
     ways = names.ways(y_proba)
-    wrong_from = np.sort(ways.wrong_from(names.index(y_true), names.right))
+    wrong_from = np.sort(ways.wrong_from(truth, names.right))
     found = ways.probabilities[np.isfinite(ways.probabilities)]
     thresholds = np.unique(found)
     n_levels = len(found) - np.searchsorted(np.sort(found), thresholds)
@@ -480,16 +506,9 @@ def error_specificity_curve(y_true, y_proba, *, labels, hierarchy):
     )
 
 
-def _labels_in_tree(y_true, y_pred, hierarchy):
-    """Return true types and names as arrays of Python objects, or refuse true types that are not in a tree."""
+def _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label):
+    """Return the number of the type of each cell in a tree, and of its name, -1 for unassigned cells."""
     check_same_order(y_true, y_pred, "y_true", "y_pred")
-    y_true, y_pred = np.asarray(y_true, dtype=object), np.asarray(y_pred, dtype=object)
-    check_consistent_length(y_true, y_pred)
-    if not len(y_true):
-        raise ValueError("There are no cells: pass one or more.")
-    unknown = [label for label in pd.unique(y_true) if label not in hierarchy]
-    if unknown:
-        raise ValueError(
-            f"y_true has labels that are not in the hierarchy: {unknown[:5]}. Add them, or leave them out."
-        )
-    return y_true, y_pred
+    y_true, y_pred = checked_labels(y_true, "y_true"), checked_labels(y_pred, "y_pred")
+    _check_lengths(y_true, y_pred, "y_pred")
+    return codes_in_tree(hierarchy, y_true, "y_true"), codes_in_tree(hierarchy, y_pred, "y_pred", unassigned_label)

@@ -683,6 +683,80 @@ def test_metrics_of_names_in_a_tree_by_hand():
     for weights, message in [([0, 0, 0, 0], "at least one non-zero"), ([1, 1, 1, -1], "Negative")]:
         with pytest.raises(ValueError, match=message):
             hierarchical_accuracy(truth, names, hierarchy=TREE, sample_weight=weights)
+    with pytest.raises(ValueError, match="y_true has 4 and sample_weight 3. Pass one of each for each cell"):
+        hierarchical_accuracy(truth, names, hierarchy=TREE, sample_weight=[1, 1, 1])
+
+
+@pytest.mark.parametrize("metric", [hierarchical_accuracy, hierarchical_precision_recall_fscore])
+def test_a_name_that_is_no_type_is_refused_and_not_taken_for_unassigned(metric):
+    with pytest.raises(ValueError, match="y_pred has labels .* nor unassigned_label='Unassigned': 'typo 0'"):
+        metric(["type 0", "type 1"], ["typo 0", "Unassigned"], hierarchy=TREE)
+    with pytest.raises(ValueError, match="not in the hierarchy: 'Unassigned'"):
+        metric(["type 0"], ["Unassigned"], hierarchy=TREE, unassigned_label=None)
+    with pytest.raises(ValueError, match="y_true has labels that are not in the hierarchy: 'Unassigned'"):
+        metric(["Unassigned"], ["type 0"], hierarchy=TREE)
+    with pytest.raises(ValueError, match="unassigned_label='c' is a type of the tree: pass another"):
+        metric(["type 0"], ["type 0"], hierarchy=TREE, unassigned_label="c")
+    with pytest.raises(ValueError, match="y_pred contains NaN: 1 of 2 labels are missing, the first at cell 1"):
+        metric(["type 0", "type 1"], ["type 0", None], hierarchy=TREE)
+    with pytest.raises(ValueError, match="y_true has 0 sample"):
+        metric([], [], hierarchy=TREE)
+    of_other_label = metric(["type 0", "type 1"], ["type 0", "?"], hierarchy=TREE, unassigned_label="?")
+    np.testing.assert_array_equal(
+        of_other_label, metric(["type 0", "type 1"], ["type 0", "Unassigned"], hierarchy=TREE)
+    )
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_metrics_in_a_tree_are_those_of_paths(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(TREE.names, size=15)
+    names = rng.choice([*TREE.names, "Unassigned"], size=15)
+    paths = [(set(TREE.path(t)), set(TREE.path(n)) if n in TREE else set()) for t, n in zip(truth, names, strict=True)]
+    right = [bool(n) and (t <= n or n <= t) for t, n in paths]
+    weights = rng.random(15)
+    found = hierarchical_accuracy(truth, names, hierarchy=TREE, sample_weight=weights)
+    assert found == pytest.approx(np.average(right, weights=weights))
+    n_both, n_true, n_pred = (sum(map(len, sets)) for sets in ([t & n for t, n in paths], *zip(*paths, strict=True)))
+    expected = n_both / max(n_pred, 1), n_both / n_true, 2 * n_both / (n_true + n_pred)
+    assert hierarchical_precision_recall_fscore(truth, names, hierarchy=TREE) == pytest.approx(expected)
+
+
+def test_scores_know_the_label_of_unassigned_cells(cells, types):
+    """A type may be named as unassigned cells are elsewhere."""
+    named = np.where(types == "type 4", "Unassigned", types)
+    tree = CellTypeTree.from_dict({"a": {"type 0": None, "type 1": None}, "type 2": None, "type 3": None,
+                                   "Unassigned": None})  # fmt: skip
+    pipeline = make_cell_pipeline(**SMALL, classify__hierarchy=tree).fit(cells, named)
+    assert pipeline.score(cells, named) == np.mean(pipeline.predict(cells) == named)
+    model = RejectOptionClassifier(pipeline, hierarchy=tree, threshold=0.9, unassigned_label="?", calibration=None)
+    model.fit(cells, named)
+    predicted = model.predict(cells)
+    assert (predicted == "?").any()
+    expected = hierarchical_accuracy(named, predicted, hierarchy=tree, unassigned_label="?")
+    assert model.score(cells, named) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_true": ["type 0"]}, "y_true has 1 and y_proba 2. Pass one of each"),
+        ({"y_true": ["type 0", "Unassigned"]}, "y_true has labels that are not in the hierarchy: 'Unassigned'"),
+        ({"y_true": ["type 0", None]}, "y_true contains NaN"),
+        ({"labels": list(TREE.leaves[:4])}, "5 columns for 4 classes"),
+        ({"labels": ["c", *TREE.leaves[:4]]}, r"\['c'\] are not leaves of the tree"),
+        ({"labels": [*TREE.leaves[:4], "type 0"]}, "'type 0' more than once"),
+        ({"y_proba": np.full((2, 5), np.nan)}, "y_proba contains NaN"),
+        ({"y_proba": [[2, -1, 0, 0, 0], [1, 0, 0, 0, 0]]}, "probabilities from 0 to 1, got values from -1 to 2"),
+        ({"y_proba": [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0]]}, "sum to one, got 2 at cell 1"),
+        ({"y_proba": pd.DataFrame(np.eye(5)[:2], columns=TREE.leaves[::-1])}, "columns of y_proba are .*one order"),
+    ],
+)
+def test_what_makes_no_curve_is_said(change, message):
+    arguments = {"y_true": ["type 0", "c"], "y_proba": np.eye(5)[:2], "labels": list(TREE.leaves), "hierarchy": TREE}
+    with pytest.raises(ValueError, match=message):
+        error_specificity_curve(**arguments | change)
 
 
 def test_the_curve_says_what_each_threshold_gives():

@@ -61,7 +61,7 @@ def evaluate(cells, labels, model, output, force, **chosen):
     if assigned.any() and not assigned.all():
         click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned cells right")
     if tree is not None:
-        _echo_tree(y, predicted, tree)
+        _echo_tree(y, predicted, {"hierarchy": tree, "unassigned_label": unassigned or None})
     if unknown:
         click.echo(f"Types that the model does not know: {', '.join(unknown)}")
     elsewhere = ~np.isin(predicted, [*set(y), unassigned])
@@ -75,18 +75,19 @@ def evaluate(cells, labels, model, output, force, **chosen):
         click.echo(f"Written: {output}")
 
 
-def _echo_tree(y, predicted, tree):
+def _echo_tree(y, predicted, in_tree):
     """Print how right and how deep the names in a tree are."""
     import numpy as np
 
     from sklearn_cells.metrics import hierarchical_accuracy, hierarchical_precision_recall_fscore
 
+    tree = in_tree["hierarchy"]
     known = np.isin(y, tree.names)
     y, predicted = y[known], predicted[known]
     depth = np.mean([tree.depth(name) if name in tree else 0 for name in predicted])
-    precision, recall, fscore = hierarchical_precision_recall_fscore(y, predicted, hierarchy=tree)
+    precision, recall, fscore = hierarchical_precision_recall_fscore(y, predicted, **in_tree)
     click.echo(
-        f"In the tree: {hierarchical_accuracy(y, predicted, hierarchy=tree):.3f} of all right at the depth of their "
+        f"In the tree: {hierarchical_accuracy(y, predicted, **in_tree):.3f} of all right at the depth of their "
         f"name, mean depth {depth:.2f} of {np.mean([tree.depth(label) for label in y]):.2f}; hierarchical precision "
         f"{precision:.3f}, recall {recall:.3f}, F1 {fscore:.3f}"
     )

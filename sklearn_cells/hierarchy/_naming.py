@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_cells._validation import shortened
 from sklearn_cells.hierarchy._tree import CellTypeTree
 
 
@@ -94,3 +96,44 @@ class NamesInTree:
             above = names[:, depth]
         found = np.where(names >= 0, of_names[rows[:, np.newaxis], names], -np.inf)
         return Ways(names, np.minimum.accumulate(found, axis=1))  # sums are rounded
+
+
+def codes_in_tree(tree: CellTypeTree, labels: NDArray, name: str, unassigned_label: object = None) -> NDArray[np.intp]:
+    """Return the number of the type that is the label of each cell, in the order of the tree, -1 for unassigned cells.
+
+    Parameters
+    ----------
+    tree : CellTypeTree
+        The tree.
+
+    labels : ndarray of shape (n_cells,)
+        The labels, none missing.
+
+    name : str
+        What messages call the labels.
+
+    unassigned_label : str or int, default=None
+        The label of unassigned cells. None where there is no such label.
+
+    Raises
+    ------
+    ValueError
+        If a label is neither a type of the tree nor that of unassigned cells, or that is a type.
+    """
+    if unassigned_label is not None and unassigned_label in tree:
+        raise ValueError(
+            f"unassigned_label={unassigned_label!r} is a type of the tree: pass another label, or None where no "
+            "cell is unassigned."
+        )
+    codes, found = pd.factorize(labels)
+    rows: dict[object, int] = {label: row for row, label in enumerate(tree.names)}
+    if unassigned_label is not None:
+        rows[unassigned_label] = -1
+    unknown = [label for label in found.tolist() if label not in rows]
+    if unknown:
+        allowed = "" if unassigned_label is None else f", nor unassigned_label={unassigned_label!r}"
+        raise ValueError(
+            f"{name} has labels that are not in the hierarchy{allowed}: {shortened(map(repr, unknown))}. Add them, "
+            "leave those cells out, or correct the names."
+        )
+    return np.array([rows[label] for label in found.tolist()], dtype=np.intp)[codes]

@@ -198,7 +198,8 @@ class FittedNetwork:
         check_is_fitted(self, "model_")
         if self.hierarchy_ is None:
             return super().score(X, y, sample_weight)
-        return hierarchical_accuracy(y, self.predict(X), hierarchy=self.hierarchy_, sample_weight=sample_weight)
+        options = {"sample_weight": sample_weight, "unassigned_label": None}
+        return hierarchical_accuracy(y, self.predict(X), hierarchy=self.hierarchy_, **options)
 
     @classmethod
     def from_keras(cls, model, *, classes, feature_names=None):

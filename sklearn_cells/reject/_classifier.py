@@ -438,7 +438,8 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         tree = getattr(self, "hierarchy_", None)
         if tree is None:
             return accuracy_score(y, predicted, sample_weight=sample_weight)
-        return hierarchical_accuracy(y, predicted, hierarchy=tree, sample_weight=sample_weight)
+        options = {"sample_weight": sample_weight, "unassigned_label": self.unassigned_label_}
+        return hierarchical_accuracy(y, predicted, hierarchy=tree, **options)
 
     @property
     def names_(self):

@@ -227,5 +227,6 @@ def _predict(model, cells, y, chosen, verbose):
             "unassigned: leave these cells out."
         )
     best = known[probabilities.to_numpy().argmax(axis=1)]
-    label = getattr(rejecting_model(model), "unassigned_label_", None)
-    return Predictions(true, named, best, probabilities, tree, None if label is None else str(label))
+    rejecting = rejecting_model(model)
+    unassigned_label = None if rejecting is None else str(rejecting.unassigned_label_)
+    return Predictions(true, named, best, probabilities, tree, unassigned_label)

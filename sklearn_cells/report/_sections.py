@@ -41,7 +41,7 @@ class Predictions(NamedTuple):
     best: np.ndarray
     probabilities: pd.DataFrame
     tree: CellTypeTree | None = None
-    unassigned: str | None = None
+    unassigned_label: str | None = None
 
     @property
     def names(self):
@@ -133,8 +133,9 @@ def _in_the_tree(found):
     if not known.any():
         return ""
     true, named = found.true[known], found.named[known]
-    right = hierarchical_accuracy(true, named, hierarchy=tree)
-    precision, recall, fscore = hierarchical_precision_recall_fscore(true, named, hierarchy=tree)
+    in_tree = {"hierarchy": tree, "unassigned_label": found.unassigned_label}
+    right = hierarchical_accuracy(true, named, **in_tree)
+    precision, recall, fscore = hierarchical_precision_recall_fscore(true, named, **in_tree)
     depths = [np.mean([tree.depth(name) if name in tree else 0 for name in names]) for names in (named, true)]
     return (
         f"In the tree, {right:.1%} of the cells have a right name, at a mean depth of {depths[0]:.2f} where that of "
@@ -195,7 +196,7 @@ def comparison_section(model, cells, true, cv, seed, verbose):
 
 def confusion_section(found, cells):
     """Draw the confusion, and name the genes that tell the most confused types apart."""
-    options = {"hierarchy": found.tree, "unassigned_label": found.unassigned}
+    options = {"hierarchy": found.tree, "unassigned_label": found.unassigned_label}
     body = html.picture(
         lambda: CellConfusionDisplay.from_predictions(found.true, found.named, **options),
         "Confusion of true and predicted types",
@@ -227,7 +228,7 @@ def tree_section(found):
         "The cells by the name that they are given, and how right these names are. A name is too coarse where the true "
         "type lies below it; the light part of a bar has the cells with a name below it."
     )
-    options = {"hierarchy": found.tree, "unassigned_label": found.unassigned}
+    options = {"hierarchy": found.tree, "unassigned_label": found.unassigned_label}
     return html.paragraph(text) + html.picture(
         lambda: CellTypeTreeDisplay.from_predictions(found.true, found.named, **options),
         "Cells by their name in the tree",
