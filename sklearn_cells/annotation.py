@@ -104,8 +104,9 @@ def annotate(
         that they are the same for each query. Of a model with a `hierarchy` also
         `predicted_level_1`, the type at the top of the tree to which the label belongs, to the deepest
         level, missing below the label, and `cell_type_ontology_term_id` where the tree has
-        identifiers. With clusters `majority_label`, categorical, and `majority_share`. One row for each
-        cell, in their order, so that `cells.obs[annotation.columns] = annotation` adds it.
+        identifiers, with all of them as categories. With clusters `majority_label`, categorical, and
+        `majority_share`. One row for each cell, in their order, so that
+        `cells.obs[annotation.columns] = annotation` adds it.
 
     probabilities : DataFrame of shape (n_cells, n_classes)
         A column for each class. Only with `return_proba`.
@@ -166,9 +167,8 @@ def annotate(
         levels = tree.levels(labels).add_prefix("predicted_")
         annotation = annotation.assign(**{name: levels[name].array for name in levels})
         if tree.identifiers:
-            annotation["cell_type_ontology_term_id"] = pd.Categorical(
-                pd.Series(labels, dtype=object).map(tree.identifiers)
-            )
+            terms = pd.Series(labels, dtype=object).map(tree.identifiers)
+            annotation["cell_type_ontology_term_id"] = pd.Categorical(terms, list(tree.identifiers.values()))
     if clusters is not None:
         vote = majority_vote(labels, clusters, min_share=min_share, unassigned_label=unassigned_label)
         annotation = annotation.assign(**{name: vote[name].array for name in vote})  # names of cells may repeat

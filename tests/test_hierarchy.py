@@ -666,6 +666,16 @@ def test_annotation_has_a_column_for_each_level_and_a_file_keeps_the_tree(cells,
     assert list(of_network)[2:5] == levels
 
 
+def test_terms_of_the_ontology_have_the_same_categories_for_each_query(cells, types):
+    tree = CellTypeTree.from_dict(TREE.to_dict(), identifiers={"type 3": "CL:3", "a": "CL:9", "type 0": "CL:1"})
+    model = make_cell_pipeline(**SMALL, classify__hierarchy=tree).fit(cells, types)
+    for query in (cells, cells[types == "type 3"], cells[:1], cells[:0]):
+        terms = annotate(model, query)["cell_type_ontology_term_id"]
+        assert terms.cat.categories.tolist() == ["CL:9", "CL:1", "CL:3"]  # in the order of the tree
+        labels = annotate(model, query)["predicted_label"].astype(object)
+        assert terms.astype(object).fillna("").tolist() == [tree.identifiers.get(label, "") for label in labels]
+
+
 def test_metrics_of_names_in_a_tree_by_hand():
     truth = ["type 0", "type 3", "type 3", "c"]
     names = ["a", "type 2", "Unassigned", "type 4"]
