@@ -21,6 +21,7 @@ from sklearn_cells._models import (
 )
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells._warnings import gathered, once_per_call
+from sklearn_cells.hierarchy import CellTypeTree, codes_in_tree
 from sklearn_cells.pipeline import row_blocks
 
 __all__ = ["annotate", "majority_vote"]
@@ -67,7 +68,8 @@ def annotate(
 
     clusters : str or array-like of shape (n_cells,), default=None
         A column of `cells.obs`, or the cluster of each cell: adds the label that most cells of the
-        cluster have.
+        cluster have, of a model with a `hierarchy` the deepest type that gathers more than half of
+        them, see :func:`majority_vote`.
 
     min_share : float, default=0.0
         As in :func:`majority_vote`.
@@ -170,7 +172,8 @@ def annotate(
             terms = pd.Series(labels, dtype=object).map(tree.identifiers)
             annotation["cell_type_ontology_term_id"] = pd.Categorical(terms, list(tree.identifiers.values()))
     if clusters is not None:
-        vote = majority_vote(labels, clusters, min_share=min_share, unassigned_label=unassigned_label)
+        votes = {"min_share": min_share, "hierarchy": tree, "unassigned_label": unassigned_label}
+        vote = majority_vote(labels, clusters, **votes)
         annotation = annotation.assign(**{name: vote[name].array for name in vote})  # names of cells may repeat
     return (annotation, probabilities) if return_proba else annotation
 
@@ -180,11 +183,12 @@ def annotate(
         "labels": ["array-like"],
         "clusters": ["array-like"],
         "min_share": [Interval(Real, 0, 1, closed="both")],
+        "hierarchy": [CellTypeTree, None],
         "unassigned_label": "no_validation",
     },
     prefer_skip_nested_validation=True,
 )
-def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
+def majority_vote(labels, clusters, *, min_share=0.0, hierarchy=None, unassigned_label=None):
     """Label each cell as most cells of its cluster are labelled.
 
     Parameters
@@ -199,6 +203,11 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
         The share of its cells that the label of a cluster must have; the cells of other clusters get
         `unassigned_label`.
 
+    hierarchy : CellTypeTree, default=None
+        The tree of the labels. A cell then votes for its label and all types above it, and a cluster gets
+        the deepest type that gathers more than half of its cells, and `min_share` of them: 40 cells "CD4 T",
+        40 "CD8 T" and 20 "T" are "T". Where none gathers half, it is the most frequent type at the top.
+
     unassigned_label : str or int, default=None
         What cells of such clusters get. None is "Unassigned", or -1 where labels are numbers.
 
@@ -206,14 +215,16 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
     -------
     vote : DataFrame of shape (n_cells, 2)
         `majority_label`, categorical, and `majority_share`, the share of the cells of the cluster
-        that have this label. The index is that of `labels` where it is a Series. Of labels that are
-        as frequent the first in sorted order wins; unassigned cells vote for that. Categories are
-        those of `labels`, or its sorted values, and with a `min_share` above 0 `unassigned_label`.
+        that have this label, or with a `hierarchy` one below it. The index is that of `labels` where it
+        is a Series. Of labels that are as frequent the first in sorted order wins; unassigned cells vote
+        for that. Categories are those of `labels`, or its sorted values, with a `hierarchy` after all of
+        its types, and with a `min_share` above 0 `unassigned_label`.
 
     Raises
     ------
     ValueError
-        If the lengths differ, or a cell has no label or no cluster.
+        If the lengths differ, a cell has no label or no cluster, or a label is neither in the
+        `hierarchy` nor that of unassigned cells.
 
     See Also
     --------
@@ -221,7 +232,7 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
 
     Notes
     -----
-    Labels count as they are, also those of a tree: "T cell" and "CD4+ T cell" are two labels.
+    Without a `hierarchy` labels count as they are: "T cell" and "CD4+ T cell" are two labels.
 
     Examples
     --------
@@ -240,16 +251,37 @@ def majority_vote(labels, clusters, *, min_share=0.0, unassigned_label=None):
     for name, missing in cells.isna().sum().items():
         if missing:
             raise ValueError(f"{missing} of {len(cells)} cells have no {name}: leave them out, or name one for them.")
-    shares = pd.crosstab(cells["cluster"], cells["label"], normalize="index")
     categories = pd.Categorical(labels).categories
     unassigned_label = default_unassigned_label(categories) if unassigned_label is None else unassigned_label
-    winners = shares.idxmax(axis=1).astype(object).where(shares.max(axis=1) >= min_share, unassigned_label)
+    counts = pd.crosstab(cells["cluster"], cells["label"])
+    shares = counts.div(counts.sum(axis=1), axis=0)
+    winners, share = shares.idxmax(axis=1).astype(object), shares.max(axis=1)
+    if hierarchy is not None:
+        allowed = None if min_share == 0 and unassigned_label in hierarchy else unassigned_label
+        winners, share = _winners_in_tree(counts, hierarchy, min_share, allowed)
+        categories = pd.Index(hierarchy.names, dtype=object).append(categories.astype(object)).unique()
+    winners = winners.where(share >= min_share, unassigned_label)
     if min_share > 0:
         categories = categories.append(pd.Index([unassigned_label])).unique()
     majority = pd.Categorical(cells["cluster"].map(winners), categories=categories)
-    return pd.DataFrame(
-        {"majority_label": majority, "majority_share": cells["cluster"].map(shares.max(axis=1))}, index=index
-    )
+    return pd.DataFrame({"majority_label": majority, "majority_share": cells["cluster"].map(share)}, index=index)
+
+
+def _winners_in_tree(counts, tree, min_share, unassigned_label):
+    """Return the type that each cluster gets, and the share of its cells that are of it, by the counts of labels."""
+    codes = codes_in_tree(tree, counts.columns.to_numpy(dtype=object), "labels", unassigned_label)
+    belongs = np.vstack([tree.ancestry(), np.zeros(len(tree), dtype=bool)])[codes].astype(int)  # -1 to none
+    n_cells = counts.to_numpy().sum(axis=1)
+    shares = pd.DataFrame(counts.to_numpy() @ belongs / n_cells[:, np.newaxis], index=counts.index, columns=tree.names)
+    at_top = shares[list(tree.children())]
+    if (codes < 0).any():
+        at_top = at_top.assign(**{unassigned_label: counts[unassigned_label] / n_cells})
+    at_top = at_top.sort_index(axis=1)  # of equal ones the first wins
+    depths = np.array([tree.depth(name) for name in tree])
+    depths_of_most = np.where((shares > 0.5) & (shares >= min_share), depths, 0)  # one way down for each cluster
+    deepest, has_most = depths_of_most.argmax(axis=1), depths_of_most.max(axis=1) > 0
+    winners = at_top.idxmax(axis=1).astype(object).mask(has_most, np.array(tree.names, dtype=object)[deepest])
+    return winners, at_top.max(axis=1).mask(has_most, shares.to_numpy()[np.arange(len(shares)), deepest])
 
 
 def _predict(model, cells, n_cells, verbose):
@@ -299,8 +331,8 @@ def _unassigned_label(model, min_share):
     rejecting = rejecting_model(model)
     if rejecting is not None:
         return rejecting.unassigned_label_
-    label = default_unassigned_label(model.classes_)
-    if min_share > 0 and label in model.classes_:
+    label, tree = default_unassigned_label(model.classes_), hierarchy_of(model)
+    if min_share > 0 and label in (model.classes_ if tree is None else tree):
         raise ValueError(
             f"Clusters of a small majority would get the label {label!r}, which is a class of the model: pass "
             "min_share=0, or call majority_vote with another unassigned_label."

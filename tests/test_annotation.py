@@ -10,8 +10,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 
-from sklearn_cells import LogNormalizer, RejectOptionClassifier, annotate, majority_vote
+from sklearn_cells import KerasCellClassifier, LogNormalizer, RejectOptionClassifier, annotate, majority_vote
 from sklearn_cells._annotated_files import write_annotation
+from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.pipeline import make_cell_pipeline
 
 
@@ -216,3 +217,67 @@ def test_votes_need_a_label_and_a_cluster_for_each_cell():
         majority_vote(["B", "T"], [0, np.nan])
     with pytest.raises(ValueError, match="1 of 2 cells have no label"):
         majority_vote(["B", None], [0, 1])
+
+
+TREE = CellTypeTree.from_dict({"T": {"CD4 T": {"CD4 naive": None, "CD4 mem": None}, "CD8 T": None}, "B": None})
+
+
+@pytest.mark.parametrize(
+    ("counts", "min_share", "label", "share"),
+    [
+        ({"CD4 T": 40, "CD8 T": 40, "T": 20}, 0, "T", 1.0),
+        ({"CD4 T": 51, "CD8 T": 29, "T": 20}, 0, "CD4 T", 0.51),
+        ({"CD4 T": 50, "CD8 T": 30, "T": 20}, 0, "T", 1.0),  # half is not more than half
+        ({"CD4 naive": 30, "CD4 mem": 30, "B": 40}, 0, "CD4 T", 0.6),
+        ({"CD4 naive": 30, "CD4 mem": 30, "B": 40}, 0.7, "Unassigned", 0.6),
+        ({"CD4 mem": 60, "CD8 T": 30, "B": 10}, 0.7, "T", 0.9),  # sure enough of the coarser type
+        ({"CD4 T": 20, "CD8 T": 20, "B": 35, "Unassigned": 25}, 0, "T", 0.4),  # the most frequent at the top
+        ({"CD4 T": 20, "CD8 T": 20, "B": 40, "Unassigned": 20}, 0, "B", 0.4),  # of equal ones the first
+        ({"CD4 T": 20, "B": 30, "Unassigned": 50}, 0, "Unassigned", 0.5),
+        ({"Unassigned": 1}, 0, "Unassigned", 1.0),
+    ],
+)
+def test_a_vote_respects_the_tree(counts, min_share, label, share):
+    labels = np.repeat(list(counts), list(counts.values()))
+    vote = majority_vote(labels, np.zeros(len(labels), dtype=int), min_share=min_share, hierarchy=TREE)
+    assert set(vote["majority_label"]) == {label}
+    np.testing.assert_allclose(vote["majority_share"], share)
+    others = ["Unassigned"] if "Unassigned" in counts or min_share > 0 else []
+    assert vote["majority_label"].cat.categories.tolist() == [*TREE.names, *others]
+
+
+def test_a_vote_in_a_tree_of_one_level_is_the_flat_one():
+    rng = np.random.default_rng(0)
+    labels, clusters = rng.choice(["B", "NK", "T", "Unassigned"], size=200), rng.integers(60, size=200)
+    tree = CellTypeTree(dict.fromkeys(["T", "B", "NK"]))
+    for min_share in (0, 0.4, 0.8):
+        flat = majority_vote(labels, clusters, min_share=min_share)
+        in_tree = majority_vote(labels, clusters, min_share=min_share, hierarchy=tree)
+        assert in_tree["majority_label"].tolist() == flat["majority_label"].tolist()
+        np.testing.assert_allclose(in_tree["majority_share"], flat["majority_share"])
+
+
+def test_votes_for_what_is_not_in_the_tree_are_refused():
+    with pytest.raises(ValueError, match="labels has labels that are not in the hierarchy, .*: 'NK'"):
+        majority_vote(["NK", "B"], [0, 0], hierarchy=TREE)
+    tree = CellTypeTree(dict.fromkeys(["Unassigned", "B"]))
+    assert majority_vote(["Unassigned"], [0], hierarchy=tree)["majority_label"].tolist() == ["Unassigned"]
+    with pytest.raises(ValueError, match="unassigned_label='Unassigned' is a type of the tree"):
+        majority_vote(["Unassigned"], [0], hierarchy=tree, min_share=0.5)
+
+
+def test_clusters_of_a_model_with_a_tree_are_named_in_it(cells):
+    """Two leaves in one cluster are named by their parent, which the model itself names no cell."""
+    types = cells.obs["cell_type"].astype(str).to_numpy()
+    first, second, *others = np.unique(types)
+    tree = CellTypeTree.from_dict({"both": {first: None, second: None}} | dict.fromkeys(others))
+    n = min((types == first).sum(), (types == second).sum())
+    kept = cells[np.concatenate([np.flatnonzero(types == first)[:n], np.flatnonzero(types == second)[:n]])]
+    classifier = KerasCellClassifier(hierarchy=tree, views="depth_free", epochs=20, random_state=0)
+    classifier.fit(cells.X, types)
+    assert len(annotate(classifier, kept.X[:0], clusters=[])) == 0
+    votes = annotate(classifier, kept.X, clusters=np.zeros(2 * n, dtype=int))
+    assert votes["predicted_label"].astype(str).tolist() == [first] * n + [second] * n
+    assert set(votes["majority_label"]) == {"both"}
+    assert (votes["majority_share"] == 1).all()
+    assert votes["majority_label"].cat.categories.tolist() == list(tree.names)

@@ -26,7 +26,9 @@ from sklearn_cells.cli._shared import (
 @click.argument("query", type=CELLS)
 @model
 @click.option("-o", "--output", type=FILE, help="The .h5ad to write, and a .csv beside it. [default: QUERY.named.h5ad]")
-@click.option("--clusters", help="A column of obs: adds the label that most cells of a cluster have.")
+@click.option(
+    "--clusters", help="A column of obs: adds the label, or type of a tree, that most cells of a cluster have."
+)
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), help="The confidence that a label needs. [default: the model's]"
 )
