@@ -823,7 +823,8 @@ def test_a_grown_tree_keeps_what_was_learned(cells, types, views):
     options = {"views": views, "linear_path": views is not None, "input_norm": 15.0 if views else None}
     classifier = KerasCellClassifier(hierarchy=before, epochs=10, random_state=0, warm_start=True, **options)
     of_old = classifier.fit(X[known], old[known]).predict_proba(X)
-    classifier.set_params(hierarchy=TREE, learning_rate=1e-9, epochs=1).fit(X[known], types[known])
+    with pytest.warns(UserWarning, match=r"1 of 5 leaves .* are the label of no cell: \['type 0'\]"):
+        classifier.set_params(hierarchy=TREE, learning_rate=1e-9, epochs=1).fit(X[known], types[known])
     of_new = classifier.predict_proba(X)
     # One epoch that changes nothing: the new output alone takes some probability, and c is shared.
     assert classifier.classes_.tolist() == sorted(TREE.leaves)
@@ -1097,3 +1098,19 @@ def test_a_file_that_is_no_ontology_is_refused(tmp_path, content):
     for labels in ("T cell", None):
         with pytest.raises(TypeError, match="expected a list or dict of types"):
             CellTypeTree.from_obo(tmp_path / "file.obo", labels)
+
+
+def test_new_leaves_without_cells_of_a_tree_that_has_grown_are_told_of():
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    few = CellTypeTree.from_dict({"a": None, "b": {"type 2": None, "c": None}})
+    classifier = KerasCellClassifier(hierarchy=few, epochs=1, warm_start=True, random_state=0)
+    classifier.fit(X, ["a", "type 2", "c"] * 4)
+    partial = copy.copy(classifier).set_params(hierarchy=TREE)
+    y = ["type 0", "type 1", "c"] * 4  # "type 2" is known from before
+    message = r"2 of 5 leaves of the hierarchy are the label of no cell: \['type 3', 'type 4'\]"
+    with pytest.warns(UserWarning, match=message):
+        classifier.set_params(hierarchy=TREE).fit(X, y)
+    with pytest.warns(UserWarning, match=message):
+        partial.partial_fit(X, y)
+    classifier.fit(X, y)  # said once: warnings are errors
+    partial.partial_fit(X, y)

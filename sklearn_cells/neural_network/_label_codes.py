@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,8 +28,8 @@ def labels_for_fit(classifier, y, n_cells: int, *, goes_on: bool) -> tuple[NDArr
         _check_same_classes(
             tree, classes, classifier.classes_, refusal, "Pass labels of the same classes, or train anew."
         )
-    elif tree is not None:
-        _warn_of_unseen_leaves(tree, codes)
+    if tree is not None:
+        _warn_of_unseen_leaves(tree, codes, classifier.classes_ if goes_on else ())
     _warn_of_lone_cells(classes if tree is None else np.array(tree.names), codes)
     return classes, codes
 
@@ -50,9 +52,12 @@ def labels_for_partial_fit(classifier, y, n_cells: int, classes, *, goes_on: boo
     if goes_on and classes is not None:
         refusal = f"`classes` is {classes.tolist()}, but was {classifier.classes_.tolist()} before."
         _check_same_classes(tree, classes, classifier.classes_, refusal, "Pass the same, or none.")
-    if tree is not None:
-        return _codes_in_tree(tree, y, n_cells)
-    return check_labels(y, n_cells, classes=classifier.classes_ if goes_on else classes)
+    if tree is None:
+        return check_labels(y, n_cells, classes=classifier.classes_ if goes_on else classes)
+    classes, codes = _codes_in_tree(tree, y, n_cells)
+    if goes_on:  # a first call says what there will be
+        _warn_of_unseen_leaves(tree, codes, classifier.classes_)
+    return classes, codes
 
 
 def _codes_in_tree(tree, y, n_cells):
@@ -71,9 +76,12 @@ def _check_same_classes(tree, classes: NDArray, before: NDArray, refusal: str, r
     raise ValueError(f"{refusal} {remedy if tree is None else 'Add the types that the hierarchy lacks.'}")
 
 
-def _warn_of_unseen_leaves(tree, codes: NDArray) -> None:
-    """Warn of leaves of a tree that are the label of no cell, which nothing tells from their siblings."""
-    labels = {tree.names[code] for code in np.unique(codes)}
+def _warn_of_unseen_leaves(tree, codes: NDArray, before: Iterable[str]) -> None:
+    """Warn of leaves of a tree that are the label of no cell, which nothing tells from their siblings.
+
+    Those that were classes before, in a tree that has grown, may have had cells.
+    """
+    labels = {tree.names[code] for code in np.unique(codes)} | set(before)
     unseen = [leaf for leaf in tree.leaves if leaf not in labels]
     if unseen:
         warn(
