@@ -6,6 +6,7 @@ import pickle
 import sys
 
 import anndata as ad
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,6 +37,7 @@ from sklearn_cells.metrics import (
     hierarchical_accuracy,
     hierarchical_precision_recall_fscore,
 )
+from sklearn_cells.neural_network._networks import take_weights
 from sklearn_cells.neural_network._objective import Objective, TreeObjective
 from sklearn_cells.neural_network._plan import plan_training
 
@@ -1114,3 +1116,60 @@ def test_new_leaves_without_cells_of_a_tree_that_has_grown_are_told_of():
         partial.partial_fit(X, y)
     classifier.fit(X, y)  # said once: warnings are errors
     partial.partial_fit(X, y)
+
+
+def bottleneck(n_genes, n_classes):
+    """A hidden layer of a unit for each class, which are nevertheless no classes."""
+    layers = [keras.layers.Dense(n_classes, activation="relu"), keras.layers.Dense(n_classes), keras.layers.Softmax()]
+    return keras.Sequential([keras.Input((n_genes,)), *layers])
+
+
+def normalised(n_genes, n_classes):
+    layers = [keras.layers.Dense(n_classes), keras.layers.BatchNormalization(), keras.layers.Softmax()]
+    return keras.Sequential([keras.Input((n_genes,)), *layers])
+
+
+def two_heads(n_genes, n_classes):
+    """Logits are a sum of two layers with biases, of which one is of as many units as there were classes before."""
+    inputs = keras.Input((n_genes,))
+    hidden = keras.layers.Dense(3, activation="relu")(inputs)
+    logits = keras.layers.Add()([keras.layers.Dense(n_classes)(hidden), keras.layers.Dense(n_classes)(inputs)])
+    return keras.Model(inputs, keras.layers.Softmax()(logits))
+
+
+GROWN_FROM = CellTypeTree.from_dict({"type 1": None, "b": {"type 2": None, "c": None}})
+
+
+def test_the_outputs_of_a_grown_network_are_known_by_their_place():
+    """Not by their shape: two layers have as many units as there were classes, and the logits two biases."""
+    rng = np.random.default_rng(0)
+    X, outputs = rng.normal(size=(6, 4)).astype(np.float32), np.array([-1, 0, 1, 2, 2])
+    trained, network = two_heads(4, 3), two_heads(4, 5)
+    for weight in trained.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    take_weights(network, trained, outputs)
+    before, after = trained(X).numpy(), network(X).numpy()
+    expected = before[:, [0, 1, 2, 2]] / [1, 1, 2, 2]
+    np.testing.assert_allclose(after[:, 1:] / after[:, 1:].sum(axis=1, keepdims=True), expected, rtol=1e-4)
+    hidden = network.layers[1].get_weights()
+    for found, wanted in zip(hidden, trained.layers[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "message"),
+    [
+        (bottleneck, {}, "a network of other layers, .* Only the output layer may depend on the number of classes"),
+        (normalised, {}, "cannot grow in a network that ends in BatchNormalization"),
+        ("mlp", {"hidden_layer_sizes": (7,)}, "the parameters describe a network of other layers"),
+    ],
+)
+def test_a_network_that_cannot_grow_is_refused_and_left_as_it_was(cells, types, architecture, change, message):
+    X = np.log1p(cells.X.toarray())
+    old = np.array(["c" if name in ("type 3", "type 4") else name for name in types])
+    known = types != "type 0"
+    classifier = KerasCellClassifier(architecture, hierarchy=GROWN_FROM, epochs=2, warm_start=True, random_state=0)
+    before = classifier.fit(X[known], old[known]).predict_proba(X)
+    with pytest.raises(ValueError, match=message):
+        classifier.set_params(hierarchy=TREE, **change).fit(X, types)
+    np.testing.assert_array_equal(classifier.predict_proba(X), before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -81,6 +82,22 @@ def learned_weights(model: keras.Model) -> list[keras.Variable]:
     return [weight for layer in model.layers if not isinstance(layer, TRAINING_LAYERS) for weight in layer.weights]
 
 
+def output_layers(model: keras.Model) -> list[layers.Layer]:
+    """Return the layers with weights from which the output is reached by layers without any."""
+    found: list[layers.Layer] = []
+    to_visit = list(model.outputs)
+    while to_visit:
+        tensor = to_visit.pop()
+        layer, node, _ = tensor._keras_history
+        if isinstance(layer, keras.Model) and layer.weights:
+            found += output_layers(layer)
+        elif getattr(layer, "weights", []):
+            found.append(layer)
+        else:
+            to_visit += layer._inbound_nodes[node].input_tensors
+    return list({id(layer): layer for layer in found}.values())
+
+
 def settle(network: keras.Model) -> None:
     """Let layers compute again what they keep of weights that were assigned."""
     for layer in network.layers:
@@ -88,14 +105,19 @@ def settle(network: keras.Model) -> None:
             layer.finalize_state()
 
 
-def layers_of(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:
-    """Return what the layers of a model compute; those of training and the centring of the input are left out."""
+def layers_of(model: keras.Model, of_any_units: Iterable[layers.Layer] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """Return what the layers of a model compute; those of training and the centring of the input are left out.
+
+    So are the units of some layers.
+    """
     names = ("units", "filters", "kernel_size", "strides", "padding", "pool_size", "activation", "axis", "scale")
     stack = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            stack += layers_of(layer)
+            stack += layers_of(layer, of_any_units)
         elif layer.name != "input_norm" and not isinstance(layer, (layers.InputLayer, *TRAINING_LAYERS)):
             config = layer.get_config()
+            if any(layer is other for other in of_any_units):
+                config.pop("units", None)
             stack.append((type(layer).__name__, {name: config[name] for name in names if name in config}))
     return stack

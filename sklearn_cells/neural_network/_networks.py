@@ -7,11 +7,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import layers
 from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._architectures import build_cnn, build_mlp, weight_shapes
 from sklearn_cells.neural_network._keras_files import check_classifier_model
-from sklearn_cells.neural_network._layers import layers_of, learned_weights, settle
+from sklearn_cells.neural_network._layers import layers_of, learned_weights, output_layers, settle
 from sklearn_cells.neural_network._objective import Objective, TreeObjective
 from sklearn_cells.neural_network._process import seeded
 from sklearn_cells.neural_network._trainers import shared_trainer
@@ -91,38 +92,40 @@ def take_weights(network: keras.Model, trained: keras.Model, outputs: NDArray | 
     Where the outputs differ, `outputs` has the output of the trained one for each output of the network, or -1.
     Outputs that share one share its probability too.
     """
-    if outputs is not None:
-        trained = _with_outputs(network, trained, outputs)
-    wanted, found = layers_of(network), layers_of(trained)
+    ends: list[list[layers.Layer]] = [[], []] if outputs is None else [output_layers(m) for m in (network, trained)]
+    others = [type(layer).__name__ for layer in ends[0] if not isinstance(layer, layers.Dense)]
+    if others:
+        raise ValueError(
+            f"The classes of a tree cannot grow in a network that ends in {others[0]}, whose weights are not known to "
+            "be of one class each: let it end in a Dense layer, or train anew."
+        )
+    wanted, found = (layers_of(model, of_any_units=end) for model, end in zip((network, trained), ends, strict=True))
     targets, sources = learned_weights(network), learned_weights(trained)
-    if wanted != found or [v.shape for v in targets] != [v.shape for v in sources]:
+    at_end = [{id(weight) for layer in end for weight in layer.weights} for end in ends]
+    shapes = [
+        [weight.shape[:-1] if id(weight) in of_outputs else weight.shape for weight in weights]
+        for weights, of_outputs in zip((targets, sources), at_end, strict=True)
+    ]
+    if wanted != found or shapes[0] != shapes[1]:
+        of_function = "" if outputs is None else " Only the output layer may depend on the number of classes."
         raise ValueError(
             f"Training cannot go on: the parameters describe a network of other layers, {wanted}, than the one that is "
-            f"there, {found}. Set the parameters that it was trained with."
+            f"there, {found}. Set the parameters that it was trained with.{of_function}"
         )
-    for target, source in zip(targets, sources, strict=True):
-        target.assign(source)
+    values = [source.numpy() for source in sources]
+    places = [place for place, target in enumerate(targets) if id(target) in at_end[0]]
+    if outputs is not None:
+        known = outputs >= 0
+        n_shared = np.bincount(outputs[known], minlength=trained.output_shape[-1])[outputs[known]]
+        for place in places:
+            grown = targets[place].numpy()
+            grown[..., known] = values[place][..., outputs[known]]
+            values[place] = grown
+        for place in [place for place in places if values[place].ndim == 1][:1]:  # logits may have a sum of biases
+            values[place][known] -= np.log(n_shared)
+    for target, value in zip(targets, values, strict=True):
+        target.assign(value)
     settle(network)
-
-
-def _with_outputs(network, trained, outputs):
-    """Return a copy of a network with the outputs of a trained one in another order, some shared and some new."""
-    widened = keras.models.clone_model(network)
-    widened.set_weights(network.get_weights())
-    n_before = trained.output_shape[-1]
-    known = outputs >= 0
-    n_shared = np.bincount(outputs[known], minlength=n_before)[outputs[known]]
-    for target, source in zip(learned_weights(widened), learned_weights(trained), strict=True):
-        values = source.numpy()
-        if (*values.shape[:-1], len(outputs)) == target.shape and values.shape[-1:] == (n_before,):
-            taken = target.numpy()
-            taken[..., known] = values[..., outputs[known]]
-            if values.ndim == 1:
-                taken[known] -= np.log(n_shared)
-            values = taken
-        if values.shape == target.shape:
-            target.assign(values)
-    return widened
 
 
 def make_optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Optimizer:
