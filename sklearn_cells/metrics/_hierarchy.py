@@ -1,0 +1,235 @@
+"""How right, and how deep, names in a tree are."""
+
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells._cells import check_same_order
+from sklearn_cells._validation import check_sample_weight, validate_params
+from sklearn_cells.hierarchy import CellTypeTree, NamesInTree, codes_in_tree
+from sklearn_cells.metrics._confidence import checked_probabilities
+from sklearn_cells.metrics._labels import check_lengths, checked_labels
+
+
+@validate_params(
+    {
+        "y_true": ["array-like"],
+        "y_pred": ["array-like"],
+        "hierarchy": [CellTypeTree],
+        "sample_weight": ["array-like", None],
+        "unassigned_label": [str, Integral, None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None, unassigned_label="Unassigned"):
+    """Return the share of cells whose name is right, at any depth of a tree.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        The true type of each cell, at any depth of the tree.
+
+    y_pred : array-like of shape (n_cells,)
+        The name that each cell is given, at any depth of the tree, or `unassigned_label`, which is wrong.
+
+    hierarchy : CellTypeTree
+        The tree.
+
+    sample_weight : array-like of shape (n_cells,), default=None
+        The weight of each cell.
+
+    unassigned_label : str, int or None, default="Unassigned"
+        The label of cells without a name. None allows none.
+
+    Returns
+    -------
+    accuracy : float
+        The share of cells whose name is the true type or one of its ancestors. A name below a true type
+        that is not a leaf cannot be judged, and counts as right.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of cells differ, labels are missing, a true type or a name is not in the tree, or
+        weights are negative or all zero.
+
+    See Also
+    --------
+    hierarchical_precision_recall_fscore : Counts how many of the ancestors are right.
+    error_specificity_curve : Error against depth.
+
+    Examples
+    --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
+    >>> from sklearn_cells.metrics import hierarchical_accuracy
+    >>> tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    >>> hierarchical_accuracy(["CD4 T", "CD4 T", "B", "B"], ["T", "CD8 T", "B", "Unassigned"], hierarchy=tree)
+    0.5
+    """
+    truth, names = _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label)
+    if sample_weight is not None:
+        check_lengths(truth, np.atleast_1d(sample_weight), "sample_weight")
+    sample_weight = check_sample_weight(sample_weight, truth[:, np.newaxis], ensure_non_negative=True)
+    ancestry = hierarchy.ancestry()
+    right = (ancestry | ancestry.T)[names, truth] & (names >= 0)
+    return float(np.average(right, weights=sample_weight))
+
+
+@validate_params(
+    {
+        "y_true": ["array-like"],
+        "y_pred": ["array-like"],
+        "hierarchy": [CellTypeTree],
+        "unassigned_label": [str, Integral, None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy, unassigned_label="Unassigned"):
+    """Compute precision, recall and F of names in a tree, each name with its ancestors.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        The true type of each cell.
+
+    y_pred : array-like of shape (n_cells,)
+        The name that each cell is given, at any depth of the tree, or `unassigned_label`.
+
+    hierarchy : CellTypeTree
+        The tree.
+
+    unassigned_label : str, int or None, default="Unassigned"
+        The label of cells without a name. None allows none.
+
+    Returns
+    -------
+    precision : float
+        Of the given names and their ancestors, the share that is right; 0 where none is given.
+
+    recall : float
+        Of the true types and their ancestors, the share that is given.
+
+    fscore : float
+        The harmonic mean of the two.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of cells differ, labels are missing, or a true type or a name is not in the tree.
+
+    Notes
+    -----
+    A type and its ancestors make a path, without the root. Over all cells, precision is the number of types that
+    the paths of the name and of the true type have in common, divided by the length of the paths of the names;
+    recall is the same number divided by the length of the paths of the true types [1]_.
+
+    References
+    ----------
+    .. [1] S. Kiritchenko, S. Matwin, R. Nock and A. F. Famili, "Learning and evaluation in the presence
+       of class hierarchies: application to text categorization", Canadian AI 2006, 395-406.
+
+    Examples
+    --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
+    >>> from sklearn_cells.metrics import hierarchical_precision_recall_fscore
+    >>> tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    >>> hierarchical_precision_recall_fscore(["CD4 T", "B"], ["T", "B"], hierarchy=tree)
+    (1.0, 0.6666666666666666, 0.8)
+    """
+    truth, names = _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label)
+    paths = np.vstack([hierarchy.ancestry(), np.zeros(len(hierarchy), dtype=bool)]).astype(int)  # -1 has no name
+    depths = paths.sum(axis=1)
+    n_true, n_pred, n_both = (int(n.sum()) for n in (depths[truth], depths[names], (paths @ paths.T)[truth, names]))
+    return n_both / max(n_pred, 1), n_both / n_true, 2 * n_both / (n_true + n_pred)
+
+
+@validate_params(
+    {"y_true": ["array-like"], "y_proba": ["array-like"], "labels": ["array-like"], "hierarchy": [CellTypeTree]},
+    prefer_skip_nested_validation=True,
+)
+def error_specificity_curve(y_true, y_proba, *, labels, hierarchy):
+    """Compute the error among named cells and the depth of their names, at each threshold.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        The true type of each cell, at any depth of the tree.
+
+    y_proba : array-like of shape (n_cells, n_classes)
+        The probability of each class.
+
+    labels : array-like of shape (n_classes,)
+        The class of each column, a leaf of the tree, each once.
+
+    hierarchy : CellTypeTree
+        The tree.
+
+    Returns
+    -------
+    curve : DataFrame of shape (n_thresholds, 4)
+        `threshold`, rising; `coverage`, the share of cells that are named; `error`, the share of wrong
+        names among them; and `depth`, the mean depth of the names, 0 for a cell without one. Each
+        cell is named as in :class:`RejectOptionClassifier`.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of cells or classes differ, a label is not in the tree, or values are not
+        probabilities that sum to one in each row.
+
+    See Also
+    --------
+    risk_coverage_curve : The same without a tree.
+
+    Examples
+    --------
+    >>> from sklearn_cells.hierarchy import CellTypeTree
+    >>> from sklearn_cells.metrics import error_specificity_curve
+    >>> tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    >>> y_proba = [[0.0, 0.75, 0.25], [0.75, 0.25, 0.0]]
+    >>> labels = ["B", "CD4 T", "CD8 T"]
+    >>> error_specificity_curve(["CD8 T", "B"], y_proba, labels=labels, hierarchy=tree)
+       threshold  coverage  error  depth
+    0       0.75       1.0    0.5    1.5
+    1       1.00       0.5    0.0    0.5
+    """
+    check_same_order(y_true, y_proba, "y_true", "y_proba")
+    y_true, labels = checked_labels(y_true, "y_true"), checked_labels(labels, "labels")
+    truth = codes_in_tree(hierarchy, y_true, "y_true")
+    if len(twice := pd.Index(labels)[pd.Index(labels).duplicated()]):
+        raise ValueError(f"labels has {twice[0]!r} more than once: pass the class of each column.")
+    columns = getattr(y_proba, "columns", pd.RangeIndex(0))
+    if not isinstance(columns, pd.RangeIndex) and list(columns) != labels.tolist():
+        raise ValueError(f"The columns of y_proba are {list(columns)}, but labels={labels.tolist()}: pass one order.")
+    y_proba = checked_probabilities(y_proba, y_true, labels)
+    sums = y_proba.sum(axis=1)
+    if (np.abs(sums - 1) > 1e-2).any():
+        wrong = np.abs(sums - 1).argmax()
+        raise ValueError(
+            f"expected probabilities that sum to one, got {sums[wrong]:.3g} at cell {wrong}: pass those of all classes."
+        )
+    names = NamesInTree(hierarchy, labels)
+    ways = names.ways(y_proba)
+    wrong_from = np.sort(ways.wrong_from(truth, names.right))
+    found = ways.probabilities[np.isfinite(ways.probabilities)]
+    thresholds = np.unique(found)
+    n_levels = len(found) - np.searchsorted(np.sort(found), thresholds)
+    n_named = len(y_true) - np.searchsorted(np.sort(ways.probabilities[:, 0]), thresholds)
+    n_wrong = len(y_true) - np.searchsorted(wrong_from, thresholds)
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "coverage": n_named / len(y_true),
+            "error": n_wrong / n_named,
+            "depth": n_levels / len(y_true),
+        }
+    )
+
+
+def _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label):
+    """Return the number of the type of each cell in a tree, and of its name, -1 for unassigned cells."""
+    check_same_order(y_true, y_pred, "y_true", "y_pred")
+    y_true, y_pred = checked_labels(y_true, "y_true"), checked_labels(y_pred, "y_pred")
+    check_lengths(y_true, y_pred, "y_pred")
+    return codes_in_tree(hierarchy, y_true, "y_true"), codes_in_tree(hierarchy, y_pred, "y_pred", unassigned_label)

@@ -1,0 +1,79 @@
+"""Checks of true and predicted labels, and the mean F1 of types."""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import f1_score
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import unique_labels
+
+from sklearn_cells._cells import check_same_order
+
+
+def checked_pair(y_true, y_pred):
+    """Check true and predicted classes.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_cells,)
+        The true class of each cell.
+
+    y_pred : array-like of shape (n_cells,)
+        The predicted class. It may be one that no cell has.
+
+    Returns
+    -------
+    y_true : ndarray of shape (n_cells,)
+        As it came.
+
+    y_pred : ndarray of shape (n_cells,)
+        As it came.
+    """
+    check_same_order(y_true, y_pred, "y_true", "y_pred")
+    y_true, y_pred = checked_labels(y_true, "y_true"), checked_labels(y_pred, "y_pred")
+    check_lengths(y_true, y_pred, "y_pred")
+    unique_labels(y_true, y_pred)  # refuses strings beside numbers
+    return y_true, y_pred
+
+
+def checked_labels(labels, name):
+    """Refuse no labels and missing ones, whose kind check_labels of an estimator refuses too.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_cells,)
+        The class of each cell.
+
+    name : str
+        What messages call them.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_cells,)
+        As it came.
+    """
+    objects = column_or_1d(np.asarray(labels, dtype=object))
+    if len(objects) == 0:
+        raise ValueError(f"{name} has 0 sample(s): pass the label of each cell, of at least one.")
+    missing = pd.isna(objects)
+    if missing.any():
+        raise ValueError(
+            f"{name} contains NaN: {missing.sum()} of {len(missing)} labels are missing, the first at cell "
+            f"{missing.argmax()}; leave those cells out."
+        )
+    if isinstance(getattr(labels, "dtype", None), pd.api.extensions.ExtensionDtype):
+        # scikit-learn would make floats of pandas' own integers and booleans.
+        labels = pd.Series(objects).infer_objects().to_numpy()
+    return column_or_1d(labels)
+
+
+def check_lengths(y_true, other, name):
+    if len(y_true) != len(other):
+        raise ValueError(
+            f"Found inconsistent numbers of samples: y_true has {len(y_true)} and {name} {len(other)}. Pass one of "
+            "each for each cell."
+        )
+
+
+def macro_f1(y_true, y_pred):
+    """Give the mean F1 of the classes that occur in `y_true`."""
+    return float(f1_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0))
