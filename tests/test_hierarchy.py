@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.metrics import get_scorer, make_scorer
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 
 from sklearn_cells import (
@@ -1173,3 +1174,18 @@ def test_a_network_that_cannot_grow_is_refused_and_left_as_it_was(cells, types, 
     with pytest.raises(ValueError, match=message):
         classifier.set_params(hierarchy=TREE, **change).fit(X, types)
     np.testing.assert_array_equal(classifier.predict_proba(X), before)
+
+
+def test_a_scorer_knows_the_tree(cells, types, mixed):
+    """As the default of searches does, and other than the accuracy of scikit-learn."""
+    right_in_tree = make_scorer(hierarchical_accuracy, hierarchy=TREE)
+    pipeline = make_cell_pipeline(**SMALL, classify__hierarchy=TREE)
+    folds = StratifiedKFold(2)
+    in_tree = cross_val_score(pipeline, cells, mixed, cv=folds, scoring=right_in_tree)
+    np.testing.assert_array_equal(in_tree, cross_val_score(pipeline, cells, mixed, cv=folds))
+    assert (cross_val_score(pipeline, cells, mixed, cv=folds, scoring="accuracy") < in_tree - 0.2).all()
+    with pytest.raises(ValueError, match="different number of classes"):
+        get_scorer("neg_log_loss")(pipeline.fit(cells, mixed), cells, mixed)
+    flat = GaussianNB().fit(cells.X.toarray(), types)  # of other packages too
+    right = [name in TREE.path(leaf) for name, leaf in zip(mixed, flat.predict(cells.X.toarray()), strict=True)]
+    assert right_in_tree(flat, cells.X.toarray(), mixed) == np.mean(right)

@@ -141,6 +141,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         The tree of the types. Its leaves are the classes; `y` may have labels at any depth, and a cell
         with the label "T cell" teaches that it is one of the T cells. `partial_fit`, and `fit` with
         `warm_start`, go on with a tree that has grown: new types at any place, or types below a leaf.
+        `score`, which searches take by default, knows the tree. Scikit-learn's "accuracy" counts labels
+        that are not leaves as errors, and its "neg_log_loss" refuses them; a scorer that knows the tree
+        is `make_scorer(hierarchical_accuracy, hierarchy=tree)`.
 
     level_weight : float, default=0.0
         What each ancestor of a label in the `hierarchy` counts in the loss, where the label counts 1.
