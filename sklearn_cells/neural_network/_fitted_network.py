@@ -281,7 +281,9 @@ class FittedNetwork:
         if "model_" not in state:
             return state
         check_process()
-        return unpacked(self, {"hierarchy_": self.hierarchy} | state)  # files of before have the parameter alone
+        if "hierarchy_" not in state:  # files of before have the parameter alone
+            state = state | {"hierarchy_": self.hierarchy}
+        return unpacked(self, state)
 
     def __copy__(self):
         """Return a classifier that shares the network, which a pickle would write and read."""
@@ -296,8 +298,8 @@ class FittedNetwork:
     def __setstate__(self, state):
         if isinstance(state.get("model_"), tuple):
             state = state | {"model_": unpacked_network(state["model_"])}
-        if "model_" in state:  # pickles of before have the parameter alone
-            state = {"hierarchy_": state.get("hierarchy")} | state
+        if "model_" in state and "hierarchy_" not in state:  # pickles of before have the parameter alone
+            state = state | {"hierarchy_": state.get("hierarchy")}
         super().__setstate__(state)
 
     def __sklearn_is_fitted__(self):
