@@ -23,6 +23,9 @@ counts the same.
 are replaced by their parents. "grow" trains on nine types, then adds the tenth.
 """
 
+import resource
+import subprocess
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -375,7 +378,9 @@ def levels_of(tree, truth, predicted):
 @folder_argument
 @output_option
 @click.option("--cells", "most", default=100_000, show_default=True, help="The most cells of each donor.")
-def levels(folder, output, most):
+@click.option("--only", help="Run this method alone, so that the peak memory of the process is its own.")
+@click.option("--celltypist", "celltypist_python", help="The Python of an environment that has CellTypist.")
+def levels(folder, output, most, only, celltypist_python):
     """Judge each level of allen_m1_10x_140genes, from donor to donor."""
     cells, fine = read(folder, "allen_m1_10x_140genes", "cell_type_fine")
     donors = cells.obs["batch"].astype(str).to_numpy()
@@ -402,6 +407,8 @@ def levels(folder, output, most):
             "tree, half of the labels coarse": (tree, 0.0, coarse, slice(None)),
             "flat, on the other half alone": (None, 0.0, labels, ~is_coarse),
         }
+        if only is not None:
+            methods = {name: method for name, method in methods.items() if name == only}
         for name, (hierarchy, weight, y, kept) in methods.items():
             start = time.perf_counter()
             model = make_cell_pipeline(
@@ -410,12 +417,50 @@ def levels(folder, output, most):
             seconds = time.perf_counter() - start
             key = {"reference": donor, "cells": len(y[kept]), "method": name, "seconds": seconds}
             rows.append(key | levels_of(tree, truth, model.predict(query)))
-        for name, model in {"logistic regression": log, "LinearSVC": svc}.items():
+        peers = {"logistic regression": log, "LinearSVC": svc}
+        if only is not None:
+            peers = {name: peer for name, peer in peers.items() if name == only}
+        for name, model in peers.items():
             start = time.perf_counter()
             model.fit(reference.X, labels)
             key = {"reference": donor, "cells": len(labels), "method": name, "seconds": time.perf_counter() - start}
             rows.append(key | levels_of(tree, truth, model.predict(query.X)))
+        if celltypist_python is not None:
+            seconds, predicted = by_celltypist(celltypist_python, reference, query)
+            key = {"reference": donor, "cells": len(labels), "method": "CellTypist", "seconds": seconds}
+            rows.append(key | levels_of(tree, truth, predicted))
     finish(rows, output)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+CELLTYPIST = """
+import sys, time
+import anndata as ad, celltypist, numpy as np
+folder = sys.argv[1]
+celltypist.logger.set_level(40)
+def read(name):
+    cells = ad.read_h5ad(f"{folder}/{name}.h5ad")
+    cells.X = cells.X.tocsr().astype(np.float32)
+    totals = np.maximum(np.asarray(cells.X.sum(axis=1)), 1)
+    cells.X = cells.X.multiply(1e4 / totals).tocsr().log1p()
+    return cells
+train, query = read("reference"), read("query")
+start = time.perf_counter()
+model = celltypist.train(train, labels="cell_type_fine", check_expression=False, n_jobs=2)
+print(time.perf_counter() - start)
+types = celltypist.annotate(query, model=model).predicted_labels["predicted_labels"]
+np.savetxt(f"{folder}/types.txt", types.to_numpy(dtype=str), fmt="%s")
+"""
+
+
+def by_celltypist(python, reference, query):
+    """Return the seconds that CellTypist trains, and the types that it predicts."""
+    with tempfile.TemporaryDirectory() as temporary:
+        reference.write_h5ad(Path(temporary) / "reference.h5ad")
+        query.write_h5ad(Path(temporary) / "query.h5ad")
+        command = [python, "-c", CELLTYPIST, temporary]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return float(printed.split()[-1]), np.loadtxt(Path(temporary) / "types.txt", dtype=str, delimiter="\t")
 
 
 def f1_of_new(truth, predicted, new):
