@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from sklearn_cells.neural_network import build_cnn, build_mlp
-from sklearn_cells.neural_network._architectures import weight_shapes
 from sklearn_cells.neural_network._input import InputNorm
 from sklearn_cells.neural_network._layers import input_norm_of, with_input_norm
+from sklearn_cells.neural_network._shapes import weight_shapes
 
 
 def summary(model):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import scipy.sparse as sp
-import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from sklearn_cells._blocks import DENSE_VALUES, row_slices
 from sklearn_cells._cells import Cells, check_cells
-from sklearn_cells.neural_network import KerasCellClassifier
+from sklearn_cells.neural_network import KerasCellClassifier, keras, tf
 
 
 def sums_by_class(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from operator import index
 from typing import Any
 
-import keras
 import numpy as np
-from keras import layers
 
-from sklearn_cells.neural_network._views import VIEWS, CountViews, view_shapes
+from sklearn_cells.neural_network._count_views import CountViews
+from sklearn_cells.neural_network._quiet_tensorflow import keras, layers
+from sklearn_cells.neural_network._shapes import per_layer, widths_of
 
 PerLayer = float | Sequence[float]
 
@@ -188,14 +188,14 @@ def build_cnn(
     6609818
     """
     n_conv = len(filters)
-    channels = _per_layer("filters", filters, n_conv, int, 1)
-    kernels = _per_layer("kernel_size", kernel_size, n_conv, int, 1)
+    channels = per_layer("filters", filters, n_conv, int, 1)
+    kernels = per_layer("kernel_size", kernel_size, n_conv, int, 1)
     paddings = [padding] * n_conv if isinstance(padding, str) else list(padding)
     if len(paddings) != n_conv or not set(paddings) <= {"same", "valid"}:
         raise ValueError(f"expected padding 'same' or 'valid' for {n_conv} layers, got {padding!r}.")
-    pools = _per_layer("pool_size", pool_size, n_conv, int, 1)
+    pools = per_layer("pool_size", pool_size, n_conv, int, 1)
     dropouts = _fractions("conv_dropout", conv_dropout, n_conv)
-    l2s = _per_layer("conv_l2", conv_l2, n_conv)
+    l2s = per_layer("conv_l2", conv_l2, n_conv)
     if pooling not in ("max", "average"):
         raise ValueError(f"expected pooling 'max' or 'average', got {pooling!r}.")
     pool_layer = layers.MaxPooling2D if pooling == "max" else layers.AveragePooling2D
@@ -225,41 +225,6 @@ def build_cnn(
     return keras.Sequential([*stack, *dense])
 
 
-def weight_shapes(
-    n_genes: int,
-    n_classes: int,
-    *,
-    hidden_layer_sizes: int | Sequence[int],
-    filters: Sequence[int] = (),
-    kernel_size: int | Sequence[int] = (),
-    padding: str | Sequence[str] = (),
-    pool_size: int | Sequence[int] = (),
-    views: str | None = None,
-    program_noise: float = 0.0,
-    linear_path: bool = False,
-) -> list[tuple[int, ...]]:
-    """Return the shapes of the weights of :func:`build_mlp` or, with `filters`, :func:`build_cnn`, building neither."""
-    n_conv = len(filters)
-    kernels = _per_layer("kernel_size", kernel_size, n_conv, int, 1)
-    pools = _per_layer("pool_size", pool_size, n_conv, int, 1)
-    paddings = [padding] * n_conv if isinstance(padding, str) else padding
-    shapes: list[tuple[int, ...]] = []
-    length, channels = n_genes, 1
-    for n_channels, kernel, pad, pool in zip(filters, kernels, paddings, pools, strict=True):
-        shapes += [(kernel, 1, channels, n_channels), (n_channels,)]
-        length = (length if pad == "same" else length - kernel + 1) // pool
-        channels = n_channels
-    width = length * channels
-    if views is not None:
-        shapes += view_shapes(views, n_genes, program_noise)
-        width *= len(VIEWS[views])
-    n_inputs = width
-    for n_units in [*_widths(hidden_layer_sizes), n_classes]:
-        shapes += [(width, n_units), (n_units,)]
-        width = n_units
-    return shapes + ([(n_inputs, n_classes)] if linear_path else [])
-
-
 def _with_paths(n_genes, dense, front, *, linear_path, dtype):
     """Build a network of views of counts, a stack of dense layers, and a linear path beside it."""
     inputs = keras.Input((index(n_genes),), dtype=_variable_dtype(dtype))
@@ -279,12 +244,12 @@ def _with_paths(n_genes, dense, front, *, linear_path, dtype):
 
 def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, bias_l2, dtype, seeds) -> list:
     _check_activation(activation)
-    widths = _widths(hidden_layer_sizes)
+    widths = widths_of(hidden_layer_sizes)
     n_hidden = len(widths)
     dropouts = [*_fractions("dropout", dropout, n_hidden), 0]
     all_dense = "dense layers, the output layer last"
-    kernel_l2s = _per_layer("kernel_l2", kernel_l2, n_hidden + 1, what=all_dense)
-    bias_l2s = _per_layer("bias_l2", bias_l2, n_hidden + 1, what=all_dense)
+    kernel_l2s = per_layer("kernel_l2", kernel_l2, n_hidden + 1, what=all_dense)
+    bias_l2s = per_layer("bias_l2", bias_l2, n_hidden + 1, what=all_dense)
     units = [*widths, index(n_classes)]  # Keras refuses integers of NumPy
     activations = [activation] * n_hidden + ["softmax"]
     stack: list[Any] = []
@@ -315,26 +280,8 @@ def _seeds(seed: int | None) -> Iterator[int | None]:
         yield None if rng is None else int(rng.integers(2**31))
 
 
-def _widths(hidden_layer_sizes: int | Sequence[int]) -> list[int]:
-    return _per_layer("hidden_layer_sizes", hidden_layer_sizes, np.size(hidden_layer_sizes), int, 1)
-
-
-def _per_layer(
-    name: str, value: Any, n_layers: int, kind: Callable = float, low: float = 0, what: str = "layers"
-) -> list:
-    """Repeat one number for all layers, or check that there is one for each, of the right kind and not too low."""
-    values = [value] * n_layers if np.ndim(value) == 0 else list(value)
-    if len(values) != n_layers:
-        raise ValueError(
-            f"{name} has {len(values)} values {tuple(values)} for {n_layers} {what}: pass one, or {n_layers}."
-        )
-    if not all(isinstance(v, (int, float, np.number)) and v == kind(v) and v >= low for v in values):
-        raise ValueError(f"expected {kind.__name__} values >= {low} for {name}, got {value}.")
-    return [kind(v) for v in values]
-
-
 def _fractions(name: str, value: Any, n_layers: int) -> list[float]:
-    fractions = _per_layer(name, value, n_layers)
+    fractions = per_layer(name, value, n_layers)
     if any(fraction >= 1 for fraction in fractions):
         raise ValueError(f"expected float values below 1 for {name}, got {value}.")
     return fractions

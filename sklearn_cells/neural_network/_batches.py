@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells
 from sklearn_cells.neural_network._input import InputNorm
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 # What is read at a time of cells on disk is put together of so many runs of neighbouring cells.
 RUNS_PER_READ = 128

@@ -6,7 +6,6 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import all_or_nothing, fit_context
 from sklearn_cells.neural_network._fitted_network import FittedNetwork
-from sklearn_cells.neural_network._home import train
 from sklearn_cells.neural_network._label_codes import labels_for_fit, labels_for_partial_fit
 from sklearn_cells.neural_network._parameters import CONSTRAINTS
 
@@ -392,7 +391,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         ConvergenceWarning
             If the loss of the trained network is far above that of a guess.
         """
-        goes_on = self.warm_start and hasattr(self, "model_")
+        from sklearn_cells.neural_network._home import train  # imports TensorFlow
+
+        goes_on = self.warm_start and self.__sklearn_is_fitted__()
         with all_or_nothing(self, goes_on=goes_on):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
@@ -436,7 +437,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         KeyboardInterrupt
             If training is interrupted; then the classifier is as it was before the call.
         """
-        goes_on = hasattr(self, "model_")
+        from sklearn_cells.neural_network._home import train  # imports TensorFlow
+
+        goes_on = self.__sklearn_is_fitted__()
         with all_or_nothing(self, goes_on=goes_on):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)

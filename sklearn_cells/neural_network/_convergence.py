@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_cells._warnings import warn
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 # A trained network is tried on so many of its cells, and has not converged where their loss is so many nats above that
 # of a guess; networks that are not trained yet are less than one above.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 from sklearn.callback import CallbackContext
+
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 
 class EpochTasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,14 +16,12 @@ from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
-from sklearn_cells.neural_network._forward import outputs_of
-from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
+from sklearn_cells.neural_network._input import sorted_csr
 from sklearn_cells.neural_network._laboratory import Laboratory
-from sklearn_cells.neural_network._pickled import packed_network, unpacked_network
 from sklearn_cells.neural_network._process import check_process
-from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
-from sklearn_cells.neural_network._saved_state import packed, unpacked
-from sklearn_cells.neural_network._views import views_of
+
+# TensorFlow, and what needs it, is imported where it is used: the networks that make_cell_pipeline recommends predict
+# without it.
 
 
 def _totals(X):
@@ -52,14 +51,13 @@ class FittedNetwork:
         probabilities : ndarray of shape (n_cells, n_classes), dtype float32
             In the order of `classes_`; each row sums to one. Of dtype float64 with that `dtype`.
         """
-        check_is_fitted(self, "model_")
-        check_process()
+        check_is_fitted(self)
         cells = self._check_cells(X, reset=False)
-        laboratory = getattr(self, "_laboratory", None)
-        if laboratory is None:
-            return self._of_both(cells)
-        shown = (check_cells(laboratory(block)) for _, block in cells.blocks(READ_VALUES))
-        return np.concatenate([self._of_both(block) for block in shown])
+        network, laboratory = self._network(), getattr(self, "_laboratory", None)
+        blocks = [np.zeros((0, len(self.classes_)), dtype=np.float64 if self.dtype == "float64" else np.float32)]
+        for _, block in cells.blocks(READ_VALUES // 4):
+            blocks.append(network(block if laboratory is None else laboratory(block)))
+        return np.concatenate(blocks)
 
     def in_laboratory(self, random_state=None):
         """Return a copy of the fitted classifier that sees cells as another laboratory would show them.
@@ -83,8 +81,8 @@ class FittedNetwork:
         ValueError
             If the classifier was trained without such noise.
         """
-        check_is_fitted(self, "model_")
-        views = views_of(self.model_)
+        check_is_fitted(self)
+        views = self._views()
         if views is None or not (views.gene_noise or views.program_noise or views.missing_genes):
             raise ValueError(
                 "in_laboratory needs a classifier that was trained on simulated laboratories, such as that of "
@@ -95,20 +93,65 @@ class FittedNetwork:
         classifier._laboratory = Laboratory(views, seed)
         return classifier
 
-    def _of_both(self, cells):
-        """Return the probabilities of the network, and of the home network where there is one."""
-        probabilities = self._outputs(cells, self.priors)
+    def _network(self):
+        """Return what gives the probabilities of a block of cells, by both networks where there are two."""
+        of_any = self._network_alone(self.priors)
         if getattr(self, "gate_", None) is None:
-            return probabilities
-        return self.gate_.mixed(cells, probabilities, self.home_._outputs(cells, self.priors))
+            return of_any
+        of_home = self.home_._network_alone(self.priors)
 
-    def _outputs(self, cells, priors):
-        """Return the probabilities of the network alone."""
-        probabilities = outputs_of(self.model_, cells, getattr(self, "means_", None))[:, self._output_order]
-        if priors is None:
-            return probabilities
-        in_training = shares(self._class_counts)
-        return with_priors(probabilities, prior_ratios(priors, self.classes_, in_training, self._as_trained))
+        def mixed(X):
+            X = sorted_csr(X)
+            return self.gate_.mixed(X, of_any(X), of_home(X))
+
+        return mixed
+
+    def _network_alone(self, priors):
+        """Return what gives the probabilities of a block of cells, by this network alone."""
+        predict = self._view_network() or self._keras_network()
+        ratios = None
+        if priors is not None:
+            ratios = prior_ratios(priors, self.classes_, shares(self._class_counts), self._as_trained)
+
+        def probabilities(X):
+            found = predict(X)[:, self._output_order]
+            return found if ratios is None else with_priors(found, ratios)
+
+        return probabilities
+
+    def _view_network(self):
+        """Return what predicts without Keras, None where the network is none of views."""
+        if "model_" not in vars(self):
+            return self._saved_network.view_network()
+        if self.architecture != "mlp" or self._views() is None:
+            return None
+        from sklearn_cells.neural_network._forward import view_network_of
+
+        return view_network_of(self.model_)
+
+    def _keras_network(self):
+        """Return what predicts by Keras."""
+        from sklearn_cells.neural_network._forward import outputs_of
+
+        check_process()
+        return lambda X: outputs_of(self.model_, X, getattr(self, "means_", None))
+
+    def _views(self):
+        """Return the weights of the views of the network, None where it has none."""
+        if "model_" not in vars(self):
+            return self._saved_network.views()
+        from sklearn_cells.neural_network._count_views import views_of
+
+        views = views_of(self.model_)
+        return None if views is None else views.weights_as_arrays()
+
+    @cached_property
+    def model_(self):
+        """The network, made of the weights of a model file when it is first asked for."""
+        if "_saved_network" not in vars(self):
+            raise AttributeError(f"This {type(self).__name__} is not fitted: it has no model_.")
+        check_process()
+        return self._saved_network.model()
 
     def novelty_of(self, X, y_proba=None):
         """Return how unlike the training cells of its predicted class each cell is.
@@ -136,14 +179,14 @@ class FittedNetwork:
         ValueError
             If `fit` did not learn it.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         if not hasattr(self, "novelty_"):
             raise ValueError(
                 "novelty_of needs a classifier whose `fit` learned it, with novelty=True and cells whose labels are "
                 "classes: partial_fit does not learn it. Set novelty=True, and call fit."
             )
         codes = np.argmax(self.predict_proba(X) if y_proba is None else np.asarray(y_proba), axis=1)
-        return self.novelty_.of_cells(views_of(self.model_), self._check_cells(X, reset=False), codes)
+        return self.novelty_.of_cells(self._views(), self._check_cells(X, reset=False), codes)
 
     def predict(self, X):
         """Predict the class of each cell.
@@ -173,7 +216,7 @@ class FittedNetwork:
         labels : ndarray of shape (n_cells,)
             The most probable class, as `predict` returns it.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         return self.classes_[np.asarray(probabilities).argmax(axis=1)]
 
     def score(self, X, y, sample_weight=None):
@@ -195,7 +238,7 @@ class FittedNetwork:
         score : float
             From 0 to 1.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self)
         if self.hierarchy_ is None:
             return super().score(X, y, sample_weight)
         options = {"sample_weight": sample_weight, "unassigned_label": None}
@@ -244,6 +287,9 @@ class FittedNetwork:
         >>> classifier.predict_proba([[0.0, 0.0, 0.0]]).round(3)
         array([[0.5, 0.5]], dtype=float32)
         """
+        from sklearn_cells.neural_network._keras_files import as_keras_model, attributes_of
+        from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
+
         check_process()
         model = as_keras_model(model)
         classifier = cls(SavedArchitecture(model))
@@ -271,16 +317,18 @@ class FittedNetwork:
 
     def _pack_state(self, state):
         """Return what is saved of the fitted attributes."""
-        if "model_" not in state:
+        if not self.__sklearn_is_fitted__():
             return state
-        check_process()
+        from sklearn_cells.neural_network._saved_state import packed
+
         return packed(self, state)
 
     def _unpack_state(self, state):
         """Return the fitted attributes again."""
         if "model_" not in state:
             return state
-        check_process()
+        from sklearn_cells.neural_network._saved_state import unpacked
+
         if "hierarchy_" not in state:  # files of before have the parameter alone
             state = state | {"hierarchy_": self.hierarchy}
         return unpacked(self, state)
@@ -293,20 +341,20 @@ class FittedNetwork:
 
     def __getstate__(self):
         state = super().__getstate__()
-        return state | {"model_": packed_network(state["model_"])} if "model_" in state else state
+        if "model_" not in state:
+            return state
+        from sklearn_cells.neural_network._pickled import packed_network
+
+        return state | {"model_": packed_network(state["model_"])}
 
     def __setstate__(self, state):
         if isinstance(state.get("model_"), tuple):
+            from sklearn_cells.neural_network._pickled import unpacked_network
+
             state = state | {"model_": unpacked_network(state["model_"])}
         if "model_" in state and "hierarchy_" not in state:  # pickles of before have the parameter alone
             state = state | {"hierarchy_": state.get("hierarchy")}
         super().__setstate__(state)
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "model_")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = True
-        return tags
+        return "model_" in vars(self) or "_saved_network" in vars(self)

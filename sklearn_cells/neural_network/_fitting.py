@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 
 from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells
 from sklearn_cells.neural_network._batches import CellBatches
 from sklearn_cells.neural_network._convergence import N_TRIED, check_finite, l2_penalty, warn_unless_converged
+from sklearn_cells.neural_network._count_views import views_of
 from sklearn_cells.neural_network._epochs import EpochTasks
 from sklearn_cells.neural_network._forward import forward
 from sklearn_cells.neural_network._input import InputNorm, dense, measure_input, of_counts
@@ -19,8 +19,8 @@ from sklearn_cells.neural_network._layers import set_input_noise, settle, with_i
 from sklearn_cells.neural_network._networks import build_network, make_optimizer, take_weights, trainer_of
 from sklearn_cells.neural_network._plan import Plan
 from sklearn_cells.neural_network._process import FIT_LOCK
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 from sklearn_cells.neural_network._training import Training, copy_variables, learning_rates, optimizer_settings
-from sklearn_cells.neural_network._views import views_of
 
 
 class Fitting:

@@ -1,13 +1,16 @@
-"""What a network gives for cells, the same for each cell wherever it stands among others."""
+"""What a network of Keras gives for cells, the same for each cell wherever it stands among others."""
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_cells._cells import Cells
-from sklearn_cells.neural_network._input import dense_blocks
+from sklearn_cells import _blocks
+from sklearn_cells.neural_network._count_views import CountViews
+from sklearn_cells.neural_network._input import dense
+from sklearn_cells.neural_network._layers import TRAINING_LAYERS
+from sklearn_cells.neural_network._quiet_tensorflow import keras, layers
+from sklearn_cells.neural_network._view_network import ACTIVATIONS, ViewNetwork
 
 
 def forward(model: keras.Model, block: NDArray) -> NDArray:
@@ -19,6 +22,25 @@ def forward(model: keras.Model, block: NDArray) -> NDArray:
     return keras.ops.convert_to_numpy(model(block, training=False))[:rows]
 
 
-def outputs_of(model: keras.Model, cells: Cells, means: NDArray | None) -> NDArray:
-    """Return the outputs of a model for all cells, a block at a time."""
-    return np.concatenate([forward(model, block) for block in dense_blocks(cells, means)])
+def outputs_of(model: keras.Model, X, means: NDArray | None) -> NDArray:
+    """Return the outputs of a model for cells in memory, some of them dense at a time."""
+    slices = _blocks.row_slices(X.shape[0], X.shape[1], _blocks.DENSE_VALUES) or [slice(0, 0)]
+    return np.concatenate([forward(model, dense(X[rows], means)) for rows in slices])
+
+
+def view_network_of(model: keras.Model) -> ViewNetwork | None:
+    """Return what predicts as a network that `build_mlp` made of views does, None for others."""
+    stack = [layer for layer in model.layers if not isinstance(layer, (layers.InputLayer, *TRAINING_LAYERS))]
+    views, *others = stack
+    *hidden, last = [layer for layer in others if isinstance(layer, layers.Dense) and layer.name != "linear_path"]
+    direct = [layer.kernel.numpy() for layer in others if layer.name == "linear_path"]
+    activations = {keras.activations.serialize(layer.activation) for layer in hidden} or {"linear"}
+    dtypes = {layer.compute_dtype for layer in stack}
+    if (
+        not isinstance(views, CountViews)
+        or not activations <= ACTIVATIONS.keys()
+        or not dtypes <= {"float32", "float64"}
+    ):
+        return None
+    dense_layers = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in [*hidden, last]]
+    return ViewNetwork(views.weights_as_arrays(), activations.pop(), dense_layers, *direct)

@@ -12,8 +12,8 @@ from scipy.special import softmax, xlogy
 from scipy.stats import poisson
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import Cells
+from sklearn_cells.neural_network._view_network import missing_patterns
 from sklearn_cells.neural_network._views import evenly_spaced
 
 # Cells from which the gate learns, at most.
@@ -84,25 +84,22 @@ class ExperimentGate:
         gate.oddness = np.sort(gate._oddness(ratios, logs, nearest))
         return gate
 
-    def mixed(self, cells: Cells, anywhere: NDArray, home: NDArray) -> NDArray:
+    def mixed(self, X: sp.csr_array, anywhere: NDArray, home: NDArray) -> NDArray:
         """Return the probabilities of cells by those of the two networks.
 
         The logs of the probabilities are averaged by the weights, and brought to a sum of one.
         """
-        weights = self.home_weights(cells)[:, np.newaxis]
+        weights = self.home_weights(X)[:, np.newaxis]
         logs = (1 - weights) * _logs(anywhere) + weights * _logs(home)
         return softmax(logs, axis=1).astype(anywhere.dtype)
 
-    def home_weights(self, cells: Cells) -> NDArray[np.float64]:
+    def home_weights(self, X: sp.csr_array) -> NDArray[np.float64]:
         """Return the weight of the network that knows the experiment, for each cell."""
-        weights = [np.zeros(0)]
-        for _, X in cells.blocks(READ_VALUES // 4):
-            X = sp.csr_array(X).astype(np.float64)
-            of_block = np.zeros(X.shape[0])
-            for rows, missing in _patterns(X):
-                of_block[rows] = self._weigh(X[rows], missing)
-            weights.append(of_block)
-        return np.concatenate(weights)
+        X = X.astype(np.float64)
+        weights = np.zeros(X.shape[0])
+        for rows, missing in missing_patterns(X):
+            weights[rows] = self._weigh(X if len(rows) == X.shape[0] else X[rows], missing)
+        return weights
 
     def _weigh(self, X, missing):
         """Return the weights of cells in which the same genes are missing."""
@@ -165,21 +162,6 @@ class Deviances:
 
 def _logs(probabilities):
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float64)
-
-
-def _patterns(X):
-    """Yield the rows of cells in which the same genes are NaN, and these genes."""
-    missing = np.isnan(X.data)
-    if not missing.any():
-        yield np.arange(X.shape[0]), np.empty(0, dtype=np.int64)
-        return
-    cells = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))[missing]
-    of_cell = np.split(X.indices[missing], np.cumsum(np.bincount(cells, minlength=X.shape[0]))[:-1])
-    groups: dict[bytes, list[int]] = {}
-    for cell, genes in enumerate(of_cell):
-        groups.setdefault(np.sort(genes).astype(np.int64).tobytes(), []).append(cell)
-    for genes, rows in groups.items():
-        yield np.array(rows), np.frombuffer(genes, dtype=np.int64)
 
 
 def _counts(cells: Cells, rows: NDArray) -> sp.csr_array:

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from sklearn_cells._cells import Cells
+from sklearn_cells.neural_network._count_views import views_of
 from sklearn_cells.neural_network._fitting import Fitting
 from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._novelty import Novelty
 from sklearn_cells.neural_network._plan import Plan, plan_training
 from sklearn_cells.neural_network._process import check_process
-from sklearn_cells.neural_network._views import views_of
 
 # What differs in the home network; it has half the hidden units, too, which is enough for three views.
 HOME = {
@@ -65,6 +65,7 @@ def _train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, 
         attributes["novelty_"] = Novelty.learned(
             views_of(attributes["model_"]), cells, plan.sample_weight, plan.groups, len(plan.classes), plan.seed
         )
+    vars(classifier).pop("_saved_network", None)
     vars(classifier).update(attributes)
     context.call_on_fit_task_end(**told, reconstruction_attributes={})
 
@@ -81,7 +82,9 @@ def _fit_home(classifier, cells, codes, sample_weight, plan, context, told):
     home = _home_of(classifier, plan.seed, goes_on=goes_on)
     options = {"goes_on": goes_on, "incremental": plan.incremental}
     of_home = plan_training(home, plan.classes, codes, sample_weight, **options)
-    vars(home).update(Fitting(home, cells, of_home).run(context, told))
+    attributes = Fitting(home, cells, of_home).run(context, told)
+    vars(home).pop("_saved_network", None)
+    vars(home).update(attributes)
     if goes_on and (plan.sources is None or plan.incremental):
         return {"home_": home, "gate_": classifier.gate_}
     groups = np.unique(plan.groups, return_inverse=True)[1]

@@ -111,6 +111,12 @@ def dense(X, means: NDArray | None) -> NDArray:
     return np.where(np.isnan(block), means, block)
 
 
+def sorted_csr(X) -> sp.csr_array:
+    """Return cells as CSR with the genes of each in order, so that sums over them are the same to the last bit."""
+    X = sp.csr_array(X)
+    return X if X.has_sorted_indices else X.sorted_indices()
+
+
 def dense_blocks(cells: Cells, means: NDArray | None) -> Iterator[NDArray]:
     """Yield all cells in order, in dense blocks of bounded memory."""
     for block in _raw_blocks(cells):

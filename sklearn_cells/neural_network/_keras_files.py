@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 
 from sklearn_cells._validation import check_labels
+from sklearn_cells.neural_network._count_views import CountViews
 from sklearn_cells.neural_network._input import of_counts
 from sklearn_cells.neural_network._layers import input_norm_of
 from sklearn_cells.neural_network._process import seeded
-from sklearn_cells.neural_network._views import CountViews
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 
 def as_keras_model(model: str | os.PathLike | keras.Model) -> keras.Model:

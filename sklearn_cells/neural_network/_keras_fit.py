@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from scikeras.wrappers import BaseWrapper
 
 from sklearn_cells.neural_network._batches import KerasBatches
 from sklearn_cells.neural_network._objective import Objective
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 from sklearn_cells.neural_network._training import Training, set_learning_rate
 
 

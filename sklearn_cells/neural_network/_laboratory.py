@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from sklearn_cells.neural_network._views import MOST_LOG_FACTOR, N_PROGRAMS, CountViews
+from sklearn_cells.neural_network._views import MOST_LOG_FACTOR, N_PROGRAMS, ViewWeights
 
 
 class Laboratory:
@@ -18,19 +18,19 @@ class Laboratory:
 
     Parameters
     ----------
-    views : CountViews
-        The first layer of a trained network.
+    views : ViewWeights
+        Of the first layer of a trained network.
 
     seed : int
         Determines the laboratory.
     """
 
-    def __init__(self, views: CountViews, seed: int):
+    def __init__(self, views: ViewWeights, seed: int):
         rng = np.random.default_rng(seed)
-        n_genes = views.gene_shares.shape[0]
+        n_genes = len(views.gene_shares)
         logs = views.gene_noise * rng.standard_normal(n_genes)
         if views.program_noise > 0:
-            logs += views.program_noise * rng.standard_normal(N_PROGRAMS) @ views.programs.numpy()
+            logs += views.program_noise * rng.standard_normal(N_PROGRAMS) @ views.programs
         self.factors = np.exp(np.clip(logs, -MOST_LOG_FACTOR, MOST_LOG_FACTOR))
         self.missing_genes = views.missing_genes
         self._of_genes = rng.random(n_genes)

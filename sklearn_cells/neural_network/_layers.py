@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
-from keras import layers
 
 from sklearn_cells.neural_network._input import InputNorm
+from sklearn_cells.neural_network._quiet_tensorflow import keras, layers
 
 
 class InputNoise(layers.Layer):

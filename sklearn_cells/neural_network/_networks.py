@@ -5,35 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
-from keras import layers
 from numpy.typing import NDArray
 
-from sklearn_cells.neural_network._architectures import build_cnn, build_mlp, weight_shapes
+from sklearn_cells.neural_network._architectures import build_cnn, build_mlp
+from sklearn_cells.neural_network._forward import forward
 from sklearn_cells.neural_network._keras_files import check_classifier_model
-from sklearn_cells.neural_network._layers import layers_of, learned_weights, output_layers, settle
+from sklearn_cells.neural_network._layers import layers_of, learned_weights, output_layers, settle, with_input_norm
 from sklearn_cells.neural_network._objective import Objective, TreeObjective
 from sklearn_cells.neural_network._process import seeded
+from sklearn_cells.neural_network._quiet_tensorflow import keras, layers
+from sklearn_cells.neural_network._saved_network import SavedNetwork
+from sklearn_cells.neural_network._shapes import NETWORK_PARAMETERS, NOISE_PARAMETERS
 from sklearn_cells.neural_network._trainers import shared_trainer
 from sklearn_cells.neural_network._training import Trainer, optimizer_settings
 
-DENSE_PARAMETERS = ("hidden_layer_sizes", "activation", "dropout", "kernel_l2", "bias_l2", "dtype")
-NOISE_PARAMETERS = ("gene_noise", "program_noise", "missing_genes")
-MLP_PARAMETERS = (*DENSE_PARAMETERS, "views", *NOISE_PARAMETERS, "linear_path")
-CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", "conv_dropout", "conv_l2")
-BUILDERS: dict[str, tuple[Callable[..., keras.Model], tuple[str, ...]]] = {
-    "mlp": (build_mlp, MLP_PARAMETERS),
-    "cnn": (build_cnn, CONV_PARAMETERS + DENSE_PARAMETERS),
-}
-# Kernels and biases of a network in a model file; building thousands of layers would take hours.
-MAX_SAVED_WEIGHTS = 200
+BUILDERS: dict[str, Callable[..., keras.Model]] = {"mlp": build_mlp, "cnn": build_cnn}
 # These do not shape the graph of a network.
 L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
-# These give the weights their shapes.
-SIZE_PARAMETERS = (
-    "hidden_layer_sizes", "filters", "kernel_size", "padding", "pool_size", "views", "program_noise", "linear_path",
-)  # fmt: skip
 
 
 def check_views(classifier) -> None:
@@ -53,8 +42,9 @@ def build_network(classifier, n_genes: int, n_classes: int, seed: int) -> keras.
     """Build the network of a classifier; the seed determines its weights and the states of random layers."""
     check_views(classifier)
     if not callable(classifier.architecture):
-        build, names = BUILDERS[classifier.architecture]
-        return build(n_genes, n_classes, seed=seed, **{name: getattr(classifier, name) for name in names})
+        names = NETWORK_PARAMETERS[classifier.architecture]
+        parameters = {name: getattr(classifier, name) for name in names}
+        return BUILDERS[classifier.architecture](n_genes, n_classes, seed=seed, **parameters)
     with seeded(seed):
         model = classifier.architecture(n_genes, n_classes)
     check_classifier_model(model, n_classes=n_classes, n_genes=n_genes)
@@ -63,27 +53,26 @@ def build_network(classifier, n_genes: int, n_classes: int, seed: int) -> keras.
     return model
 
 
-def network_of_weights(classifier, weights: list[NDArray], n_genes: int, n_classes: int) -> keras.Model:
-    """Build the network of a classifier with weights of a file, whose origin may be unknown.
-
-    Raises
-    ------
-    ValueError
-        If a function builds the network, or the weights are not of the shapes that the parameters describe.
-    """
-    if callable(classifier.architecture):
-        raise ValueError("The parameters do not describe a network that a function builds.")
-    names = [name for name in BUILDERS[classifier.architecture][1] if name in SIZE_PARAMETERS]
-    expected = weight_shapes(n_genes, n_classes, **{name: getattr(classifier, name) for name in names})
-    if len(weights) > MAX_SAVED_WEIGHTS:
-        raise ValueError(f"a network of {len(weights)} weights is more than the {MAX_SAVED_WEIGHTS} allowed.")
-    # Before the network is built: what parameters of unknown origin describe may not fit into memory.
-    if expected != [values.shape for values in weights]:
-        raise ValueError("the weights are not of the shapes that the parameters describe.")
-    network = build_network(classifier, n_genes, n_classes, seed=0)
-    for variable, values in zip(learned_weights(network), weights, strict=True):
+def network_of_weights(saved: SavedNetwork) -> keras.Model:
+    """Build the network of a file."""
+    norm = saved.norm
+    network = BUILDERS[saved.architecture](saved.n_genes, saved.n_classes, seed=0, **saved.parameters)
+    for variable, values in zip(learned_weights(network), saved.weights, strict=True):
         variable.assign(values)
-    return network
+    return network if norm is None else with_input_norm(network, norm)
+
+
+def weights_that_describe(classifier, state: dict[str, Any]) -> list[NDArray] | None:
+    """Return the weights from which the same network can be made with the parameters, None where it cannot."""
+    model = classifier.model_
+    weights = [weight.numpy() for weight in learned_weights(model)]
+    cells = np.abs(np.random.default_rng(0).normal(size=(16, classifier.n_features_in_))).astype(model.inputs[0].dtype)
+    try:
+        again = SavedNetwork.of_classifier(classifier, weights, state).model()
+        same = layers_of(again) == layers_of(model) and np.array_equal(forward(again, cells), forward(model, cells))
+    except ValueError:
+        return None
+    return weights if same else None
 
 
 def take_weights(network: keras.Model, trained: keras.Model, outputs: NDArray | None = None) -> None:
@@ -149,7 +138,7 @@ def trainer_of(
     of_keras = type(optimizer).__module__.startswith("keras.")
     if callable(classifier.architecture) or not of_keras or type(objective) not in (Objective, TreeObjective):
         return Trainer(network, optimizer, objective)
-    build, names = BUILDERS[classifier.architecture]
+    build, names = BUILDERS[classifier.architecture], NETWORK_PARAMETERS[classifier.architecture]
     shape = {name: getattr(classifier, name) for name in names if name not in L2_PARAMETERS}
     inputs, outputs = int(np.prod(network.input_shape[1:])), network.output_shape[-1]
 

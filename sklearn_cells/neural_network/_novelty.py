@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
@@ -15,8 +14,9 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import Cells, check_cells
-from sklearn_cells.neural_network._input import dense_blocks
-from sklearn_cells.neural_network._views import CountViews, evenly_spaced
+from sklearn_cells.neural_network._input import dense_blocks, sorted_csr
+from sklearn_cells.neural_network._view_network import ViewProducts
+from sklearn_cells.neural_network._views import ViewWeights, evenly_spaced
 
 # Training cells that are looked at, and the shares of held-out ones that are kept.
 N_CELLS = 2_000
@@ -53,12 +53,10 @@ class Novelty:
         self.held_out = held_out
 
     @classmethod
-    def learned(
-        cls, views: CountViews, cells: Cells, weights: NDArray, codes: NDArray, n_classes: int, seed: int
-    ) -> Novelty:
+    def learned(cls, views, cells: Cells, weights: NDArray, codes: NDArray, n_classes: int, seed: int) -> Novelty:
         """Return the novelty by training cells; those of weight zero or without a class are left out.
 
-        Other weights do not count. A class without cells has the mean of all cells.
+        `views` is the layer of the network. Weights count as zero or not. A class without cells has the mean of all.
         """
         most = min(N_CELLS, max(1, READ_VALUES // views.factor.shape[0]))
         rows = evenly_spaced(np.flatnonzero((weights > 0) & (codes < n_classes)), most)
@@ -77,17 +75,16 @@ class Novelty:
         if len(codes) > N_FOLDS:
             for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(codes):
                 axes = _axes(seen[train], codes[train], n_classes, n_within, seed)
-                logs[test] = _logs(seen[test], *axes, codes[test])
+                directions, means = axes
+                logs[test] = _logs(seen[test].astype(np.float64) @ directions.astype(np.float64), means, codes[test])
                 logs[test[~np.isin(codes[test], codes[train])]] = np.nan  # there is no mean to be far from
         return cls(*_axes(seen, codes, n_classes, n_within, seed), np.nanquantile(logs, np.linspace(0, 1, N_QUANTILES)))
 
-    def of_cells(self, views: CountViews, cells: Cells, codes: NDArray) -> NDArray[np.float64]:
+    def of_cells(self, views: ViewWeights, cells: Cells, codes: NDArray) -> NDArray[np.float64]:
         """Return the share of training cells that are nearer to their type than each cell to the one of its code."""
-        logs, start = [np.zeros(0)], 0
-        for block in _blocks_of(cells):
-            of_block = codes[start : start + len(block)]
-            logs.append(_logs(_seen(views, block), self.directions, self.means, of_block))
-            start += len(block)
+        products, logs = ViewProducts(views, self.directions.astype(np.float64)), [np.zeros(0)]
+        for rows, X in cells.blocks(READ_VALUES // 4):
+            logs.append(_logs(products(sorted_csr(X)), self.means, codes[rows]))
         return np.interp(np.concatenate(logs), self.held_out, np.linspace(0, 1, len(self.held_out)), left=0, right=1)
 
     def arrays(self) -> dict[str, Any]:
@@ -100,8 +97,10 @@ def _blocks_of(cells: Cells) -> Iterator[NDArray]:
     return dense_blocks(cells, np.full(cells.shape[1], np.nan, dtype=np.float32))
 
 
-def _seen(views: CountViews, block: NDArray) -> NDArray[np.float32]:
+def _seen(views, block: NDArray) -> NDArray[np.float32]:
     """Return the views of dense cells, the same for each cell wherever it stands among others."""
+    from sklearn_cells.neural_network._quiet_tensorflow import keras
+
     padded = np.pad(block, [(0, -len(block) % 16), (0, 0)])
     return keras.ops.convert_to_numpy(views(padded, training=False))[: len(block)]
 
@@ -121,7 +120,6 @@ def _axes(seen, codes, n_classes, n_within, seed):
     return directions, (means @ directions).astype(np.float32)
 
 
-def _logs(seen, directions, means, codes):
-    """Return the log of the squared distance of each cell to the mean of its code."""
-    along = seen.astype(np.float64) @ directions.astype(np.float64)
+def _logs(along, means, codes):
+    """Return the log of the squared distance of each cell to the mean of its code, along the directions."""
     return np.log(((along - means[codes]) ** 2).sum(axis=1) + 1e-9)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
+
+from sklearn_cells.neural_network._quiet_tensorflow import keras, tf
 
 # What an engine passes on: the cells as the network sees them, as "cells", and the fields that the objective asks for.
 # Each holds one value or row for each cell.

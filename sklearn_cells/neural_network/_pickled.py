@@ -8,8 +8,9 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
+
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 # The earliest time that a zip archive can hold.
 NO_TIME = (1980, 1, 1, 0, 0, 0)

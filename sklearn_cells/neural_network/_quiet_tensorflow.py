@@ -55,3 +55,9 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
         importlib.import_module("tensorflow")
     # Every fit has a graph of its own, and TensorFlow takes several in a row for one that is made again.
     logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
+
+import keras
+import tensorflow as tf
+from keras import layers, ops
+
+__all__ = ["keras", "layers", "ops", "tf"]

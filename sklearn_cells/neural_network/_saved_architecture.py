@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import keras
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 
 class SavedArchitecture:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from sklearn_cells.neural_network._class_weights import shares, weights_of_classes
-from sklearn_cells.neural_network._forward import forward
 from sklearn_cells.neural_network._gate import ExperimentGate
-from sklearn_cells.neural_network._input import InputNorm
-from sklearn_cells.neural_network._layers import layers_of, learned_weights, with_input_norm
-from sklearn_cells.neural_network._networks import network_of_weights
 from sklearn_cells.neural_network._novelty import Novelty
+from sklearn_cells.neural_network._saved_network import SavedNetwork
 
 # Attributes that are made of arrays.
 PARTS = {"gate_": ExperimentGate, "novelty_": Novelty}
@@ -26,14 +21,16 @@ def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
     TypeError
         If the parameters of the classifier do not describe its network.
     """
-    model, weights = classifier.model_, [weight.numpy() for weight in learned_weights(classifier.model_)]
-    cells = np.abs(np.random.default_rng(0).normal(size=(16, classifier.n_features_in_))).astype(model.inputs[0].dtype)
-    try:
-        again = _network(classifier, weights, state)
-        same = layers_of(again) == layers_of(model) and np.array_equal(forward(again, cells), forward(model, cells))
-    except ValueError:
-        same = False
-    if not same:
+    if "model_" in state:
+        from sklearn_cells.neural_network._networks import weights_that_describe
+
+        state = {name: value for name, value in state.items() if name != "_saved_network"}
+        weights = weights_that_describe(classifier, state)
+    else:
+        saved = state["_saved_network"]
+        state = _renamed(state, "_saved_network", "model_")
+        weights = saved.weights if saved.is_described_by(classifier) else None
+    if weights is None:
         raise TypeError(
             "The network of this KerasCellClassifier cannot be made again from its parameters: it comes from a "
             "function or from Keras, or parameters were set after fit. joblib.dump writes the classifier as it is, "
@@ -48,8 +45,16 @@ def unpacked(classifier, state: dict[str, Any]) -> dict[str, Any]:
     saved = state["model_"]
     if "_input_scale" not in state:
         state = state | _of_first_format(classifier, state)
-    state = state | {"model_": _network(classifier, saved["weights"], state)}
+    network = SavedNetwork.of_classifier(classifier, saved["weights"], state)
+    if network.view_network() is None:
+        state = state | {"model_": network.model()}
+    else:  # what predicts without Keras has its network made when it is asked for
+        state = _renamed(state, "model_", "_saved_network") | {"_saved_network": network}
     return state | {name: kind(**state[name]) for name, kind in PARTS.items() if state.get(name) is not None}
+
+
+def _renamed(state, name, new_name):
+    return {new_name if known == name else known: value for known, value in state.items()}
 
 
 def _of_first_format(classifier, state):
@@ -59,13 +64,3 @@ def _of_first_format(classifier, state):
         as_trained = counts * weights_of_classes(classifier.class_weight, state["classes_"], counts)
     scale = scale if scale != 1 or center.any() else None
     return {"means_": center, "_input_scale": scale, "_as_trained": shares(as_trained)}
-
-
-def _network(classifier, weights, state):
-    n_genes, means = state["n_features_in_"], state.get("means_")
-    network = network_of_weights(classifier, weights, n_genes, len(state["classes_"]))
-    if means is None:  # it came from Keras, and takes cells as they are
-        return network
-    if means.shape != (n_genes,):
-        raise ValueError("the means are not one for each gene.")
-    return with_input_norm(network, InputNorm(means, state["_input_scale"]))

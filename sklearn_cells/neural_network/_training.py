@@ -6,14 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._batches import CellBatches
 from sklearn_cells.neural_network._epochs import EpochTasks
 from sklearn_cells.neural_network._objective import Batch, Objective
+from sklearn_cells.neural_network._quiet_tensorflow import keras, tf
 
 # From so many weights on, and with convolutions, the two halves of a minibatch are computed at the same time, by two
 # cores where there are. The result does not depend on the cores.

@@ -70,6 +70,12 @@ def _pipeline_1(parameters: Values, fitted: Values) -> None:
             stabilizer.means_ = {name: view / scale for (name, scale), view in zip(scales, views, strict=True)}
 
 
+def _selector_1(parameters: Values, fitted: Values) -> None:
+    """Genes were chosen without a tree."""
+    if "ranking_" in fitted:
+        fitted |= {"hierarchy_": None, "_splits": None}
+
+
 def _reject_option_1(parameters: Values, fitted: Values) -> None:
     """The threshold was chosen without a confidence level."""
     parameters["confidence_level"] = None
@@ -103,6 +109,7 @@ def _gene_shares(selector, stabilizer) -> dict[str, np.ndarray]:
 UPGRADES: dict[tuple[int, str], Callable[[Values, Values], None]] = {
     (1, "CellPipeline"): _pipeline_1,
     (1, "GeneAligner"): _aligner_1,
+    (1, "JSDivergenceSelector"): _selector_1,
     (1, "LogNormalizer"): _normalizer_1,
     (1, "Pipeline"): _pipeline_1,
     (1, "RejectOptionClassifier"): _reject_option_1,

@@ -1,0 +1,86 @@
+"""The network of a model file: its weights, and the parameters that describe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sklearn_cells.neural_network._input import InputNorm
+from sklearn_cells.neural_network._shapes import NETWORK_PARAMETERS, SIZE_PARAMETERS, weight_shapes
+from sklearn_cells.neural_network._view_network import ACTIVATIONS, ViewNetwork
+from sklearn_cells.neural_network._views import ViewWeights, view_shapes
+
+# Kernels and biases of a network in a model file; building thousands of layers would take hours.
+MAX_SAVED_WEIGHTS = 200
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """Weights in the order of the layers, and what makes a network of them."""
+
+    architecture: str
+    parameters: dict[str, Any]
+    weights: list[NDArray]
+    n_genes: int
+    n_classes: int
+    norm: InputNorm | None  # None where it came from Keras, and takes cells as they are
+
+    @classmethod
+    def of_classifier(cls, classifier, weights: list[NDArray], state: dict[str, Any]) -> SavedNetwork:
+        """Return the network of a file, whose origin may be unknown.
+
+        Raises
+        ------
+        ValueError
+            If a function builds the network, or arrays are not of the shapes that the parameters describe.
+        """
+        if callable(classifier.architecture):
+            raise ValueError("The parameters do not describe a network that a function builds.")
+        if len(weights) > MAX_SAVED_WEIGHTS:
+            raise ValueError(f"a network of {len(weights)} weights is more than the {MAX_SAVED_WEIGHTS} allowed.")
+        n_genes, n_classes, means = state["n_features_in_"], len(state["classes_"]), state.get("means_")
+        parameters = _parameters_of(classifier)
+        sizes = {name: value for name, value in parameters.items() if name in SIZE_PARAMETERS}
+        # Before the network is built: what parameters of unknown origin describe may not fit into memory.
+        if weight_shapes(n_genes, n_classes, **sizes) != [values.shape for values in weights]:
+            raise ValueError("the weights are not of the shapes that the parameters describe.")
+        if means is not None and means.shape != (n_genes,):
+            raise ValueError("the means are not one for each gene.")
+        norm = None if means is None else InputNorm(means, state["_input_scale"])
+        return cls(classifier.architecture, parameters, weights, n_genes, n_classes, norm)
+
+    def is_described_by(self, classifier) -> bool:
+        """Return whether the parameters of a classifier are still those of the network."""
+        same_kind = classifier.architecture == self.architecture
+        return same_kind and repr(_parameters_of(classifier)) == repr(self.parameters)
+
+    def model(self):
+        """Return the Keras model."""
+        from sklearn_cells.neural_network._networks import network_of_weights
+
+        return network_of_weights(self)
+
+    def views(self) -> ViewWeights | None:
+        """Return the weights of the views, None where there are none."""
+        parameters = self.parameters
+        if self.architecture != "mlp" or parameters["views"] is None:
+            return None
+        noise = {name: parameters[name] for name in ("gene_noise", "program_noise", "missing_genes")}
+        return ViewWeights.of_list(parameters["views"], self.weights, **noise)
+
+    def view_network(self) -> ViewNetwork | None:
+        """Return what predicts without Keras, None where the network is none of views."""
+        views, parameters = self.views(), self.parameters
+        is_plain = parameters["activation"] in ACTIVATIONS and parameters["dtype"] in ("float32", "float64")
+        if views is None or not is_plain:
+            return None
+        first = len(view_shapes(parameters["views"], len(views.gene_shares), parameters["program_noise"]))
+        dense = self.weights[first:]
+        direct = [dense.pop()] if parameters["linear_path"] else []
+        return ViewNetwork(views, parameters["activation"], list(zip(dense[::2], dense[1::2], strict=True)), *direct)
+
+
+def _parameters_of(classifier) -> dict[str, Any]:
+    return {name: getattr(classifier, name) for name in NETWORK_PARAMETERS[classifier.architecture]}

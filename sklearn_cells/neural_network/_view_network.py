@@ -1,0 +1,169 @@
+"""What a network of views predicts, computed from sparse counts, without Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+
+from sklearn_cells.neural_network._input import sorted_csr
+from sklearn_cells.neural_network._views import VIEWS, ViewWeights, view_of
+
+ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
+    "linear": lambda values: values,
+    "relu": lambda values: np.maximum(values, 0),
+    "sigmoid": expit,
+    "tanh": np.tanh,
+}
+
+
+class ViewNetwork:
+    """A dense network whose first layer sees views of counts.
+
+    The outputs are those of the Keras model with the same weights, but for rounding. Each cell is computed by
+    itself, so that they are the same to the last bit wherever it stands among others.
+
+    Parameters
+    ----------
+    views : ViewWeights
+        Of the layer that makes the views.
+
+    activation : str
+        Of the hidden layers, a key of `ACTIVATIONS`.
+
+    layers : list of tuple of ndarray
+        Kernel and bias of each dense layer, the output layer last.
+
+    direct : ndarray of shape (n_views * n_genes, n_classes) or None
+        The kernel of the linear path.
+    """
+
+    def __init__(self, views: ViewWeights, activation: str, layers: list[tuple[NDArray, NDArray]], direct=None):
+        self.activation = ACTIVATIONS[activation]
+        (kernel, self.bias), *self.layers = layers
+        self.products = ViewProducts(views, kernel if direct is None else np.hstack([kernel, direct]))
+
+    def __call__(self, X) -> NDArray:
+        """Return the probabilities of the classes, of shape (n_cells, n_classes), of an ndarray or CSR of counts."""
+        products = self.products(sorted_csr(X))
+        values, direct = np.split(products, [len(self.bias)], axis=1)
+        values = values + self.bias
+        for kernel, bias in self.layers:
+            values = product_by_row(self.activation(values), kernel) + bias
+        if direct.shape[1]:
+            values = values + direct
+        return softmax(values.astype(np.float64), axis=1).astype(products.dtype)
+
+
+class ViewProducts:
+    """Multiply the views of cells with a matrix.
+
+    Before they are centred, views are zero where counts are, so that they need not be dense: with S the
+    views, f and c their factors and centres, (S f - c) A = S (f A) - c A. Of genes that were not measured
+    the layer takes what the others lead to expect, a product of the factors z of the cell and their
+    loadings V: there z (V A) is added.
+
+    Parameters
+    ----------
+    views : ViewWeights
+        Of the layer that makes the views.
+
+    matrix : ndarray of shape (n_views * n_genes, n_columns)
+        Its dtype is that of the products.
+    """
+
+    def __init__(self, views: ViewWeights, matrix: NDArray):
+        self.views = views
+        self.matrix = matrix
+        self.n_views = len(VIEWS[views.kind])
+
+    def __call__(self, X: sp.csr_array) -> NDArray:
+        """Return the products of cells, of shape (n_cells, n_columns); NaN is a gene that was not measured."""
+        products = np.empty((X.shape[0], self.matrix.shape[1]), dtype=self.matrix.dtype)
+        of_all = None
+        for rows, missing in missing_patterns(X):
+            if len(missing):
+                products[rows] = self._of_some_genes(X[rows], missing)
+            else:
+                of_all = self._of_matrix(self.matrix) if of_all is None else of_all
+                products[rows] = of_all(X if len(rows) == X.shape[0] else X[rows])
+        return products
+
+    def _of_matrix(self, matrix, kept=slice(None)):
+        """Return what multiplies the views of some genes with a matrix, which has the rows of all genes."""
+        views = self.views
+        shape = (self.n_views, len(views.gene_shares))
+        factor, center = views.factor.reshape(shape), views.center.reshape(shape)
+        parts = matrix.reshape(*shape, -1)
+        scaled = np.ascontiguousarray((factor[..., np.newaxis] * parts)[:, kept])
+        centers = np.einsum("vg,vgm->m", center[:, kept].astype(np.float64), parts[:, kept].astype(np.float64))
+        shares = views.gene_shares[kept].sum(dtype=np.float64)
+        squares = None if views.square_shares is None else views.square_shares[:, kept].sum(axis=1, dtype=np.float64)
+
+        def multiply(X):
+            found = np.zeros((X.shape[0], matrix.shape[1]), dtype=matrix.dtype)
+            for values, part in zip(self._values(X, shares, squares), scaled, strict=True):
+                found += sp.csr_array((values.astype(matrix.dtype), X.indices, X.indptr), X.shape) @ part
+            return found - centers.astype(matrix.dtype)
+
+        return multiply
+
+    def _values(self, X, shares, squares) -> Iterator[NDArray[np.float64]]:
+        """Yield the values of each view where counts are, neither centred nor scaled."""
+        cells = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+        counts = X.data.astype(np.float64)
+        totals = np.bincount(cells, counts, X.shape[0]) / max(shares, 1e-6)
+        scaled = counts / np.maximum(totals, 1)[cells]
+        for place, name in enumerate(VIEWS[self.views.kind]):
+            values = view_of(name, counts, scaled, float(self.views.depth), np)
+            if squares is not None:
+                norms = np.bincount(cells, values**2, X.shape[0]) / max(squares[place], 1e-6)
+                values = values / np.sqrt(np.sqrt(np.maximum(norms, 1e-12)))[cells]
+            yield values
+
+    def _of_some_genes(self, X, missing):
+        """Return the products of cells in which the same genes were not measured."""
+        n_genes = X.shape[1]
+        kept = np.setdiff1d(np.arange(n_genes), missing)
+        kept_values, missing_values = (
+            (np.arange(self.n_views)[:, np.newaxis] * n_genes + genes).ravel() for genes in (kept, missing)
+        )
+        loadings = self.views.loadings.astype(np.float64)
+        by_noise = loadings / self.views.noise
+        n_columns = self.matrix.shape[1]
+        matrix = np.hstack([self.matrix, by_noise.T.astype(self.matrix.dtype)])
+        products = self._of_matrix(matrix, kept)(X[:, kept])
+        precisions = by_noise[:, kept_values] @ loadings[:, kept_values].T + np.eye(len(loadings))
+        expected = np.linalg.solve(precisions, loadings[:, missing_values] @ self.matrix[missing_values])
+        return products[:, :n_columns] + product_by_row(products[:, n_columns:], expected.astype(self.matrix.dtype))
+
+
+def product_by_row(values: NDArray, matrix: NDArray) -> NDArray:
+    """Return the product of two dense arrays, each row the same to the last bit whatever the others are."""
+    n_rows, n_columns = values.shape
+    indices = np.tile(np.arange(n_columns, dtype=np.int32), n_rows)
+    rows = sp.csr_array((values.ravel(), indices, np.arange(n_rows + 1) * n_columns), values.shape)
+    return rows @ matrix
+
+
+def missing_patterns(X: sp.csr_array) -> Iterator[tuple[NDArray, NDArray]]:
+    """Yield the rows of cells in which the same genes are NaN, and these genes; those of each cell are in order."""
+    missing = np.isnan(X.data)
+    if not missing.any():
+        yield np.arange(X.shape[0]), np.empty(0, dtype=np.int64)
+        return
+    genes = X.indices[missing].astype(np.int64)
+    ends = np.append(0, np.cumsum(missing))[X.indptr]  # of the missing genes of each cell among all of them
+    n_missing = np.diff(ends)
+    if (n_missing == n_missing[0]).all() and (genes.reshape(len(n_missing), -1) == genes[: n_missing[0]]).all():
+        yield np.arange(X.shape[0]), genes[: n_missing[0]]  # as where the query lacks genes
+        return
+    groups: dict[bytes, list[int]] = {}
+    for cell, (start, end) in enumerate(pairwise(ends)):
+        groups.setdefault(genes[start:end].tobytes(), []).append(cell)
+    for of_group, rows in groups.items():
+        yield np.array(rows), np.frombuffer(of_group, dtype=np.int64)
