@@ -25,6 +25,10 @@ def run(code, **environment):
 def test_package_is_imported_without_tensorflow():
     code = "import sys, sklearn_cells; print({'tensorflow', 'keras', 'anndata', 'matplotlib'} & set(sys.modules))"
     assert run(code).stdout == "set()\n"
+    code = (
+        "import sys; from sklearn_cells import KerasCellClassifier; print({'tensorflow', 'keras'} & set(sys.modules))"
+    )
+    assert run(code).stdout == "set()\n"
 
 
 def test_classifier_trains_without_log_and_with_one_thread_for_each_operation_unless_told_otherwise(monkeypatch):
@@ -40,7 +44,7 @@ def test_classifier_trains_without_log_and_with_one_thread_for_each_operation_un
 
 
 def test_log_appears_where_it_is_asked_for():
-    assert run("import sklearn_cells.neural_network", TF_CPP_MIN_LOG_LEVEL="0").stderr != ""
+    assert run("from sklearn_cells.neural_network import build_mlp", TF_CPP_MIN_LOG_LEVEL="0").stderr != ""
 
 
 def test_other_lines_are_passed_on(capfd):

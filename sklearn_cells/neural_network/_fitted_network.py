@@ -18,6 +18,7 @@ from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
 from sklearn_cells.neural_network._input import sorted_csr
 from sklearn_cells.neural_network._laboratory import Laboratory
+from sklearn_cells.neural_network._pickled import PackedNetwork
 from sklearn_cells.neural_network._process import check_process
 
 # TensorFlow, and what needs it, is imported where it is used: the networks that make_cell_pipeline recommends predict
@@ -100,11 +101,11 @@ class FittedNetwork:
             return of_any
         of_home = self.home_._network_alone(self.priors)
 
-        def mixed(X):
+        def _mixed(X):
             X = sorted_csr(X)
             return self.gate_.mixed(X, of_any(X), of_home(X))
 
-        return mixed
+        return _mixed
 
     def _network_alone(self, priors):
         """Return what gives the probabilities of a block of cells, by this network alone."""
@@ -113,11 +114,11 @@ class FittedNetwork:
         if priors is not None:
             ratios = prior_ratios(priors, self.classes_, shares(self._class_counts), self._as_trained)
 
-        def probabilities(X):
+        def _probabilities(X):
             found = predict(X)[:, self._output_order]
             return found if ratios is None else with_priors(found, ratios)
 
-        return probabilities
+        return _probabilities
 
     def _view_network(self):
         """Return what predicts without Keras, None where the network is none of views."""
@@ -147,7 +148,13 @@ class FittedNetwork:
 
     @cached_property
     def model_(self):
-        """The network, made of the weights of a model file when it is first asked for."""
+        """The network; that of a model file is made when it is first asked for.
+
+        Returns
+        -------
+        model : keras.Model
+            Its weights are those that predict, also where they are changed.
+        """
         if "_saved_network" not in vars(self):
             raise AttributeError(f"This {type(self).__name__} is not fitted: it has no model_.")
         check_process()
@@ -341,20 +348,20 @@ class FittedNetwork:
 
     def __getstate__(self):
         state = super().__getstate__()
-        if "model_" not in state:
-            return state
-        from sklearn_cells.neural_network._pickled import packed_network
-
-        return state | {"model_": packed_network(state["model_"])}
+        return state | {"model_": PackedNetwork.of_model(state["model_"])} if "model_" in state else state
 
     def __setstate__(self, state):
-        if isinstance(state.get("model_"), tuple):
-            from sklearn_cells.neural_network._pickled import unpacked_network
-
-            state = state | {"model_": unpacked_network(state["model_"])}
+        if isinstance(state.get("model_"), PackedNetwork):
+            state = state | {"model_": state["model_"].model()}
         if "model_" in state and "hierarchy_" not in state:  # pickles of before have the parameter alone
             state = state | {"hierarchy_": state.get("hierarchy")}
         super().__setstate__(state)
 
     def __sklearn_is_fitted__(self):
         return "model_" in vars(self) or "_saved_network" in vars(self)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        return tags

@@ -104,13 +104,13 @@ class ViewProducts:
         shares = views.gene_shares[kept].sum(dtype=np.float64)
         squares = None if views.square_shares is None else views.square_shares[:, kept].sum(axis=1, dtype=np.float64)
 
-        def multiply(X):
+        def _multiply(X):
             found = np.zeros((X.shape[0], matrix.shape[1]), dtype=matrix.dtype)
             for values, part in zip(self._values(X, shares, squares), scaled, strict=True):
                 found += sp.csr_array((values.astype(matrix.dtype), X.indices, X.indptr), X.shape) @ part
             return found - centers.astype(matrix.dtype)
 
-        return multiply
+        return _multiply
 
     def _values(self, X, shares, squares) -> Iterator[NDArray[np.float64]]:
         """Yield the values of each view where counts are, neither centred nor scaled."""
