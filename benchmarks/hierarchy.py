@@ -402,9 +402,9 @@ def levels(folder, output, most, only, celltypist_python):
         svc = make_pipeline(FunctionTransformer(lognorm), LinearSVC(C=0.1, random_state=0))
         methods = {
             "flat": (None, 0.0, labels, slice(None)),
-            "tree": (tree, 0.0, labels, slice(None)),
+            "tree": (tree, 0.3, labels, slice(None)),
             "tree, level_weight=1": (tree, 1.0, labels, slice(None)),
-            "tree, half of the labels coarse": (tree, 0.0, coarse, slice(None)),
+            "tree, half of the labels coarse": (tree, 0.3, coarse, slice(None)),
             "flat, on the other half alone": (None, 0.0, labels, ~is_coarse),
         }
         if only is not None:

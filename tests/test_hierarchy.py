@@ -490,7 +490,9 @@ def test_the_loss_of_leaves_alone_is_the_flat_one():
 @pytest.mark.parametrize("engine", ["tensorflow", "keras"])
 def test_labels_that_are_leaves_give_the_flat_model_to_the_last_bit(cells, types, tree, engine):
     flat = make_cell_pipeline(**SMALL, classify__engine=engine).fit(cells, types)
-    in_tree = make_cell_pipeline(**SMALL, classify__engine=engine, hierarchy=tree).fit(cells, types)
+    weight = 0.3 if tree.max_depth == 1 else 0.0
+    in_tree = make_cell_pipeline(**SMALL, classify__engine=engine, hierarchy=tree, classify__level_weight=weight)
+    in_tree.fit(cells, types)
     np.testing.assert_array_equal(in_tree.predict_proba(cells), flat.predict_proba(cells))
     assert in_tree.classes_.tolist() == flat.classes_.tolist()
 

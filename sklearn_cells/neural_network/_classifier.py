@@ -144,7 +144,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         that are not leaves as errors, and its "neg_log_loss" refuses them; a scorer that knows the tree
         is `make_scorer(hierarchical_accuracy, hierarchy=tree)`.
 
-    level_weight : float, default=0.0
+    level_weight : float, default=0.3
         What each ancestor of a label in the `hierarchy` counts in the loss, where the label counts 1.
 
     engine : {"tensorflow", "keras"}, default="tensorflow"
@@ -307,7 +307,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         class_weight="balanced",
         priors=None,
         hierarchy=None,
-        level_weight=0.0,
+        level_weight=0.3,
         engine="tensorflow",
         warm_start=False,
         random_state=None,
