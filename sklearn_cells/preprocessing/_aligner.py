@@ -18,7 +18,8 @@ from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
 
 # What Cell Ranger puts before the names of genes where a reference has several genomes.
-GENOME = r"^(?:GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)_+"
+GENOME = re.compile(r"^(?:GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)_+")
+DOTS = str.maketrans("-_ ", "...")
 
 
 class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
@@ -298,9 +299,7 @@ def _other_spelling(names, wanted):
     """Say which training genes are there under the names that R or a genome before them makes, empty for none."""
     names, wanted = _without_version(names), _without_version(wanted)
     missing, other = wanted[~wanted.isin(names)], names[~names.isin(wanted)]
-    plain_missing, plain_other = (
-        found.str.replace(GENOME, "", regex=True).str.replace("[-_ ]", ".", regex=True) for found in (missing, other)
-    )
+    plain_missing, plain_other = (pd.Index([_plain(name) for name in found]) for found in (missing, other))
     found = np.flatnonzero(plain_missing.isin(plain_other))
     if not len(found):
         return ""
@@ -312,12 +311,19 @@ def _other_spelling(names, wanted):
     )
 
 
+def _plain(name):
+    """Return a gene name without a genome before it, and with dots where R makes them."""
+    name = str(name)
+    return (GENOME.sub("", name) if "_" in name else name).translate(DOTS)
+
+
 def _without_version(names):
     """Return gene names without the version of Ensembl IDs."""
-    names = pd.Index(names)
-    if not names.str.startswith("ENS").any():
-        return names
-    return names.str.replace(rf"^{ENSEMBL_ID.pattern}$", r"\1", regex=True)
+    values = pd.Index(names).to_numpy(dtype=object, copy=True)
+    places = [place for place, name in enumerate(values) if isinstance(name, str) and name.startswith("ENS")]
+    matches = [ENSEMBL_ID.fullmatch(values[place]) for place in places]
+    values[places] = [match[1] if match else values[place] for place, match in zip(places, matches, strict=True)]
+    return pd.Index(values)
 
 
 def _kind(names):
