@@ -121,6 +121,14 @@ def step_of(model, kind):
     raise TypeError(f"Expected a {kind.__name__}, or a pipeline that has one, got {type(inner).__name__}.")
 
 
+def split_at_last_step(model):
+    """Return the steps of a pipeline before the last, None without any, and the model with that step alone."""
+    inner = inner_model(model)
+    if not isinstance(inner, Pipeline) or len(inner) == 1:
+        return None, model
+    return inner[:-1], _changed(model, -1, lambda part: isinstance(part, Pipeline), lambda part: part[-1])
+
+
 def for_query(model, *, threshold=None, **parameters):
     """Return a fitted model with another threshold, and other parameters of the step that takes AnnData.
 

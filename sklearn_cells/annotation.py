@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
-from sklearn.pipeline import Pipeline
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._checks import refuse_other_objects
@@ -18,11 +17,12 @@ from sklearn_cells._models import (
     inner_model,
     last_step_of,
     rejecting_model,
+    split_at_last_step,
 )
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells._warnings import gathered, once_per_call
 from sklearn_cells.hierarchy import CellTypeTree, codes_in_tree
-from sklearn_cells.pipeline import row_blocks
+from sklearn_cells.pipeline import blocks_of
 
 __all__ = ["annotate", "majority_vote"]
 
@@ -292,17 +292,18 @@ def _predict(model, cells, n_cells, verbose):
     naming = last_step_of(model) if rejecting is None else rejecting
     labels, confidence, novelty = [classes[:0]], [np.empty(0)], [np.empty(0)]
     probabilities = [np.empty((0, len(model.classes_)))]
-    inner = inner_model(model)
     has_novelty = hasattr(last_step_of(model), "novelty_")
+    front, rest = split_at_last_step(model) if has_novelty else (None, model)  # both of its last step take the same
     # To stderr, so that what a command prints can be kept.
     with once_per_call(), Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=n_cells)
-        for _, block in row_blocks(cells) if n_cells else ():
-            probabilities.append(model.predict_proba(block))
+        for block in blocks_of(inner_model(model), cells) if n_cells else ():
+            X = block if front is None else front.transform(block)
+            probabilities.append(rest.predict_proba(X))
             confidence.append(probabilities[-1].max(axis=1))
             if has_novelty:
-                with gathered():  # a second pass warns of the same
-                    novelty.append(_novelty_of(inner, block, probabilities[-1]))
+                with gathered():  # it warns of the same
+                    novelty.append(last_step_of(model).novelty_of(X, probabilities[-1]))
             if hasattr(naming, "assign_with_confidence"):
                 of_labels, confidence[-1] = naming.assign_with_confidence(probabilities[-1])
             elif hasattr(naming, "assign"):
@@ -317,13 +318,6 @@ def _predict(model, cells, n_cells, verbose):
     novelty = np.concatenate(novelty) if has_novelty else None
     labels = pd.Categorical(labels, categories=categories)
     return labels, np.concatenate(confidence), novelty, np.concatenate(probabilities)
-
-
-def _novelty_of(model, cells, probabilities):
-    """Return the novelty of cells by the last step of a pipeline, or by a classifier."""
-    if isinstance(model, Pipeline):
-        cells, model = model[:-1].transform(cells) if len(model) > 1 else cells, model[-1]
-    return model.novelty_of(cells, probabilities)
 
 
 def _unassigned_label(model, min_share):

@@ -377,6 +377,15 @@ def _first_step(model):
     return model
 
 
+def blocks_of(model, X):
+    """Yield blocks of cells; what they lack for a CellPipeline is told once, before the first."""
+    if isinstance(model, CellPipeline):
+        X = model._taken(X)
+        model._tell_coverage(X)
+    for _, block in row_blocks(X):
+        yield block
+
+
 def row_blocks(X):
     """Yield slices of the rows of cells, and what they hold in the container that came."""
     if isinstance(X, Cells):

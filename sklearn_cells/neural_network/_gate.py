@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import scipy.sparse as sp
@@ -27,6 +28,10 @@ N_ADDED = 5
 
 # Depths at which the expected deviance is tabulated, in logs.
 LOG_DEPTHS = np.linspace(0, np.log(1e8), 30)
+
+# What is expected there, by gate and genes that cells lack: kept for the next block of cells, but no part of the gate.
+N_TABLES = 8
+_tables: WeakKeyDictionary[ExperimentGate, dict[bytes, NDArray]] = WeakKeyDictionary()
 
 
 class ExperimentGate:
@@ -104,7 +109,11 @@ class ExperimentGate:
     def _weigh(self, X, missing):
         """Return the weights of cells in which the same genes are missing."""
         kept = np.setdiff1d(np.arange(X.shape[1]), missing)
-        deviances = Deviances(X[:, kept] if len(missing) else X, self.profiles[:, kept])
+        profiles, tables, key = self.profiles[:, kept], _tables.setdefault(self, {}), missing.tobytes()
+        expected = tables[key] if key in tables else expected_deviances(profiles)
+        if len(tables) < N_TABLES:
+            tables[key] = expected
+        deviances = Deviances(X[:, kept] if len(missing) else X, profiles, expected)
         odd = self._oddness(deviances.ratios, deviances.logs, deviances.nearest)
         shares = (1 + len(self.oddness) - np.searchsorted(self.oddness, odd)) / (1 + len(self.oddness))
         return shares**2 / (shares**2 + HALF_AT**2)
@@ -130,6 +139,9 @@ class Deviances:
     profiles : ndarray of shape (n_classes, n_genes)
         The shares of these genes in the counts of all genes.
 
+    expected : ndarray of shape (n_classes, n_depths), default=None
+        The expected deviances of these profiles; None computes them.
+
     Attributes
     ----------
     ratios : ndarray of shape (n_cells,)
@@ -142,7 +154,8 @@ class Deviances:
         The class of the nearest profile.
     """
 
-    def __init__(self, X, profiles):
+    def __init__(self, X, profiles, expected=None):
+        tables = expected_deviances(profiles) if expected is None else expected
         shares = np.maximum(profiles.sum(axis=1), 1e-12)
         profiles = profiles / shares[:, np.newaxis]
         totals = np.asarray(X.sum(axis=1)).ravel()
@@ -154,10 +167,15 @@ class Deviances:
         self.logs = logs - np.log(shares[self.nearest])
         expected = np.zeros(len(logs))
         for code in np.unique(self.nearest):
-            table = [_expected_deviance(np.exp(log) * profiles[code]).sum() for log in LOG_DEPTHS]
             members = self.nearest == code
-            expected[members] = np.interp(logs[members], LOG_DEPTHS, table)
+            expected[members] = np.interp(logs[members], LOG_DEPTHS, tables[code])
         self.ratios = np.log((np.maximum(deviances.min(axis=1), 0) + 1) / (expected + 1))
+
+
+def expected_deviances(profiles: NDArray) -> NDArray[np.float64]:
+    """Return the deviance that a cell of each profile is expected to have at each of `LOG_DEPTHS`."""
+    profiles = profiles / np.maximum(profiles.sum(axis=1), 1e-12)[:, np.newaxis]
+    return np.array([[_expected_deviance(np.exp(log) * of_class).sum() for log in LOG_DEPTHS] for of_class in profiles])
 
 
 def _logs(probabilities):
