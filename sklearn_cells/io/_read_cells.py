@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import scipy.sparse as sp
 from anndata import AnnData
 
+from sklearn_cells.io._collection import files_of, read_collection
 from sklearn_cells.io._common import Refusal
 from sklearn_cells.io._damage import reading
 from sklearn_cells.io._h5ad import read_h5ad
 from sklearn_cells.io._loom import read_loom
 from sklearn_cells.io._mat import read_mat
 from sklearn_cells.io._npz import read_npz
-from sklearn_cells.io._other_formats import is_url, refuse_other_format
+from sklearn_cells.io._other_formats import refuse_other_format
 from sklearn_cells.io._tenx import read_10x_folder, read_10x_h5
 from sklearn_cells.io._text import read_text
 from sklearn_cells.io._zarr import check_zarr, is_zarr, read_zarr
@@ -34,7 +36,7 @@ _READERS: dict[str, tuple[Callable[..., AnnData], tuple[str, ...]]] = {
 
 
 def read_cells(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     backed: bool = False,
     transpose: bool = False,
@@ -60,12 +62,13 @@ def read_cells(
 
     Parameters
     ----------
-    path : str or path-like
-        The file or folder. "~" is the home folder.
+    path : str or path-like, or list of these
+        The file or folder. "~" is the home folder. Several files become one AnnData: a list, a pattern
+        such as ``"cells/*.h5ad"``, or a folder with ``.h5ad`` files and ``.zarr`` folders.
 
     backed : bool, default=False
         Whether X of an ``.h5ad`` stays on disk until rows are asked for. Other formats are
-        loaded as a whole.
+        loaded as a whole. Several ``.h5ad`` and ``.zarr`` stay on disk as a Dask array.
 
     transpose : bool, default=False
         Whether the file has genes in rows and cells in columns, as many tables of text do. What
@@ -86,7 +89,10 @@ def read_cells(
     AnnData of shape (n_cells, n_genes)
         Except for ``.h5ad`` and ``.zarr``, `X` is a CSR matrix, of float32 if that holds every
         value exactly, else of float64. `obs["cell_type"]` holds the labels of a ``.mat``
-        file minus 1, so 0 to K - 1, or those of an ``.npz`` file as they are.
+        file minus 1, so 0 to K - 1, or those of an ``.npz`` file as they are. Several files have
+        the genes that all of them have, in the order of the first, and the columns of `obs` that any has;
+        `obs["batch"]` is the name of the file, or "file/batch" where it has batches. Names of cells that
+        repeat get that of their file at the end.
 
     Raises
     ------
@@ -99,7 +105,8 @@ def read_cells(
     Warns
     -----
     UserWarning
-        If anndata cannot read a ``.zarr`` as a whole; what is left out is named.
+        If anndata cannot read a ``.zarr`` as a whole; what is left out is named. Or if several files
+        have other genes.
 
     Notes
     -----
@@ -129,9 +136,16 @@ def read_cells(
     c1   4.0    0.0
     c2   0.0    7.0
     """
-    if is_url(os.fspath(path)):
-        raise ValueError(f"{path}: It is an address of the web; expected a file of this machine: download it first.")
-    path = Path(path).expanduser()
+    files = files_of(path)
+    read = partial(_read_one, transpose=transpose, genome=genome, make_unique=make_unique)
+    if isinstance(files, Path):
+        return read(files, backed=backed)
+    return read_collection(files, read, backed=backed, make_unique=make_unique)
+
+
+def _read_one(
+    path: Path, *, backed: bool = False, transpose: bool = False, genome: str | None = None, make_unique: bool = False
+) -> AnnData:
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder at {path.absolute()}: check the name.")
     given = {"backed": backed and not transpose, "transpose": transpose, "genome": genome}

@@ -1,0 +1,157 @@
+"""Several files as one AnnData, in memory or read block by block by Dask."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import anndata
+import h5py
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from sklearn_cells._blocks import READ_VALUES
+from sklearn_cells._warnings import warn
+from sklearn_cells.io._common import Refusal
+from sklearn_cells.io._damage import reading
+from sklearn_cells.io._h5ad import check_parts
+from sklearn_cells.io._other_formats import is_url
+from sklearn_cells.io._zarr import is_zarr
+
+LAZY = (".h5ad", ".zarr")
+
+
+def files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Path | list[Path]:
+    """Return a single file, or those of a list, of a pattern, or of a folder with files of AnnData.
+
+    Raises
+    ------
+    ValueError
+        If there are none, one is there twice, or it is an address of the web.
+
+    FileNotFoundError
+        If no file fits a pattern.
+    """
+    if not isinstance(path, str | os.PathLike):
+        files = [Path(one).expanduser() for one in path]
+        if not files:
+            raise ValueError("The list of files is empty: pass one at least.")
+        twice = [file for place, file in enumerate(files) if file in files[:place]]
+        if twice:
+            raise ValueError(f"{twice[0]} is in the list twice: pass it once.")
+        return files
+    if is_url(os.fspath(path)):
+        raise ValueError(f"{path}: It is an address of the web; expected a file of this machine: download it first.")
+    path = Path(path).expanduser()
+    if path.is_dir() and not is_zarr(path) and path.suffix.lower() not in LAZY:
+        entries = sorted(path.iterdir())
+        is_10x = any(entry.name.startswith("matrix.mtx") for entry in entries)
+        return path if is_10x else [entry for entry in entries if entry.suffix.lower() in LAZY] or path
+    if path.exists() or not glob.has_magic(str(path)):
+        return path
+    files = sorted(Path(file) for file in glob.glob(str(path)))
+    if not files:
+        raise FileNotFoundError(f"No file fits the pattern {path}: check it.")
+    return files
+
+
+def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backed: bool, make_unique: bool) -> AnnData:
+    """Read files and join their cells; what is `backed` is read by Dask when it is needed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Variable names are not unique")  # which is said below, with the file
+        parts = [_lazily(file) if backed else read(file) for file in files]
+    names = _names_of(files)
+    for part, name, file in zip(parts, names, files, strict=True):
+        if make_unique:
+            part.var_names_make_unique()
+        if not part.var_names.is_unique:
+            repeated = part.var_names[part.var_names.duplicated()][0]
+            raise ValueError(
+                f"{file}: The gene {repeated!r} comes more than once, so that genes of several files cannot be brought "
+                "together. Pass make_unique=True to keep the first of each under its name."
+            )
+        batches = part.obs["batch"].astype(str) if "batch" in part.obs else None
+        part.obs["batch"] = pd.Categorical([name] * part.n_obs if batches is None else [f"{name}/{b}" for b in batches])
+    shared = parts[0].var_names
+    for part in parts[1:]:
+        shared = shared[shared.isin(part.var_names)]
+    if not len(shared):
+        raise ValueError(
+            f"The files have no gene in common: {files[0].name} has {', '.join(parts[0].var_names[:3])}, ..., "
+            f"{files[-1].name} {', '.join(parts[-1].var_names[:3])}, .... Pass files of the same kind of names."
+        )
+    most = max(range(len(parts)), key=lambda place: parts[place].n_vars)
+    if parts[most].n_vars > len(shared):
+        warn(
+            f"{len(shared):,} genes are in all {len(files)} files. The others are left out, of {files[most].name} "
+            f"{parts[most].n_vars - len(shared):,}: leave out files that have few genes."
+        )
+    repeat = pd.Index([name for part in parts for name in part.obs_names]).has_duplicates
+    # Of each file the genes that all have, so that the order of the first is that of all.
+    parts = [part if part.var_names.equals(shared) else part[:, shared] for part in parts]
+    cells = anndata.concat(parts, join="inner", merge="same", keys=names, index_unique="-" if repeat else None)
+    obs = pd.concat([part.obs for part in parts]).set_axis(cells.obs_names)
+    for column in obs.columns:
+        if all(
+            isinstance(part.obs.get(column, pd.Series(dtype="category")).dtype, pd.CategoricalDtype) for part in parts
+        ):
+            obs[column] = obs[column].astype("category")
+    cells.obs = obs
+    return cells
+
+
+def _names_of(files: list[Path]) -> list[str]:
+    """Return the name of each file without its end, or its path where names repeat."""
+    names = [file.name.removesuffix(".zip").rpartition(".")[0] or file.name for file in files]
+    return names if len(set(names)) == len(names) else [str(file) for file in files]
+
+
+def _lazily(file: Path) -> AnnData:
+    """Return the cells of a file whose matrices are read by Dask, a block of rows at a time."""
+    try:
+        import dask  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "Several files with backed=True need Dask: run `pip install 'sklearn_cells[dask]'`, or drop backed=True."
+        ) from error
+    if not file.exists():
+        raise FileNotFoundError(f"There is no file or folder at {file.absolute()}: check the name.")
+    if file.suffix.lower() not in LAZY:
+        raise ValueError(f"{file}: Several files with backed=True must be .h5ad or .zarr; leave out backed=True.")
+    try:
+        with reading(file):
+            return _parts_of(_opened(file))
+    except Refusal as refusal:
+        raise ValueError(f"{file}: {refusal}") from refusal.__cause__
+
+
+def _opened(file: Path):
+    if file.is_file():
+        return h5py.File(file)
+    import zarr
+
+    return zarr.open_group(file, mode="r", use_consolidated=False)
+
+
+def _parts_of(group) -> AnnData:
+    check_parts(group)
+    obs, var = (anndata.io.read_elem(group[name]) for name in ("obs", "var"))
+    layers = {name: _matrix(group, f"layers/{name}", len(var)) for name in group.get("layers", ())}
+    X = _matrix(group, "X", len(var)) if "X" in group else None
+    return AnnData(X, obs=obs, var=var, layers=layers)
+
+
+def _matrix(group, name: str, n_genes: int):
+    """Return a matrix of a store as a Dask array of blocks of CSR."""
+    kind = group[name].attrs.get("encoding-type", "")
+    if kind == "csc_matrix":
+        raise Refusal(f"{name} is CSC, in which rows cannot be read by themselves. Write it as CSR: X.tocsr().")
+    chunks = max(1, READ_VALUES // n_genes), n_genes
+    matrix = anndata.experimental.read_elem_lazy(group[name], chunks=chunks)
+    if kind == "csr_matrix":
+        return matrix
+    return matrix.map_blocks(sp.csr_matrix, dtype=matrix.dtype, meta=sp.csr_matrix((0, 0), dtype=matrix.dtype))
