@@ -1,4 +1,4 @@
-"""Name the type of a cell from its RNA counts, in scikit-learn's manner."""
+"""Cell type annotation for single-cell RNA counts, with a scikit-learn API."""
 
 from importlib import import_module
 

@@ -14,13 +14,13 @@ N_LOOKED_AT = 100
 
 
 def is_anndata(X) -> bool:
-    """Tell an AnnData object without importing anndata."""
+    """Return whether an object is AnnData, without importing anndata."""
     names = ((base.__module__.partition(".")[0], base.__name__) for base in type(X).__mro__)
     return ("anndata", "AnnData") in names
 
 
 def is_on_disk(cells, layer=None) -> bool:
-    """Tell whether the chosen matrix of AnnData stays on disk until rows are asked for; layers never do."""
+    """Return whether the chosen matrix of AnnData stays on disk until rows are asked for; layers never do."""
     return cells.isbacked and (layer is None or (layer == "X" and "X" not in cells.layers))
 
 

@@ -73,7 +73,7 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, t
 
 
 def _has_tables(path):
-    """Tell whether a file has obs and obsm in a form to which columns can be added, as it has since anndata 0.7."""
+    """Return whether a file has obs and obsm in a form to which columns can be added, as it has since anndata 0.7."""
     with h5py.File(path) as file:
         return "_index" in file["obs"].attrs and isinstance(file.get("obsm", file), h5py.Group)
 

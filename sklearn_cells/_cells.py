@@ -288,7 +288,7 @@ def _with_block(cells, block, first):
 
 
 def is_dask(X) -> bool:
-    """Tell a Dask array, or a view of one in AnnData, without importing Dask."""
+    """Return whether an array is of Dask, or a view of one in AnnData, without importing Dask."""
     return any(base.__module__.startswith("dask.array") for base in type(X).__mro__)
 
 

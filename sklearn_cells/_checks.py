@@ -140,7 +140,7 @@ def refuse_other_objects(X):
 
 
 def _may_be_cells(X):
-    """Tell whether an object is a matrix, or rows of numbers as lists."""
+    """Return whether an object is a matrix, or rows of numbers as lists."""
     if hasattr(type(X), "fit") or isinstance(X, type | Mapping):
         return False
     if hasattr(X, "shape"):
@@ -175,7 +175,7 @@ def check_unique(names, column="var_names"):
 
 
 def _of_unmeasured_genes(X):
-    """Tell for each stored value whether its gene is NaN in all cells."""
+    """Return for each stored value whether its gene is NaN in all cells."""
     if not sp.issparse(X):
         return np.broadcast_to(np.isnan(X).all(axis=0), X.shape)
     genes = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))

@@ -71,7 +71,7 @@ def default_unassigned_label(classes):
 
 
 def is_rejecting(model):
-    """Tell whether a fitted model can leave cells unassigned; a frozen one has the attributes of the one inside."""
+    """Return whether a fitted model can leave cells unassigned; a frozen one has the attributes of the one inside."""
     return hasattr(model, "assign") and hasattr(model, "unassigned_label_") and not isinstance(model, FrozenEstimator)
 
 

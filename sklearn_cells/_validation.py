@@ -86,7 +86,7 @@ def _forget(estimator):
 
 
 def shortened(names):
-    """Give names as text, of many the first ten."""
+    """Return names as text, of many the first ten."""
     names = list(map(str, names))
     return ", ".join(names[:10]) + (f", ... and {len(names) - 10} more" if len(names) > 10 else "")
 

@@ -213,7 +213,7 @@ class CellPipeline(Pipeline):
 
     @available_if(lambda pipeline: hasattr(pipeline[-1], "assign"))
     def assign(self, probabilities):
-        """Give the labels of cells whose probabilities are known, as the last step does.
+        """Return the labels of cells whose probabilities are known, as the last step does.
 
         Parameters
         ----------
@@ -229,7 +229,7 @@ class CellPipeline(Pipeline):
 
     @_if_pipeline_has("score")
     def score(self, X, y=None, sample_weight=None, **params):
-        """Give the score of the last step, which is the accuracy of a classifier.
+        """Return the score of the last step, which is the accuracy of a classifier.
 
         Parameters
         ----------

@@ -72,7 +72,8 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
     """The Python blocks of each one after the other, then their commands, where the demo left its files."""
     _, folder = demo
     root = Path(__file__).parents[1]
-    pages = {name: (root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md")}
+    names = ("README.md", "docs/guide.md", "docs/project_2019.md")
+    pages = {name: (root / name).read_text(encoding="utf-8") for name in names}
     monkeypatch.chdir(folder.parent)
     blood = load_model("sorted_blood")
     counts = np.random.default_rng(0).poisson(0.1, size=(50, len(blood.feature_names_in_))).astype(np.float32)
@@ -82,12 +83,12 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
         data.obs["leiden"] = data.obs["cell_type"]
         data.write_h5ad(f"{name}.h5ad")
     namespaces = {page: {} for page in pages}  # no page needs what another defines
-    for (page, text), n_blocks in zip(pages.items(), (4, 10), strict=True):
+    for (page, text), n_blocks in zip(pages.items(), (3, 10, 1), strict=True):
         blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
         assert len(blocks) == n_blocks
         for block in blocks:
             exec(compile(block, page, "exec"), namespaces[page])
-    names = namespaces["README.md"]
+    names = namespaces["docs/project_2019.md"]
     classifier = joblib.load(folder / "model.joblib")["classify"].set_params(home_network=False)
     classifier.gate_ = None  # what was saved for Keras is the network for any laboratory
     np.testing.assert_array_equal(names["predicted"], classifier.predict(names["data"]))

@@ -11,7 +11,7 @@ from sklearn_cells.cli._train import train
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sklearn_cells")
 def main():
-    """Name the type of a cell from its RNA counts.
+    """Annotate cell types from RNA counts.
 
     Files of cells are .h5ad, .zarr, 10x .h5, a 10x matrix folder, .loom, .mat, .csv, .tsv or .npz. Exit codes: 0 done,
     1 an error that is printed, 2 a command that was not understood.

@@ -70,7 +70,7 @@ def _sentence(error, doing):
 
 
 def _is_meant(error):
-    """Tell whether this package raised the error on purpose, instead of a library or by mistake."""
+    """Return whether this package raised the error on purpose, instead of a library or by mistake."""
     place = error.__traceback__
     while place.tb_next is not None:
         place = place.tb_next

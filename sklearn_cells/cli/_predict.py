@@ -35,7 +35,7 @@ from sklearn_cells.cli._shared import (
 @of_cells
 @force
 def predict(query, model, output, clusters, threshold, force, **chosen):
-    """Name the types of cells.
+    """Annotate the cells of a file.
 
     Writes the cells with obs columns predicted_label and confidence and the probabilities in obsm, and a .csv with the
     same. Cells of an .h5ad are read block by block, so that the file may be larger than memory.

@@ -21,7 +21,7 @@ GENES_AT_ONCE = 256
 
 
 def miller_madow_bias(table: CountTable, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the first-order bias of each divergence.
+    """Return the first-order bias of each divergence.
 
     The entropy of R values that were seen in n cells is too low by (R - 1) / 2n. With w_k the weight
     of class k, n_k its cells and R_k the values that they show, the bias is
@@ -45,7 +45,7 @@ def miller_madow_bias(table: CountTable, weights: NDArray[np.float64]) -> NDArra
 
 
 def null_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give what each class (column) adds to the divergence of each gene (row) where all classes are alike.
+    """Return what each class (column) adds to the divergence of each gene (row) where all classes are alike.
 
     With R values in all, class k adds
 
@@ -60,7 +60,7 @@ def null_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDArr
 
 
 def g_test(table: CountTable) -> NDArray[np.float64]:
-    """Give the p-value of the G-test of each gene: that its count does not depend on the class.
+    """Return the p-value of the G-test of each gene: that its count does not depend on the class.
 
     G = 2 N JSD, with prior weights, of R values in K classes has a chi-squared distribution of
     (R - 1) (K - 1) degrees of freedom. That is so for many cells of each value and class, so values
@@ -89,13 +89,13 @@ def g_test(table: CountTable) -> NDArray[np.float64]:
 
 
 def bins_of_enough_cells(table: CountTable) -> NDArray[np.int64]:
-    """Give how many bins of the counts of each gene have enough cells, `MAX_BINS` at most and one at least."""
+    """Return how many bins of the counts of each gene have enough cells, `MAX_BINS` at most and one at least."""
     n_classes = np.sum(table.class_sizes > 0)
     return np.clip(table.gene_cells // (MIN_EXPECTED * n_classes), 1, MAX_BINS).astype(np.int64)
 
 
 def permuted_divergences(table: CountTable, weights: str, n_permutations: int, seed: int) -> NDArray[np.float64]:
-    """Give each divergence (row) in permutations of the labels of the cells (columns).
+    """Return each divergence (row) in permutations of the labels of the cells (columns).
 
     Permuted labels leave how many cells show a count and how many are of a class, so the tables are
     drawn from what these determine, without the cells. A gene draws from a generator of its own.
@@ -115,7 +115,7 @@ def permuted_divergences(table: CountTable, weights: str, n_permutations: int, s
 
 
 def permutation_test(divergences: NDArray[np.float64], permuted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the share of permutations whose divergence reaches that of each gene, itself counted.
+    """Return the share of permutations whose divergence reaches that of each gene, itself counted.
 
     References
     ----------
@@ -128,5 +128,5 @@ def permutation_test(divergences: NDArray[np.float64], permuted: NDArray[np.floa
 
 
 def _n_values(table: CountTable) -> NDArray[np.int64]:
-    """Give how many values of each gene occur, zero included."""
+    """Return how many values of each gene occur, zero included."""
     return np.bincount(table.row_gene, minlength=table.n_genes) + (table.gene_zeros > 0)

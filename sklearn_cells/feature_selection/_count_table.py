@@ -114,7 +114,7 @@ class CountTable:
 
 
 def _rest(whole, part):
-    """Give what is left of sums of weights; a rest that is rounding is none."""
+    """Return what is left of sums of weights; a rest that is rounding is none."""
     rest = whole - part
     return np.where(rest > 1e-9 * whole, rest, 0.0)
 
@@ -245,7 +245,7 @@ def _is_sound(table: CountTable, n_genes: int, n_classes: int) -> bool:
 
 
 def tabulated(X: sp.csc_array, of_counts: bool) -> sp.csc_array:
-    """Give values of cells as they stand in their table: counts, or numbers of other values."""
+    """Return values of cells as they stand in their table: counts, or numbers of other values."""
     from sklearn_cells.feature_selection._kernels import are_counts
 
     if not of_counts:
@@ -277,7 +277,7 @@ def add_tables(tables: Iterable[CountTable]) -> CountTable:
 
 
 def _tallies_of(tables: Iterable[CountTable], sizes: NDArray[np.float64]) -> Iterator[Tally]:
-    """Give the tallies of tables, and add their class sizes up in `sizes`."""
+    """Return the tallies of tables, and add their class sizes up in `sizes`."""
     for table in tables:
         sizes += table.class_sizes
         yield table.keys, table.n_cells
@@ -370,7 +370,7 @@ def _tallies_by_gene(X, class_codes, n_classes, weights, is_log1p) -> Iterator[T
 
 
 def _in_threads(function: Callable, items: Iterable, n_stored: int) -> Iterator[Tally]:
-    """Give the results in order; two threads pay for more than a block, and joblib's workers have one each."""
+    """Return the results in order; two threads pay for more than a block, and joblib's workers have one each."""
     n_jobs = 1 if n_stored <= BLOCK_SIZE else min(2, joblib.cpu_count())
     return joblib.Parallel(n_jobs, backend="threading", return_as="generator")(
         joblib.delayed(function)(item) for item in items
@@ -390,7 +390,7 @@ def _chunks(indices: NDArray, size: int) -> Iterator[NDArray]:
 
 
 def _large_counts(keys, n_cells, n_keys: int) -> Tally:
-    """Give what a kernel did not tally itself."""
+    """Return what a kernel did not tally itself."""
     if n_keys < 0:
         raise NeitherCountsNorLog1pError
     return _merge([(keys[:n_keys], n_cells[:n_keys])])

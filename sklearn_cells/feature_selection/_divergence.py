@@ -10,13 +10,13 @@ from sklearn_cells.feature_selection._count_table import CountTable
 
 
 def class_weights(class_sizes: NDArray[np.float64], weights: str) -> NDArray[np.float64]:
-    """Give the weight of each class: the same for all ("uniform") or its share of the cells ("prior")."""
+    """Return the weight of each class: the same for all ("uniform") or its share of the cells ("prior")."""
     unscaled = class_sizes > 0 if weights == "uniform" else class_sizes
     return unscaled / unscaled.sum()
 
 
 def class_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give what each class adds to the Jensen-Shannon divergence of each gene.
+    """Return what each class adds to the Jensen-Shannon divergence of each gene.
 
     With p_k the distribution of a gene's count in class k and m = sum_k w_k p_k, class k adds
     w_k KL(p_k || m); the sum over k is the divergence.
@@ -50,7 +50,7 @@ def class_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDAr
 
 
 def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:
-    """Give the Jensen-Shannon divergence of each gene across the classes.
+    """Return the Jensen-Shannon divergence of each gene across the classes.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:
 
 
 def is_higher(table: CountTable, marked):
-    """Tell whether the mean count of each gene is higher in one class than in the mean of the others."""
+    """Return whether the mean count of each gene is higher in one class than in the mean of the others."""
     n_classes = len(table.class_sizes)
     shape = (table.n_genes, n_classes)
     sums = np.bincount(

@@ -17,7 +17,7 @@ FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 @njit(nogil=True, cache=True)
 def are_counts(values):
-    """Tell whether all values are whole numbers below `N_COUNTS`.
+    """Return whether all values are whole numbers below `N_COUNTS`.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def are_counts(values):
 
 @njit(inline="always")
 def count_of(value, is_log1p):
-    """Give the count that a value stands for.
+    """Return the count that a value stands for.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def _draw_cells(left, n_left, n, cells):
 
 @njit(inline="always")
 def _divergence_of_row(cells, class_sizes, weights):
-    """Give what one count of a gene adds to its divergence."""
+    """Return what one count of a gene adds to its divergence."""
     mixture, result = 0.0, 0.0
     for code in range(len(cells)):
         if cells[code] > 0:
@@ -255,7 +255,7 @@ def _divergence_of_row(cells, class_sizes, weights):
 
 @njit(nogil=True, cache=True)
 def shared_information(indptr, cells, levels, genes, groups, n_classes, weights, information):
-    """Give what each of some genes tells of the (level, class) and of the level of another gene.
+    """Return what each of some genes tells of the (level, class) and of the level of another gene.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def shared_information(indptr, cells, levels, genes, groups, n_classes, weights,
 
 @njit(inline="always")
 def _entropy_of(shares):
-    """Give the entropy of a distribution, in nats; what rounding leaves of nothing counts as nothing."""
+    """Return the entropy of a distribution, in nats; what rounding leaves of nothing counts as nothing."""
     entropy = 0.0
     for share in shares:
         if share > 1e-15:

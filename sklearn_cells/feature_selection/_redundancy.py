@@ -107,7 +107,7 @@ def choose(
 
 
 def gene_levels(X: sp.csc_array, edges: NDArray) -> sp.csc_array:
-    """Give the level of each gene in each cell: how many of the edges of the gene its value reaches.
+    """Return the level of each gene in each cell: how many of the edges of the gene its value reaches.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def gene_levels(X: sp.csc_array, edges: NDArray) -> sp.csc_array:
 
 
 def level_edges(table: CountTable, genes: NDArray[np.int64], n_levels: int) -> NDArray[np.int64]:
-    """Give the least count of each level above 0, so that levels have about as many cells each.
+    """Return the least count of each level above 0, so that levels have about as many cells each.
 
     Parameters
     ----------

@@ -457,7 +457,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         return columns_of(cells, support)
 
     def gene_table(self):
-        """Give the genes as a table, by rank.
+        """Return the genes as a table, by rank.
 
         Returns
         -------
@@ -474,14 +474,14 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         return gene_table(self)
 
     def _pack_state(self, state):
-        """Give what is saved of the fitted attributes: the arrays that tables are made of."""
+        """Return what is saved of the fitted attributes: the arrays that tables are made of."""
         if "_table" not in state:
             return state
         compared = None if self._compared is self._table else self._compared.__getstate__()
         return state | {"_table": self._table.__getstate__(), "_compared": compared}
 
     def _unpack_state(self, state):
-        """Give the fitted attributes back, checked as far as compiled loops rely on them."""
+        """Return the fitted attributes again, checked as far as compiled loops rely on them."""
         if "_table" not in state:
             return state
         classes = state["classes_"]

@@ -233,5 +233,5 @@ def _check_single_children(graph, is_a, term_of, parents) -> None:
 
 
 def _nested(one: frozenset, other: frozenset) -> bool:
-    """Tell whether two sets are nested or have nothing in common."""
+    """Return whether two sets are nested or have nothing in common."""
     return one <= other or other <= one or one.isdisjoint(other)

@@ -120,7 +120,7 @@ def confidence_and_right(y_true, y_proba, labels=None):
 
 
 def checked_probabilities(y_proba, y_true, labels):
-    """Give probabilities as an array of a row for each cell and a column for each class."""
+    """Return probabilities as an array of a row for each cell and a column for each class."""
     y_proba = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
     check_lengths(y_true, y_proba, "y_proba")
     if len(labels) != y_proba.shape[1]:

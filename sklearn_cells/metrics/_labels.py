@@ -75,5 +75,5 @@ def check_lengths(y_true, other, name):
 
 
 def macro_f1(y_true, y_pred):
-    """Give the mean F1 of the classes that occur in `y_true`."""
+    """Return the mean F1 of the classes that occur in `y_true`."""
     return float(f1_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0))

@@ -124,7 +124,7 @@ def groups_of(parts: NDArray, codes: NDArray) -> NDArray[np.intp]:
 
 
 def has_leaves_alone(classifier, codes: NDArray) -> bool:
-    """Tell whether the tree of a classifier changes nothing: labels are leaves, and ancestors do not count."""
+    """Return whether the tree of a classifier changes nothing: labels are leaves, and ancestors do not count."""
     tree = classifier.hierarchy
     leaves = np.array([not tree.children(name) for name in tree])
     return leaves[codes].all() and (classifier.level_weight == 0 or tree.max_depth == 1)

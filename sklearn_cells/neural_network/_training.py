@@ -285,7 +285,7 @@ def _is_large(network: keras.Model) -> bool:
 
 
 def _treats_cells_alone(network: keras.Model) -> bool:
-    """Tell whether all layers are known to treat each cell alone and to draw nothing."""
+    """Return whether all layers are known to treat each cell alone and to draw nothing."""
     return all(
         type(layer) in HALVED_LAYERS and getattr(layer, "activity_regularizer", None) is None
         for layer in network.layers

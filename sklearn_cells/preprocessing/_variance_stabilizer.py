@@ -28,7 +28,7 @@ from sklearn_cells.preprocessing._rows import (
 
 
 class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
-    """Give three views of counts side by side, informative genes stressed.
+    """Return three views of counts side by side, informative genes stressed.
 
     Square roots even out that the variance of a count grows with its mean, and keep how deep a cell
     was sequenced. The other two views take depth away: the share of a gene in the counts of its
@@ -227,7 +227,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return views
 
     def transform(self, X):
-        """Give the views of counts: square roots, shares and logs, in this order.
+        """Return the views of counts: square roots, shares and logs, in this order.
 
         Parameters
         ----------
@@ -253,7 +253,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
     def get_feature_names_out(self, input_features=None):
-        """Give the name of each column: the view, two underscores, and the gene.
+        """Return the name of each column: the view, two underscores, and the gene.
 
         Parameters
         ----------
@@ -274,7 +274,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return cells.take()
 
     def _view(self, X, name):
-        """Give one view, each cell divided by the square root of its norm, genes weighted."""
+        """Return one view, each cell divided by the square root of its norm, genes weighted."""
         view = self._normalizer._normalized(X) if name == "log1p" else X.copy()
         if name == "sqrt":
             values = view.data if sp.issparse(view) else view
