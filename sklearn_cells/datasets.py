@@ -89,7 +89,7 @@ def make_cells(
 
     n_markers : int, default=10
         The number of genes that each type shows `fold_change` times as much as the others. The
-        types' markers follow each other from the first gene on; all other genes say nothing.
+        types' markers follow each other from the first gene on; all other genes are uninformative.
 
     fold_change : float, default=8.0
         How many times as much.

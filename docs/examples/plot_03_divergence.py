@@ -3,8 +3,8 @@ What a divergence says, and when it misleads
 ============================================
 
 The score of a gene is the Jensen-Shannon divergence between the distributions of its count in the types: 0 nats where
-they are the same, and ln K where each of K types has counts of its own. Two things put genes that say nothing of the
-types high in the list: few cells, and depth.
+they are the same, and ln K where each of K types has counts of its own. Two things put uninformative
+genes high in the list: few cells, and depth.
 """
 
 # %%
@@ -37,14 +37,14 @@ for n in n_cells:
 figure, axes = plt.subplots(layout="constrained")
 for marker, (correction, label) in zip("osD", corrections.items(), strict=True):
     axes.plot(n_cells, scores[correction], marker=marker, label=label)
-axes.set(xscale="log", xlabel="Cells of each type", ylabel="Divergence of genes that say nothing, nats")
+axes.set(xscale="log", xlabel="Cells of each type", ylabel="Divergence of uninformative genes, nats")
 axes.legend()
 assert scores[None][0] > 0.3 > 0.03 > scores[None][-1]
 assert np.abs(scores["permutation"]).max() < 0.01
 
 # %%
 # **Depth.** Two types differ in 40 marker genes of 500; half of the counts of the second type are taken away, as if it
-# had been sequenced less. Of the genes that are no markers, 5 % had p < 0.05, as chance has it; on the thinned counts
+# had been sequenced less. Of the genes that are not markers, 5 % had p < 0.05, as chance has it; on the thinned counts
 # all of them have. The markers of the second type, of which it had twice the counts, no longer stand out. Scaling cells
 # to the same depth brings the markers back; the values are not counts any more, so they are put into ``bins``.
 cells = make_cells(2000, 500, n_classes=2, n_markers=20, fold_change=2, mean_count=2, random_state=0)

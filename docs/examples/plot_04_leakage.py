@@ -8,7 +8,7 @@ labels that mean nothing, where every accuracy above chance is the leak's.
 """
 
 # %%
-# 200 cells of 20,000 genes that say nothing, with the labels of two types given out by lot. With the leak, the selector
+# 200 cells of 20,000 uninformative genes, with the labels of two types given out by lot. With the leak, the selector
 # sees all cells; without it, the selector is a step of the pipeline, which scikit-learn fits on training cells alone.
 import matplotlib.pyplot as plt
 import numpy as np

@@ -19,7 +19,7 @@ BLOCK_SIZE = 2**20
 # Counts below this are tallied in an array, the few larger ones by sorting.
 SMALL_COUNT = 32
 
-# Bits of a float32 that are dropped of values that are no counts: 5 of the 23 after the binary point are kept, so that
+# Bits of a float32 that are dropped of values that are not counts: 5 of the 23 after the binary point are kept, so that
 # such values repeat too.
 DROPPED_BITS = 18
 
@@ -130,7 +130,7 @@ class NeitherCountsNorLog1pError(ValueError):
             f"X holds neither counts nor log1p of counts{example}. Values that are scaled by depth or otherwise "
             "continuous hardly repeat, and then the divergence is close to its maximum for every gene: pass raw "
             "counts, such as those of layer='counts' or layer='raw' of AnnData, or set bins='auto'. Counts from 2**32 "
-            "on, and float32 log1p of counts from some 500,000 on, are no longer told apart."
+            "on, and float32 log1p of counts from some 500,000 on, are no longer distinguished."
         )
 
 

@@ -56,7 +56,7 @@ def choose(
         The chosen candidates, first one first.
 
     closest : ndarray of shape (n_candidates,)
-        The chosen candidate that says most of each candidate.
+        The chosen candidate that is most informative about each candidate.
 
     References
     ----------

@@ -67,7 +67,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
     bias_correction : {"miller-madow", "permutation"} or None, default=None
         What is subtracted from each divergence for chance: a formula of the number of values and
         cells, the mean over permuted labels, which is better where classes have few cells, or
-        nothing. Corrected divergences of genes that say nothing scatter around 0.
+        nothing. Corrected divergences of uninformative genes scatter around 0.
 
     n_permutations : int, default=100
         How many permutations "permutation" draws, 50 at least.
@@ -106,7 +106,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         correction.
 
     pvalues_ : ndarray of shape (n_features_in_,)
-        How likely a gene that says nothing of the class has that much: by the G-test or, with
+        How often an uninformative gene scores this high: by the G-test or, with
         `bias_correction="permutation"`, the share of permutations. With `sample_weight`, a cell counts as that
         many.
 
@@ -149,12 +149,12 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
     divergence the one that comes first in `X` is kept.
 
     The distributions are those of the cells at hand (the plug-in estimate), and that is biased
-    upward: a gene that says nothing scores about (R - 1) (K - 1) / (2 K^2) sum_k 1 / n_k nats for
+    upward: an uninformative gene scores about (R - 1) (K - 1) / (2 K^2) sum_k 1 / n_k nats for
     R distinct counts and n_k cells in class k. A highly expressed gene in small classes can get
     into the list by chance.
 
     Counts are compared exactly, so any one-to-one function of the count gives the same divergence:
-    log1p does, scaling each cell to a common depth does not. With `bins`, values that are no counts
+    log1p does, scaling each cell to a common depth does not. With `bins`, values that are not counts
     are first rounded to a precision of 1/32 of each.
 
     The G-test is that of count and class, whatever the `weights`, on counts that are pooled with
@@ -383,7 +383,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
     @property
     def pvalues_(self):
-        """How likely a gene that says nothing of the class has that much.
+        """How often an uninformative gene scores this high.
 
         Returns
         -------
@@ -467,7 +467,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             what chance is expected to, and `direction`, "up" or "down", whether counts are higher or
             lower there than in the other classes; both are None where the p-value is 0.05 or more.
             With `redundancy` also `represented_by`: of a candidate that was not selected,
-            the selected gene that says most of it. With a `hierarchy` also `splits`: the type whose
+            the selected gene that is most informative about it. With a `hierarchy` also `splits`: the type whose
             children the gene tells apart best, None for the types at the top.
         """
         check_is_fitted(self, "divergences_")
