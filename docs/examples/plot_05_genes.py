@@ -7,9 +7,9 @@ answer to the second question, because they often say the same.
 """
 
 # %%
-# To know which genes are uninformative, a copy of each gene is added whose counts are shuffled among the cells. They have
-# the same counts as real genes, and any of them that is selected was selected by chance. ``max_fdr=0.05`` allows for five
-# percent of those.
+# To know which genes are uninformative, a copy of each gene is added whose counts are shuffled among the cells. They
+# have the same counts as real genes, and any of them that is selected was selected by chance. ``max_fdr=0.05`` allows
+# for five percent of those.
 import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
