@@ -68,8 +68,12 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, t
             _write_h5ad(cells, temporary)
         _add(temporary, annotation, probabilities.to_numpy(), about)
         if beside:
-            columns = pd.concat([annotation, probabilities.add_prefix("probability ")], axis=1)
-            columns.to_csv(beside[0], index_label="cell")
+            table_of(annotation, probabilities).to_csv(beside[0], index_label="cell")
+
+
+def table_of(annotation, probabilities):
+    """Return an annotation and its probabilities as one table, as it is written beside the cells."""
+    return pd.concat([annotation, probabilities.add_prefix("probability ")], axis=1)
 
 
 def _has_tables(path):

@@ -155,6 +155,21 @@ def test_predict_names_the_cells_of_a_file(folder, cells, tmp_path):
     assert "majority_label" not in read_cells(out).obs
 
 
+def test_predict_writes_the_table_alone(folder, tmp_path):
+    both, alone = tmp_path / "both.h5ad", tmp_path / "alone.csv"
+    for output in (both, alone):
+        result = run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", "-o", output)
+        assert result.exit_code == 0, result.output
+        assert result.output.endswith("both.csv\n" if output is both else f"Written: {alone}\n")
+    assert alone.read_bytes() == both.with_suffix(".csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.csv", "both.csv", "both.h5ad"]
+    # A file that is annotated already can be, for nothing is added to it.
+    for arguments, exit_code in (([], 1), (["--force"], 0)):
+        result = run("predict", both, "-m", folder / "model.cellmodel", "-o", alone, *arguments)
+        assert result.exit_code == exit_code, result.output
+    assert run("predict", both, "-m", folder / "model.cellmodel", "-o", tmp_path / "more.csv").exit_code == 0
+
+
 def test_predict_takes_layer_and_gene_names(folder, tmp_path):
     options = ["--layer=counts", "--gene-names=symbol", "-o", tmp_path / "named.h5ad"]
     assert run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", *options).exit_code == 0

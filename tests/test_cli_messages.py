@@ -77,7 +77,7 @@ MISUSED = {
         ["predict", "https://example.org/a.h5ad"],
         "https://example.org/a.h5ad is an address of the web: download it",
     ),
-    "wrong output": ([*PREDICT, "-o", "x.txt"], "x.txt must end in .h5ad"),
+    "wrong output": ([*PREDICT, "-o", "x.txt"], "x.txt must end in .h5ad or .csv"),
     "all genes": ([*TRAIN, "--preset=cnn_2019", "--genes=5"], "takes all genes"),
     "no option": (["predict", "query.h5ad", "--modle=x"], "No such option"),
 }
