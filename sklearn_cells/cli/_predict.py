@@ -45,7 +45,8 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
     """Annotate the cells of a file.
 
     Writes the cells with obs columns predicted_label and confidence and the probabilities in obsm, and a .csv with the
-    same, or with -o NAME.csv that table alone. Cells of an .h5ad are read block by block, so that the file may be larger than memory.
+    same; with -o NAME.csv that table alone. Cells of an .h5ad are read block by block, so that the file may be larger
+    than memory.
     """
     output = output or query.with_name(f"{query.stem}.named.h5ad")
     table = output.with_suffix(".csv")
