@@ -19,14 +19,15 @@ class Ways(NamedTuple):
     """
 
     names: NDArray[np.intp]  # of shape (n_cells, n_levels), the index of each name, -1 after the leaf
-    probabilities: NDArray[np.float64]  # of the same shape, falling along each row, -inf after the leaf
+    probabilities: NDArray[np.float64]  # of the same shape, -inf after the leaf
+    evidence: NDArray[np.float64]  # what is compared with a threshold, falling along each row, -inf after the leaf
 
     def ends(self, threshold: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Return the deepest name of each cell whose probability is at least a threshold, and that probability.
+        """Return the deepest name of each cell whose evidence is at least a threshold, and its probability.
 
-        The index is -1 where not even the first name is, and the probability is then that of the first.
+        The index is -1 where not even that of the first name is, and the probability is then that of the first.
         """
-        depths = (self.probabilities >= threshold).sum(axis=1)
+        depths = (self.evidence >= threshold).sum(axis=1)
         rows, last = np.arange(len(self.names)), np.maximum(depths - 1, 0)
         return np.where(depths > 0, self.names[rows, last], -1), self.probabilities[rows, last]
 
@@ -36,7 +37,7 @@ class Ways(NamedTuple):
         `right[name, truth]` says whether a name is right for a cell.
         """
         wrong = ~right[self.names, truth[:, np.newaxis]] & (self.names >= 0)
-        return np.where(wrong, self.probabilities, -np.inf).max(axis=1)
+        return np.where(wrong, self.evidence, -np.inf).max(axis=1)
 
 
 class NamesOfClasses:
@@ -54,7 +55,8 @@ class NamesOfClasses:
         """Return the most probable class of each cell."""
         probabilities = np.asarray(probabilities, dtype=np.float64)
         best = probabilities.argmax(axis=1)[:, np.newaxis]
-        return Ways(best, np.take_along_axis(probabilities, best, axis=1))
+        found = np.take_along_axis(probabilities, best, axis=1)
+        return Ways(best, found, found)
 
 
 class NamesInTree:
@@ -62,12 +64,19 @@ class NamesInTree:
 
     A name is right for a cell if the true type is the same or lies below it. What is below a true type that is
     not a leaf cannot be judged, and counts as right.
+
+    A name that covers many classes is probable without any evidence. That of a name with the probability p and a
+    share s of the K classes is therefore 1 - (1 - p) (1 - 1/K) / (1 - s), 0 at least: the probability itself for a
+    class, and less the wider a name is. With equal probabilities of all classes it is 1/K for all names.
     """
 
     def __init__(self, tree: CellTypeTree, classes: NDArray):
         self.tree = tree
         self.names = np.array(tree.names, dtype=classes.dtype if classes.dtype == object else None)
         self._of_classes = tree.reachability(classes.tolist()).T.astype(np.float64)
+        shares = self._of_classes.mean(axis=0)
+        # A name of all classes says nothing, and is as sure as the tree.
+        self._factors = np.where(shares < 1, (1 - 1 / len(classes)) / np.where(shares < 1, 1 - shares, 1), 1)
         ancestry = tree.ancestry()
         self.right = ancestry | ancestry.T
         rows = {name: row for row, name in enumerate(tree.names)}
@@ -95,7 +104,9 @@ class NamesInTree:
                 names[here, depth] = np.array(children)[of_names[np.ix_(here, children)].argmax(axis=1)]
             above = names[:, depth]
         found = np.where(names >= 0, of_names[rows[:, np.newaxis], names], -np.inf)
-        return Ways(names, np.minimum.accumulate(found, axis=1))  # sums are rounded
+        evidence = np.maximum(1 - (1 - found) * self._factors[names], 0)
+        evidence = np.where(names >= 0, evidence, -np.inf)
+        return Ways(names, found, np.minimum.accumulate(evidence, axis=1))
 
 
 def codes_in_tree(tree: CellTypeTree, labels: NDArray, name: str, unassigned_label: object = None) -> NDArray[np.intp]:

@@ -212,10 +212,10 @@ def error_specificity_curve(y_true, y_proba, *, labels, hierarchy):
     names = NamesInTree(hierarchy, labels)
     ways = names.ways(y_proba)
     wrong_from = np.sort(ways.wrong_from(truth, names.right))
-    found = ways.probabilities[np.isfinite(ways.probabilities)]
+    found = ways.evidence[np.isfinite(ways.evidence)]
     thresholds = np.unique(found)
     n_levels = len(found) - np.searchsorted(np.sort(found), thresholds)
-    n_named = len(y_true) - np.searchsorted(np.sort(ways.probabilities[:, 0]), thresholds)
+    n_named = len(y_true) - np.searchsorted(np.sort(ways.evidence[:, 0]), thresholds)
     n_wrong = len(y_true) - np.searchsorted(wrong_from, thresholds)
     return pd.DataFrame(
         {

@@ -169,8 +169,10 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
     with few of these the error elsewhere can be greater.
 
     With a `hierarchy`, the probability of a type is the sum over the leaves below it. The name of a
-    cell is found from the top: at each type the most probable child is next, as long as its
-    probability is at least the threshold.
+    cell is found from the top: at each type the most probable child is next, as long as its evidence
+    is at least the threshold. A type that covers a large share s of the K classes is probable without
+    any evidence, so that this is 1 - (1 - p) (1 - 1/K) / (1 - s) for a probability p: p for a leaf, and
+    1/K for all types where all leaves are equally probable.
 
     Each class of two cells or more is held out, also with fewer cells than folds. A held-out cell
     whose class has no cell in its training fold, as that of a class of one cell, is not counted.
@@ -336,7 +338,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         after = softmax(logits / self.temperature_, axis=1)
         ways, truth = names.ways(after), names.index(labels)
         n_views = self.n_laboratories if simulated else 1
-        curve = ErrorCurve(ways.probabilities[:, 0], ways.wrong_from(truth, names.right), n_views)
+        curve = ErrorCurve(ways.evidence[:, 0], ways.wrong_from(truth, names.right), n_views)
         if self.threshold is None:
             self.threshold_ = curve.chosen(self.target_error, self.target_coverage, self.confidence_level)
         self.risk_coverage_ = curve.table()
