@@ -15,6 +15,7 @@ from sklearn_cells._anndata import (
     is_anndata,
     is_on_disk,
     matrix_of,
+    rows_of,
     rows_on_disk,
     values_on_disk,
     where_counts_are,
@@ -40,6 +41,7 @@ __all__ = [
     "check_same_order",
     "check_unique",
     "is_dask",
+    "row_blocks",
 ]
 
 
@@ -290,6 +292,22 @@ def _with_block(cells, block, first):
 def is_dask(X) -> bool:
     """Return whether an array is of Dask, or a view of one in AnnData, without importing Dask."""
     return any(base.__module__.startswith("dask.array") for base in type(X).__mro__)
+
+
+def row_blocks(X):
+    """Yield slices of the rows of cells, and what they hold in the container that came."""
+    if isinstance(X, Cells):
+        for rows in X.slices():
+            yield rows, X.part(rows)
+        return
+    X = X.tocsr() if sp.issparse(X) else X
+    can_be_cut = is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or sp.issparse(X)
+    slices = row_slices(*X.shape) if can_be_cut and len(X.shape) == 2 else []
+    if len(slices) <= 1:
+        yield slice(0, X.shape[0] if hasattr(X, "shape") else len(np.asarray(X))), X
+        return
+    for rows in slices:
+        yield rows, rows_of(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
 def check_cells(

@@ -122,11 +122,23 @@ def step_of(model, kind):
 
 
 def split_at_last_step(model):
-    """Return the steps of a pipeline before the last, None without any, and the model with that step alone."""
-    inner = inner_model(model)
-    if not isinstance(inner, Pipeline) or len(inner) == 1:
+    """Return the steps of a pipeline before the last, None without any, and the model with that step alone.
+
+    Pipelines in pipelines are left as they are, with None.
+    """
+    outermost = []
+
+    def last_of(part):
+        outermost.append(part)
+        return part[-1]
+
+    try:
+        rest = _changed(model, -1, lambda part: isinstance(part, Pipeline), last_of)
+    except LookupError:
         return None, model
-    return inner[:-1], _changed(model, -1, lambda part: isinstance(part, Pipeline), lambda part: part[-1])
+    if len(outermost[0]) == 1 or isinstance(inner_model(rest), Pipeline):
+        return None, model
+    return outermost[0][:-1], rest
 
 
 def for_query(model, *, threshold=None, **parameters):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import _fit_context as fit_context
 from sklearn.calibration import _TemperatureScaling as TemperatureScaling
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import _safe_indexing as take_rows
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils._param_validation import (
@@ -22,6 +23,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_method_params as check_method_params
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._warnings import warn
 
@@ -83,6 +85,15 @@ def _forget(estimator):
     for name in list(vars(estimator)):
         if name not in parameters and not name.startswith(NOT_FITTED):
             del vars(estimator)[name]
+
+
+def is_fitted(estimator):
+    """Return whether an estimator is fitted."""
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
 
 
 def shortened(names):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
+from sklearn.pipeline import Pipeline
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._checks import refuse_other_objects
@@ -275,8 +276,9 @@ def _winners_in_tree(counts, tree, min_share, unassigned_label):
     shares = pd.DataFrame(counts.to_numpy() @ belongs / n_cells[:, np.newaxis], index=counts.index, columns=tree.names)
     at_top = shares[list(tree.children())]
     if (codes < 0).any():
-        at_top = at_top.assign(**{unassigned_label: counts[unassigned_label] / n_cells})
-    at_top = at_top.sort_index(axis=1)  # of equal ones the first wins
+        at_top = at_top.copy()
+        at_top[unassigned_label] = counts[unassigned_label] / n_cells
+    at_top = at_top.sort_index(axis=1, key=lambda names: names.map(str))  # of equal ones the first wins
     depths = np.array([tree.depth(name) for name in tree])
     depths_of_most = np.where((shares > 0.5) & (shares >= min_share), depths, 0)  # one way down for each cluster
     deepest, has_most = depths_of_most.argmax(axis=1), depths_of_most.max(axis=1) > 0
@@ -303,7 +305,7 @@ def _predict(model, cells, n_cells, verbose):
             confidence.append(probabilities[-1].max(axis=1))
             if has_novelty:
                 with gathered():  # it warns of the same
-                    novelty.append(last_step_of(model).novelty_of(X, probabilities[-1]))
+                    novelty.append(_novelty_of(inner_model(rest), X, probabilities[-1]))
             if hasattr(naming, "assign_with_confidence"):
                 of_labels, confidence[-1] = naming.assign_with_confidence(probabilities[-1])
             elif hasattr(naming, "assign"):
@@ -318,6 +320,13 @@ def _predict(model, cells, n_cells, verbose):
     novelty = np.concatenate(novelty) if has_novelty else None
     labels = pd.Categorical(labels, categories=categories)
     return labels, np.concatenate(confidence), novelty, np.concatenate(probabilities)
+
+
+def _novelty_of(model, cells, probabilities):
+    """Return the novelty of cells by the last step of a pipeline, or by a classifier."""
+    if isinstance(model, Pipeline):
+        cells, model = model[:-1].transform(cells) if len(model) > 1 else cells, model[-1]
+    return model.novelty_of(cells, probabilities)
 
 
 def _unassigned_label(model, min_share):

@@ -1,7 +1,6 @@
 """The recommended chain from counts to classes, that of 2019, and prediction block by block."""
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import accuracy_score
@@ -11,12 +10,10 @@ from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._anndata import is_anndata, rows_of
-from sklearn_cells._blocks import row_slices
-from sklearn_cells._cells import Cells, check_cells, check_same_order
+from sklearn_cells._cells import Cells, check_cells, check_same_order, row_blocks
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import choice_of
-from sklearn_cells._validation import StrOptions, check_method_params, safe_set_output, validate_params
+from sklearn_cells._validation import StrOptions, check_method_params, is_fitted, safe_set_output, validate_params
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
@@ -99,7 +96,7 @@ class CellPipeline(Pipeline):
     """
 
     def fit(self, X, y=None, **params):
-        """Fit all steps.
+        """Fit all steps, or the last one alone where it has `warm_start` and all are fitted.
 
         Parameters
         ----------
@@ -117,6 +114,8 @@ class CellPipeline(Pipeline):
         self : CellPipeline
             The fitted pipeline. After an error no step is fitted.
         """
+        if self._goes_on():
+            return self._fit_last(X, y, params)
         try:
             with once_per_call():
                 check_same_order(X, y)
@@ -124,6 +123,21 @@ class CellPipeline(Pipeline):
         except BaseException:  # an interrupt too: steps of this fit do not go with those of the fit before
             self.steps = [(name, clone(step, safe=False)) for name, step in self.steps]
             raise
+
+    def _goes_on(self):
+        """Return whether a fit goes on from weights that belong to what the fitted steps before give."""
+        steps = [step for _, step in self.steps if step is not None and step != "passthrough"]
+        return bool(getattr(steps[-1], "warm_start", False)) and all(map(is_fitted, steps))
+
+    def _fit_last(self, X, y, params):
+        prefix = f"{self.steps[-1][0]}__"
+        with once_per_call():
+            check_same_order(X, y)
+            X = self._taken(X)
+            self._tell_coverage(X)
+            front = X if len(self) == 1 else self[:-1].transform(X)
+            self[-1].fit(front, y, **{name.removeprefix(prefix): value for name, value in params.items()})
+        return self
 
     @_if_pipeline_has("predict")
     def predict(self, X, **params):
@@ -384,22 +398,6 @@ def blocks_of(model, X):
         model._tell_coverage(X)
     for _, block in row_blocks(X):
         yield block
-
-
-def row_blocks(X):
-    """Yield slices of the rows of cells, and what they hold in the container that came."""
-    if isinstance(X, Cells):
-        for rows in X.slices():
-            yield rows, X.part(rows)
-        return
-    X = X.tocsr() if sp.issparse(X) else X
-    can_be_cut = is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or sp.issparse(X)
-    slices = row_slices(*X.shape) if can_be_cut and len(X.shape) == 2 else []
-    if len(slices) <= 1:
-        yield slice(0, X.shape[0] if hasattr(X, "shape") else len(np.asarray(X))), X
-        return
-    for rows in slices:
-        yield rows, rows_of(X, rows) if is_anndata(X) else X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
 @validate_params({"preset": [StrOptions({"default", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True)

@@ -9,9 +9,12 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_cells import KerasCellClassifier, LogNormalizer, RejectOptionClassifier, annotate, majority_vote
 from sklearn_cells._annotated_files import write_annotation
+from sklearn_cells.datasets import make_cells
 from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.pipeline import make_cell_pipeline
 
@@ -281,3 +284,27 @@ def test_clusters_of_a_model_with_a_tree_are_named_in_it(cells):
     assert set(votes["majority_label"]) == {"both"}
     assert (votes["majority_share"] == 1).all()
     assert votes["majority_label"].cat.categories.tolist() == list(tree.names)
+
+
+@pytest.mark.parametrize("rejecting", [False, True])
+def test_pipelines_in_pipelines_transform_once(rejecting):
+    cells = make_cells(120, 30, n_classes=3, random_state=0)
+    y = cells.obs["cell_type"].to_numpy(dtype=str)
+    classifier = KerasCellClassifier(views="depth_free", novelty=True, epochs=2, random_state=0)
+    inner = Pipeline([("root", FunctionTransformer(np.sqrt)), ("classify", classifier)])
+    if rejecting:
+        inner = RejectOptionClassifier(inner, threshold=0.5, cv=2, random_state=0)
+    model = Pipeline([("root", FunctionTransformer(np.sqrt)), ("inner", inner)]).fit(cells.X, y)
+    annotation, probabilities = annotate(model, cells.X, return_proba=True)
+    np.testing.assert_array_equal(probabilities, model.predict_proba(cells.X))
+    assert annotation["predicted_label"].tolist() == model.predict(cells.X).tolist()
+    fitted = model["inner"].estimator_["classify"] if rejecting else model["inner"]["classify"]
+    expected = fitted.novelty_of(np.sqrt(np.sqrt(cells.X)))
+    np.testing.assert_array_equal(annotation["novelty"], expected)
+
+
+def test_clusters_without_a_majority_in_a_tree_can_have_a_number_for_a_label():
+    tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    labels = pd.Series(["T", "B", -1, -1], dtype=object)
+    vote = majority_vote(labels, [0] * 4, hierarchy=tree, unassigned_label=-1)
+    assert vote["majority_label"].tolist() == [-1] * 4

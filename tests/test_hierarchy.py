@@ -41,6 +41,7 @@ from sklearn_cells.metrics import (
 from sklearn_cells.neural_network._networks import take_weights
 from sklearn_cells.neural_network._objective import Objective, TreeObjective
 from sklearn_cells.neural_network._plan import plan_training
+from sklearn_cells.plotting import RiskCoverageDisplay
 
 TREE = CellTypeTree.from_dict(
     {"a": {"type 0": None, "type 1": None}, "b": {"type 2": None, "c": {"type 3": None, "type 4": None}}}
@@ -1208,3 +1209,62 @@ def test_a_scorer_knows_the_tree(cells, types, mixed):
     flat = GaussianNB().fit(cells.X.toarray(), types)  # of other packages too
     right = [name in TREE.path(leaf) for name, leaf in zip(mixed, flat.predict(cells.X.toarray()), strict=True)]
     assert right_in_tree(flat, cells.X.toarray(), mixed) == np.mean(right)
+
+
+def test_a_reject_option_refuses_another_tree_than_its_estimator_learned(cells, types):
+    other = {"a": {"type 0": None, "type 2": None}, "b": {"type 1": None, "c": {"type 3": None, "type 4": None}}}
+    pipeline = make_cell_pipeline(**SMALL, hierarchy=TREE)
+    model = RejectOptionClassifier(pipeline, hierarchy=CellTypeTree.from_dict(other), cv=2, random_state=0)
+    with pytest.raises(ValueError, match=r"'[ab]' covers .* in the hierarchy, and .* pass the same tree to both"):
+        model.fit(cells, types)
+
+
+def test_a_reject_option_says_where_the_classifier_inside_has_grown(cells, types):
+    few = CellTypeTree.from_dict({"a": {"type 0": None, "type 1": None}, "type 2": None})
+    known = np.isin(types, few.leaves)
+    pipeline = make_cell_pipeline(**SMALL, hierarchy=few)
+    model = RejectOptionClassifier(pipeline, hierarchy=few, cv=2, threshold=0.5, random_state=0)
+    model.fit(cells[known], types[known])
+    inner = model.estimator_
+    inner["classify"].set_params(hierarchy=TREE, warm_start=True, epochs=1).fit(inner[:-1].transform(cells), types)
+    with pytest.raises(ValueError, match="The classifier inside has the classes .* fit this one again"):
+        model.predict(cells)
+
+
+def test_genes_that_tell_nothing_apart_at_a_split_have_no_rank_there():
+    types = np.repeat(["x", "y", "z"], 40)
+    rng = np.random.default_rng(0)
+    counts = np.zeros((120, 8))
+    counts[:40, 3:6] = counts[40:80, 3:6] = rng.poisson(1, (40, 3))  # the same in x and y
+    counts[80:, 3:6] = rng.poisson(8, (40, 3))
+    selector = JSDivergenceSelector(3, hierarchy=SPLITS).fit(counts, types)
+    assert selector.get_support(indices=True).tolist() == [3, 4, 5]
+    assert selector.gene_table()["splits"].isna().all()
+    corrected = JSDivergenceSelector(3, hierarchy=SPLITS, bias_correction="miller-madow").fit(counts, types)
+    assert corrected.get_support(indices=True).tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize("order", [("B", "C"), ("C", "B")])
+def test_two_ways_to_a_term_are_no_cycle(obo, order):
+    pytest.importorskip("obonet")
+    of_a = "".join(f"is_a: CL:{name}\n" for name in order)
+    text = OBO + f"\n[Term]\nid: CL:A\nname: a\n{of_a}\n[Term]\nid: CL:B\nname: b\nis_a: CL:0000542\n"
+    obo.write_text(text + "\n[Term]\nid: CL:C\nname: c\nis_a: CL:B\n\n[Term]\nid: CL:D\nname: d\nis_a: CL:C\n")
+    tree = CellTypeTree.from_obo(obo, ["a", "d", "monocyte"])
+    assert tree.parent("a") == tree.parent("d") == "c"  # the deeper of b and c, which have the same labels below
+
+
+def test_labels_that_were_made_numbers_are_said_to_be(cells, types):
+    with pytest.raises(ValueError, match="The labels are numbers: pass names, as text. .*VotingClassifier"):
+        JSDivergenceSelector(5, hierarchy=TREE).fit(cells.X, np.unique(types, return_inverse=True)[1])
+
+
+def test_errors_at_each_coverage_are_those_of_names_in_the_tree(cells, types):
+    model = RejectOptionClassifier(LogisticRegression(), hierarchy=TREE, target_error=0.2, cv=2, random_state=0)
+    model.fit(cells.X, types)
+    coarse = np.array([TREE.parent(name) for name in types])
+    display = RiskCoverageDisplay.from_estimator(model, cells.X, coarse)
+    named = model.predict(cells.X) != "Unassigned"
+    assert display.point[0] == named.mean()
+    right = hierarchical_accuracy(coarse[named], model.predict(cells.X)[named], hierarchy=TREE)
+    assert display.point[1] == pytest.approx(1 - right)

@@ -20,9 +20,10 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_cells import GeneAligner, JSDivergenceSelector, VarianceStabilizer, annotate, make_cell_pipeline
+from sklearn_cells._cells import row_blocks
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network._networks import build_network
-from sklearn_cells.pipeline import CellPipeline, row_blocks
+from sklearn_cells.pipeline import CellPipeline
 
 SMALL = {
     "select__n_features_to_select": 20,
@@ -334,3 +335,19 @@ def test_a_step_of_another_package_takes_what_the_aligner_gives(cells):
 def test_a_fit_without_labels_says_so(cells):
     with pytest.raises(ValueError, match="requires y to be passed"):
         make_cell_pipeline().fit(cells)
+
+
+def test_warm_start_goes_on_with_the_genes_that_were_selected():
+    cells = make_cells(240, 60, n_classes=3, random_state=0)
+    y = cells.obs["cell_type"].to_numpy(dtype=str)
+    params = {"classify__home_network": False, "classify__novelty": False, "classify__random_state": 0}
+    pipeline = make_cell_pipeline(select__n_features_to_select=20, **params).fit(cells[:120], y[:120])
+    genes, probabilities = pipeline["select"].ranking_.copy(), pipeline.predict_proba(cells)
+    pipeline.set_params(classify__warm_start=True, classify__epochs=1, classify__learning_rate=1e-9)
+    pipeline.fit(cells[120:], y[120:], classify__sample_weight=np.ones(120))
+    np.testing.assert_array_equal(pipeline["select"].ranking_, genes)
+    np.testing.assert_allclose(pipeline.predict_proba(cells), probabilities, atol=1e-4)
+    # Without it, and of a clone, all steps are fitted.
+    assert (clone(pipeline).fit(cells[120:], y[120:])["select"].ranking_ != genes).any()
+    pipeline.set_params(classify__warm_start=False).fit(cells[120:], y[120:])
+    assert (pipeline["select"].ranking_ != genes).any()

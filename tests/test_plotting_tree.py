@@ -12,7 +12,7 @@ from sklearn.naive_bayes import MultinomialNB
 
 from sklearn_cells import RejectOptionClassifier
 from sklearn_cells.datasets import make_cells
-from sklearn_cells.hierarchy import CellTypeTree
+from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
 from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.plotting import CellConfusionDisplay, CellTypeTreeDisplay, ClassScoresDisplay
 from sklearn_cells.plotting._groups import Brackets, boxes_of, groups_of, relation
@@ -355,7 +355,9 @@ def cells_and_model():
         MultinomialNB(), hierarchy=tree, threshold=0.5, calibration=None, unassigned_label="none"
     )
     model = reject.fit(cells.X, types)
-    model.threshold_ = 1 - 1e-12  # no leaf is that probable in all cells
+    evidence = NamesInTree(tree, model.classes_).ways(model.predict_proba(cells.X)).evidence
+    gaps = np.where(np.isfinite(evidence[:, 1]), evidence[:, 0] - evidence[:, 1], 0)
+    model.threshold_ = evidence[gaps.argmax()].mean()  # where a cell is sure to be "a", but not of which kind
     return cells.X, types, model
 
 

@@ -36,7 +36,7 @@ from sklearn_cells import (
     make_cell_pipeline,
 )
 from sklearn_cells.datasets import make_cells
-from sklearn_cells.hierarchy import CellTypeTree
+from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
 from sklearn_cells.inspection import marker_genes
 from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.persistence import training_card
@@ -507,7 +507,9 @@ def test_names_in_a_tree_are_judged_in_the_tree(tmp_path):
     types = cells.obs["cell_type"].astype(str).to_numpy(dtype=object)
     tree = CellTypeTree.from_dict({"a": {"type 0": None, "type 1": None}, "type 2": None})
     model = RejectOptionClassifier(MultinomialNB(), hierarchy=tree, threshold=0.5, calibration=None).fit(cells.X, types)
-    model.threshold_ = 1 - 1e-12  # no leaf is that probable in all cells
+    evidence = NamesInTree(tree, model.classes_).ways(model.predict_proba(cells.X)).evidence
+    gaps = np.where(np.isfinite(evidence[:, 1]), evidence[:, 0] - evidence[:, 1], 0)
+    model.threshold_ = evidence[gaps.argmax()].mean()  # where a cell is sure to be "a", but not of which kind
     named = model.predict(cells.X)
     assert (named == "a").any()
     types[:3] = [tree.parent(name) or name for name in types[:3]]  # labels may be coarse

@@ -179,3 +179,57 @@ def test_a_default_pipeline_is_the_same_from_its_file(tmp_path):
     np.testing.assert_array_equal(
         load_model(tmp_path / "default.cellmodel").predict_proba(cells), pipeline.predict_proba(cells)
     )
+
+
+def test_pickles_of_before_are_read(saved):
+    classifier, _, X = saved
+    state = classifier.__getstate__()
+    old = state | {"model_": (print, state["model_"].content)}  # what made a network, and its bytes
+    old.pop("hierarchy_")
+    again = KerasCellClassifier.__new__(KerasCellClassifier)
+    again.__setstate__(old)
+    np.testing.assert_array_equal(again.predict_proba(X), classifier.predict_proba(X))
+    assert again.hierarchy_ is None
+
+
+def test_looking_at_a_loaded_model_does_not_make_its_network(saved):
+    _, path, _ = saved
+    loaded = load_model(path)
+    assert "predict_proba" in dir(loaded)
+    loaded._repr_html_()
+    assert "model_" not in vars(loaded)
+    loaded.model_  # noqa: B018
+    assert "model_" in dir(loaded)
+    assert "_saved_network" not in loaded.__getstate__()
+
+
+def test_probabilities_have_the_dtype_of_the_network(saved):
+    _, path, X = saved
+    loaded = load_model(path)
+    loaded.set_params(dtype="float64")
+    assert loaded.predict_proba(X).dtype == np.float32  # it is that of the network
+
+
+def test_what_is_expected_of_a_gate_is_that_of_the_genes_that_are_there(saved):
+    _, path, X = saved
+    whole, part = X.toarray(), X.toarray()
+    part[:, :20] = np.nan
+    blocks = np.vstack([whole] * 2), np.vstack([part] * 2)  # enough cells for a table that is kept
+    first = [load_model(path).gate_.home_weights(sp.csr_array(block)) for block in blocks]
+    gate = load_model(path).gate_
+    for weights, block in zip(first, blocks, strict=True):
+        np.testing.assert_array_equal(gate.home_weights(sp.csr_array(block)), weights)
+        np.testing.assert_array_equal(gate.home_weights(sp.csr_array(block[:5])), weights[:5])  # without a table
+
+
+def test_cells_with_missing_genes_of_their_own_and_novelty_in_several_blocks(saved, monkeypatch):
+    classifier, _, X = saved
+    cells = X.toarray()
+    cells[np.random.default_rng(0).random(cells.shape) < 0.2] = np.nan
+    probabilities, novelty = classifier.predict_proba(cells), classifier.novelty_of(cells)
+    for name in ("_fitted_network", "_novelty"):
+        monkeypatch.setattr(f"sklearn_cells.neural_network.{name}.READ_VALUES", 4 * 60 * 7)
+    np.testing.assert_array_equal(classifier.predict_proba(cells), probabilities)
+    np.testing.assert_array_equal(classifier.novelty_of(cells), novelty)
+    for row in (0, 1, 50):
+        np.testing.assert_array_equal(classifier.predict_proba(cells[row : row + 1]), probabilities[row : row + 1])

@@ -64,7 +64,8 @@ def evaluate(cells, labels, model, output, force, **chosen):
         _echo_tree(y, predicted, {"hierarchy": tree, "unassigned_label": unassigned or None})
     if unknown:
         click.echo(f"Types that the model does not know: {', '.join(unknown)}")
-    elsewhere = ~np.isin(predicted, [*set(y), unassigned])
+    among = set(y) if tree is None else {name for label in set(y) for name in _related(tree, label)}
+    elsewhere = ~np.isin(predicted, [*among, unassigned])
     if elsewhere.any():
         absent = ", ".join(sorted(set(predicted[elsewhere])))
         click.echo(f"{elsewhere.sum():,} cells are named as types that none of them has: {absent}")
@@ -73,6 +74,13 @@ def evaluate(cells, labels, model, output, force, **chosen):
     if output is not None:
         write_csv(pd.DataFrame(classification_report(y, predicted, output_dict=True, **scores)).T, output, force)
         click.echo(f"Written: {output}")
+
+
+def _related(tree, label):
+    """Return a label, and the types above and below it in a tree."""
+    if label not in tree:
+        return [label]
+    return [*tree.path(label), *(name for name in tree if label in tree.path(name))]
 
 
 def _echo_tree(y, predicted, in_tree):
@@ -86,8 +94,9 @@ def _echo_tree(y, predicted, in_tree):
     y, predicted = y[known], predicted[known]
     depth = np.mean([tree.depth(name) if name in tree else 0 for name in predicted])
     precision, recall, fscore = hierarchical_precision_recall_fscore(y, predicted, **in_tree)
+    of_cells = "all cells" if known.all() else f"the {known.sum():,} cells whose true type is in it"
     click.echo(
-        f"In the tree: {hierarchical_accuracy(y, predicted, **in_tree):.3f} of all right at the depth of their "
+        f"In the tree: {hierarchical_accuracy(y, predicted, **in_tree):.3f} of {of_cells} right at the depth of their "
         f"name, mean depth {depth:.2f} of {np.mean([tree.depth(label) for label in y]):.2f}; hierarchical precision "
         f"{precision:.3f}, recall {recall:.3f}, F1 {fscore:.3f}"
     )

@@ -34,7 +34,7 @@ def gene_table(selector):
         stands_for[selector.get_support()] = None
         columns["represented_by"] = stands_for[order]
     if selector._splits is not None:
-        nodes = np.array([None, *selector.hierarchy_.names], dtype=object)
+        nodes = np.array([None, *selector.hierarchy_.names, None], dtype=object)
         columns["splits"] = nodes[selector._splits][order]
     # Of objects, or pandas 3 would make its own strings of them, and NaN of None.
     return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})

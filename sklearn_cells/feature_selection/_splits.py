@@ -34,10 +34,11 @@ def best_splits(
     Returns
     -------
     ranks : ndarray of shape (n_genes,)
-        From 0.
+        From 0; `n_genes` for a gene that tells no children apart.
 
     splits : ndarray of shape (n_genes,)
-        0 for the root, 1 and up for the types in the order of `tree.names`.
+        0 for the root, 1 and up for the types in the order of `tree.names`, -1 for a gene that tells no
+        children apart.
 
     Raises
     ------
@@ -46,12 +47,16 @@ def best_splits(
     """
     unknown = [name for name in classes.tolist() if name not in tree]
     if unknown:
+        numbers = (
+            " The labels are numbers: pass names, as text. scikit-learn's cross_val_predict with predict_proba and its "
+            "VotingClassifier make numbers of names, and cannot be used with a tree."
+        )
         raise ValueError(
             f"y has {unknown[:5]}, which are not types of the hierarchy: add them to it, or give these cells a label "
-            "that it has."
+            f"that it has.{'' if isinstance(unknown[0], str) else numbers}"
         )
     ranks = np.full(table.n_genes, table.n_genes)
-    splits = np.zeros(table.n_genes, dtype=np.int64)
+    splits = np.full(table.n_genes, -1)
     is_split = False
     for number, node in enumerate((None, *tree.names)):
         children = tree.children(node)
@@ -64,8 +69,10 @@ def best_splits(
         if np.sum(of_children.class_sizes > 0) < 2:
             continue
         is_split = True
+        scores = score(of_children)
         of_split = np.empty(table.n_genes, dtype=np.int64)
-        of_split[np.argsort(-score(of_children), kind="stable")] = np.arange(table.n_genes)
+        of_split[np.argsort(-scores, kind="stable")] = np.arange(table.n_genes)
+        of_split[scores <= 1e-12] = table.n_genes  # those that tell nothing apart here, up to rounding
         splits[of_split < ranks] = number
         ranks = np.minimum(ranks, of_split)
     if not is_split:

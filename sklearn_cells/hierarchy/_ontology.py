@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from os import PathLike
 from typing import Any
 
@@ -51,7 +52,7 @@ def _graph(obonet, path):
     try:
         graph = obonet.read_obo(file)
     except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:  # the reader has no error of its own
-        raise ValueError(f"{file} cannot be read ({error!r}), {expected}") from error
+        raise ValueError(f"{file} cannot be read ({type(error).__name__}), {expected}") from error
     if not any("name" in content for _, content in graph.nodes(data=True)):
         raise ValueError(f"{file} has no terms, {expected}")
     return graph
@@ -153,24 +154,16 @@ def _above(is_a, term) -> dict[str, None]:
 
 def _distances(is_a, terms, root) -> dict[str, int]:
     """Return the length of the longest way from each term up to the root, -1 where none leads there."""
+    try:
+        order = list(TopologicalSorter({term: is_a[term] for term in terms}).static_order())  # parents first
+    except CycleError as error:
+        place = error.args[1][0]
+        raise ValueError(f"The ontology has a cycle of is_a at {place!r}: pass a file without it.") from error
     distances = {root: 0}
-
-    def _of(term):
-        stack = [term]
-        while stack:
-            current = stack[-1]
-            left = [parent for parent in is_a[current] if parent not in distances]
-            if set(left) & set(stack):
-                raise ValueError(f"The ontology has a cycle of is_a at {current!r}: pass a file without it.")
-            if left:
-                stack += left
-                continue
-            stack.pop()
-            ways = [distances[parent] for parent in is_a[current]]
-            distances.setdefault(current, max((way for way in ways if way >= 0), default=-2) + 1)
-        return distances[term]
-
-    return {term: _of(term) for term in terms}
+    for term in order:
+        ways = [distances[parent] for parent in is_a[term] if distances[parent] >= 0]
+        distances.setdefault(term, max(ways, default=-2) + 1)
+    return {term: distances[term] for term in terms}
 
 
 def _tree_of(graph: Any, is_a, distances, term_of, above) -> tuple[dict[str, str | None], dict[str, str]]:

@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from sklearn_cells._cells import check_same_order
+from sklearn_cells._cells import check_same_order, row_blocks
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import inner_model
 from sklearn_cells._validation import Interval, StrOptions, check_labels, validate_params
 from sklearn_cells._warnings import gathered, once_per_call, warn
-from sklearn_cells.pipeline import row_blocks
 from sklearn_cells.preprocessing import VarianceStabilizer
 
 

@@ -19,7 +19,7 @@ from sklearn_cells.neural_network._class_weights import prior_ratios, shares, wi
 from sklearn_cells.neural_network._input import sorted_csr
 from sklearn_cells.neural_network._laboratory import Laboratory
 from sklearn_cells.neural_network._pickled import PackedNetwork
-from sklearn_cells.neural_network._process import check_process
+from sklearn_cells.neural_network._process import FIT_LOCK, check_process
 
 # TensorFlow, and what needs it, is imported where it is used: the networks that make_cell_pipeline recommends predict
 # without it.
@@ -55,10 +55,8 @@ class FittedNetwork:
         check_is_fitted(self)
         cells = self._check_cells(X, reset=False)
         network, laboratory = self._network(), getattr(self, "_laboratory", None)
-        blocks = [np.zeros((0, len(self.classes_)), dtype=np.float64 if self.dtype == "float64" else np.float32)]
-        for _, block in cells.blocks(READ_VALUES // 4):
-            blocks.append(network(block if laboratory is None else laboratory(block)))
-        return np.concatenate(blocks)
+        blocks = (block for _, block in cells.blocks(READ_VALUES // 4))
+        return np.concatenate([network(block if laboratory is None else laboratory(block)) for block in blocks])
 
     def in_laboratory(self, random_state=None):
         """Return a copy of the fitted classifier that sees cells as another laboratory would show them.
@@ -157,8 +155,13 @@ class FittedNetwork:
         """
         if "_saved_network" not in vars(self):
             raise AttributeError(f"This {type(self).__name__} is not fitted: it has no model_.")
-        check_process()
-        return self._saved_network.model()
+        with FIT_LOCK:
+            return vars(self)["model_"] if "model_" in vars(self) else self._saved_network.model()
+
+    def __dir__(self):
+        # scikit-learn asks for the value of each name, which would make the network.
+        names = object.__dir__(self)
+        return [name for name in names if name in vars(self) or (name != "model_" and hasattr(self, name))]
 
     def novelty_of(self, X, y_proba=None):
         """Return how unlike the training cells of its predicted class each cell is.
@@ -348,11 +351,15 @@ class FittedNetwork:
 
     def __getstate__(self):
         state = super().__getstate__()
-        return state | {"model_": PackedNetwork.of_model(state["model_"])} if "model_" in state else state
+        if "model_" not in state:
+            return state
+        state = {name: value for name, value in state.items() if name != "_saved_network"}
+        return state | {"model_": PackedNetwork.of_model(state["model_"])}
 
     def __setstate__(self, state):
-        if isinstance(state.get("model_"), PackedNetwork):
-            state = state | {"model_": state["model_"].model()}
+        if isinstance(state.get("model_"), tuple):
+            *_, content = state["model_"]  # in pickles of before, after what makes a network of it
+            state = state | {"model_": PackedNetwork(content).model()}
         if "model_" in state and "hierarchy_" not in state:  # pickles of before have the parameter alone
             state = state | {"hierarchy_": state.get("hierarchy")}
         super().__setstate__(state)

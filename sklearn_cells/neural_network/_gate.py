@@ -30,7 +30,7 @@ N_ADDED = 5
 LOG_DEPTHS = np.linspace(0, np.log(1e8), 30)
 
 # What is expected there, by gate and genes that cells lack: kept for the next block of cells, but no part of the gate.
-N_TABLES = 8
+N_TABLES, LEAST_CELLS = 8, 100
 _tables: WeakKeyDictionary[ExperimentGate, dict[bytes, NDArray]] = WeakKeyDictionary()
 
 
@@ -110,9 +110,11 @@ class ExperimentGate:
         """Return the weights of cells in which the same genes are missing."""
         kept = np.setdiff1d(np.arange(X.shape[1]), missing)
         profiles, tables, key = self.profiles[:, kept], _tables.setdefault(self, {}), missing.tobytes()
-        expected = tables[key] if key in tables else expected_deviances(profiles)
-        if len(tables) < N_TABLES:
-            tables[key] = expected
+        expected = tables.get(key)
+        if expected is None and X.shape[0] >= LEAST_CELLS:
+            if len(tables) == N_TABLES:
+                tables.pop(next(iter(tables)))
+            expected = tables[key] = expected_deviances(profiles)
         deviances = Deviances(X[:, kept] if len(missing) else X, profiles, expected)
         odd = self._oddness(deviances.ratios, deviances.logs, deviances.nearest)
         shares = (1 + len(self.oddness) - np.searchsorted(self.oddness, odd)) / (1 + len(self.oddness))
@@ -139,8 +141,8 @@ class Deviances:
     profiles : ndarray of shape (n_classes, n_genes)
         The shares of these genes in the counts of all genes.
 
-    expected : ndarray of shape (n_classes, n_depths), default=None
-        The expected deviances of these profiles; None computes them.
+    tables : ndarray of shape (n_classes, n_depths), default=None
+        The expected deviances of these profiles; None computes those that are needed.
 
     Attributes
     ----------
@@ -154,8 +156,7 @@ class Deviances:
         The class of the nearest profile.
     """
 
-    def __init__(self, X, profiles, expected=None):
-        tables = expected_deviances(profiles) if expected is None else expected
+    def __init__(self, X, profiles, tables=None):
         shares = np.maximum(profiles.sum(axis=1), 1e-12)
         profiles = profiles / shares[:, np.newaxis]
         totals = np.asarray(X.sum(axis=1)).ravel()
@@ -168,7 +169,8 @@ class Deviances:
         expected = np.zeros(len(logs))
         for code in np.unique(self.nearest):
             members = self.nearest == code
-            expected[members] = np.interp(logs[members], LOG_DEPTHS, tables[code])
+            of_class = expected_deviances(profiles[code : code + 1])[0] if tables is None else tables[code]
+            expected[members] = np.interp(logs[members], LOG_DEPTHS, of_class)
         self.ratios = np.log((np.maximum(deviances.min(axis=1), 0) + 1) / (expected + 1))
 
 

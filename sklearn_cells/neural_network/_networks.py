@@ -13,7 +13,7 @@ from sklearn_cells.neural_network._forward import forward
 from sklearn_cells.neural_network._keras_files import check_classifier_model
 from sklearn_cells.neural_network._layers import layers_of, learned_weights, output_layers, settle, with_input_norm
 from sklearn_cells.neural_network._objective import Objective, TreeObjective
-from sklearn_cells.neural_network._process import seeded
+from sklearn_cells.neural_network._process import check_process, seeded
 from sklearn_cells.neural_network._quiet_tensorflow import keras, layers
 from sklearn_cells.neural_network._saved_network import SavedNetwork
 from sklearn_cells.neural_network._shapes import NETWORK_PARAMETERS, NOISE_PARAMETERS
@@ -64,6 +64,7 @@ def network_of_weights(saved: SavedNetwork) -> keras.Model:
 
 def weights_that_describe(classifier, state: dict[str, Any]) -> list[NDArray] | None:
     """Return the weights from which the same network can be made with the parameters, None where it cannot."""
+    check_process()
     model = classifier.model_
     weights = [weight.numpy() for weight in learned_weights(model)]
     cells = np.abs(np.random.default_rng(0).normal(size=(16, classifier.n_features_in_))).astype(model.inputs[0].dtype)

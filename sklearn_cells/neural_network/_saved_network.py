@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._input import InputNorm
+from sklearn_cells.neural_network._process import check_process
 from sklearn_cells.neural_network._shapes import NETWORK_PARAMETERS, SIZE_PARAMETERS, weight_shapes
 from sklearn_cells.neural_network._view_network import ACTIVATIONS, ViewNetwork
 from sklearn_cells.neural_network._views import ViewWeights, view_shapes
 
 # Kernels and biases of a network in a model file; building thousands of layers would take hours.
 MAX_SAVED_WEIGHTS = 200
+
+# Beside the shapes, what decides what a network computes.
+COMPUTED = ("activation", "dtype")
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,11 @@ class SavedNetwork:
             raise ValueError(f"a network of {len(weights)} weights is more than the {MAX_SAVED_WEIGHTS} allowed.")
         n_genes, n_classes, means = state["n_features_in_"], len(state["classes_"]), state.get("means_")
         parameters = _parameters_of(classifier)
-        sizes = {name: value for name, value in parameters.items() if name in SIZE_PARAMETERS}
         # Before the network is built: what parameters of unknown origin describe may not fit into memory.
-        if weight_shapes(n_genes, n_classes, **sizes) != [values.shape for values in weights]:
+        if _shapes(n_genes, n_classes, parameters) != [values.shape for values in weights]:
             raise ValueError("the weights are not of the shapes that the parameters describe.")
+        dtype = np.float64 if classifier.dtype == "float64" else np.float32
+        weights = [values.astype(dtype, copy=False) for values in weights]
         if means is not None and means.shape != (n_genes,):
             raise ValueError("the means are not one for each gene.")
         norm = None if means is None else InputNorm(means, state["_input_scale"])
@@ -53,11 +59,15 @@ class SavedNetwork:
 
     def is_described_by(self, classifier) -> bool:
         """Return whether the parameters of a classifier are still those of the network."""
-        same_kind = classifier.architecture == self.architecture
-        return same_kind and repr(_parameters_of(classifier)) == repr(self.parameters)
+        if classifier.architecture != self.architecture:
+            return False
+        parameters = _parameters_of(classifier)
+        shapes = [_shapes(self.n_genes, self.n_classes, values) for values in (parameters, self.parameters)]
+        return shapes[0] == shapes[1] and all(parameters[name] == self.parameters[name] for name in COMPUTED)
 
     def model(self):
         """Return the Keras model."""
+        check_process()
         from sklearn_cells.neural_network._networks import network_of_weights
 
         return network_of_weights(self)
@@ -80,6 +90,11 @@ class SavedNetwork:
         dense = self.weights[first:]
         direct = [dense.pop()] if parameters["linear_path"] else []
         return ViewNetwork(views, parameters["activation"], list(zip(dense[::2], dense[1::2], strict=True)), *direct)
+
+
+def _shapes(n_genes, n_classes, parameters):
+    sizes = {name: value for name, value in parameters.items() if name in SIZE_PARAMETERS}
+    return weight_shapes(n_genes, n_classes, **sizes)
 
 
 def _parameters_of(classifier) -> dict[str, Any]:

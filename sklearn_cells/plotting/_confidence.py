@@ -4,9 +4,14 @@ import numpy as np
 import pandas as pd
 
 from sklearn_cells._cells import check_same_order
-from sklearn_cells._models import check_model, rejecting_model
+from sklearn_cells._models import check_model, hierarchy_of, rejecting_model
 from sklearn_cells._warnings import once_per_call
-from sklearn_cells.metrics import confidence_and_right, expected_calibration_error, risk_coverage_curve
+from sklearn_cells.metrics import (
+    confidence_and_right,
+    error_specificity_curve,
+    expected_calibration_error,
+    risk_coverage_curve,
+)
 from sklearn_cells.plotting._style import (
     BLUE,
     GREEN,
@@ -69,6 +74,9 @@ class RiskCoverageDisplay:
     def from_estimator(cls, estimator, X, y, *, name=None, ax=None):
         """Predict cells and draw the curve; of a reject option also the point that it chose.
 
+        Of a model with a tree of types the curve is that of names in the tree, see
+        :func:`~sklearn_cells.metrics.error_specificity_curve`.
+
         Parameters
         ----------
         estimator : classifier
@@ -99,7 +107,10 @@ class RiskCoverageDisplay:
         """
         probabilities = _probabilities_of(estimator, X, y)
         predicted, confidence = estimator.classes_[probabilities.argmax(axis=1)], probabilities.max(axis=1)
-        threshold = getattr(rejecting_model(estimator), "threshold_", None)
+        threshold, tree = getattr(rejecting_model(estimator), "threshold_", None), hierarchy_of(estimator)
+        if tree is not None:
+            curve = error_specificity_curve(y, probabilities, labels=estimator.classes_, hierarchy=tree)
+            return cls.from_curve(curve, threshold=threshold, name=name, ax=ax)
         return cls.from_predictions(y, predicted, confidence, threshold=threshold, name=name, ax=ax)
 
     @classmethod
@@ -132,11 +143,38 @@ class RiskCoverageDisplay:
             The drawn display.
         """
         coverage, risk, thresholds = risk_coverage_curve(y_true, y_pred, confidence)
-        point = None
-        if threshold is not None and threshold <= thresholds[-1]:
-            i = np.searchsorted(thresholds, threshold)
-            point = coverage[i], risk[i]
-        return cls(coverage, risk, name=name, point=point).plot(ax=ax)
+        curve = pd.DataFrame({"threshold": thresholds, "coverage": coverage, "error": risk})
+        return cls.from_curve(curve, threshold=threshold, name=name, ax=ax)
+
+    @classmethod
+    def from_curve(cls, curve, *, threshold=None, name=None, ax=None):
+        """Draw a curve that is computed already.
+
+        Parameters
+        ----------
+        curve : DataFrame of shape (n_thresholds, n_columns)
+            `threshold`, rising, `coverage` and `error`, as
+            :func:`~sklearn_cells.metrics.error_specificity_curve` returns them.
+
+        threshold : float, default=None
+            The threshold whose point is marked.
+
+        name : str, default=None
+            For the legend.
+
+        ax : matplotlib Axes, default=None
+            Where to draw, also beside another curve; a new figure if None.
+
+        Returns
+        -------
+        display : RiskCoverageDisplay
+            The drawn display.
+        """
+        curve, point = curve[curve["coverage"] > 0], None
+        if threshold is not None and threshold <= curve["threshold"].iloc[-1]:
+            i = np.searchsorted(curve["threshold"], threshold)
+            point = curve["coverage"].iloc[i], curve["error"].iloc[i]
+        return cls(curve["coverage"].to_numpy(), curve["error"].to_numpy(), name=name, point=point).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw the curve.

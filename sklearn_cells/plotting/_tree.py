@@ -6,6 +6,7 @@ import pandas as pd
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._models import hierarchy_of, rejecting_model
 from sklearn_cells._validation import validate_params
+from sklearn_cells._warnings import warn
 from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.metrics import checked_labels, checked_pair
 from sklearn_cells.plotting._groups import (
@@ -146,6 +147,12 @@ class CellTypeTreeDisplay:
                 f"The model is a {type(estimator).__name__} without a tree of types: pass one as `hierarchy`."
             )
         label = getattr(rejecting_model(estimator), "unassigned_label_", None)
+        lacking = [] if y is None else sorted({str(true) for true in np.asarray(y) if true not in hierarchy})
+        if lacking:
+            warn(
+                f"The tree lacks the true types {', '.join(lacking[:10])}: any name of their cells counts as wrong. "
+                "Rename labels that mean types of the tree, or leave these cells out."
+            )
         return cls.from_predictions(y, estimator.predict(X), hierarchy=hierarchy, unassigned_label=label, ax=ax)
 
     @classmethod

@@ -363,6 +363,11 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             sums to one.
         """
         check_is_fitted(self)
+        if not np.array_equal(self.estimator_.classes_, self.classes_):
+            raise ValueError(
+                f"The classifier inside has the classes {self.estimator_.classes_.tolist()}, and had "
+                f"{self.classes_.tolist()} in this fit: fit this one again, for its threshold is that of the old ones."
+            )
         return softmax(logits_of(self.estimator_, X, self.classes_) / self.temperature_, axis=1)
 
     def predict(self, X):

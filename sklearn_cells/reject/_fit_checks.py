@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_cells._models import default_unassigned_label
+from sklearn_cells._models import default_unassigned_label, hierarchy_of
 from sklearn_cells._validation import check_labels
 from sklearn_cells.hierarchy import NamesInTree, NamesOfClasses
 
@@ -38,6 +38,7 @@ def names_of(classifier, estimator, labels):
                 f"The fitted estimator has the classes {inner[:5]}, which are not leaves of the hierarchy: set the "
                 "hierarchy of the estimator too, if it has that parameter, or pass cells whose labels are leaves."
             )
+        _check_same_tree(classifier.hierarchy, hierarchy_of(estimator))
         return NamesInTree(classifier.hierarchy, estimator.classes_)
     if not np.array_equal(estimator.classes_, labels):
         raise ValueError(
@@ -45,6 +46,19 @@ def names_of(classifier, estimator, labels):
             "classes, or the hierarchy of the estimator."
         )
     return NamesOfClasses(labels)
+
+
+def _check_same_tree(tree, of_estimator):
+    """Refuse a tree in which a type covers other leaves than it does in the tree that the estimator learned."""
+    if of_estimator is None:
+        return
+    for name in set(tree).intersection(of_estimator):
+        leaves, learned = ({leaf for leaf in one.leaves if name in one.path(leaf)} for one in (tree, of_estimator))
+        if leaves != learned:
+            raise ValueError(
+                f"{name!r} covers {sorted(leaves)[:5]} in the hierarchy, and {sorted(learned)[:5]} in that of the "
+                "estimator: pass the same tree to both."
+            )
 
 
 def checked_label(label, classes):

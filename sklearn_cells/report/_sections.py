@@ -20,7 +20,11 @@ from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.inspection import marker_genes
-from sklearn_cells.metrics import hierarchical_accuracy, hierarchical_precision_recall_fscore
+from sklearn_cells.metrics import (
+    error_specificity_curve,
+    hierarchical_accuracy,
+    hierarchical_precision_recall_fscore,
+)
 from sklearn_cells.plotting import CellConfusionDisplay, CellTypeTreeDisplay, ReliabilityDisplay, RiskCoverageDisplay
 from sklearn_cells.preprocessing import GeneAligner
 from sklearn_cells.report import _html as html
@@ -137,8 +141,9 @@ def _in_the_tree(found):
     right = hierarchical_accuracy(true, named, **in_tree)
     precision, recall, fscore = hierarchical_precision_recall_fscore(true, named, **in_tree)
     depths = [np.mean([tree.depth(name) if name in tree else 0 for name in names]) for names in (named, true)]
+    of_cells = "the cells" if known.all() else f"the {known.sum():,} cells whose true type is in it"
     return (
-        f"In the tree, {right:.1%} of the cells have a right name, at a mean depth of {depths[0]:.2f} where that of "
+        f"In the tree, {right:.1%} of {of_cells} have a right name, at a mean depth of {depths[0]:.2f} where that of "
         f"the true types is {depths[1]:.2f}; hierarchical precision {precision:.3f}, recall {recall:.3f}, F1 "
         f"{fscore:.3f}."
     )
@@ -287,19 +292,27 @@ def unassigned_section(model, found):
             "their most probable type is right": sums["right"].map("{:,}".format),
         }
     )
+    reason = "their most probable type has a probability"
+    if found.tree is not None:
+        reason = "not even a type at the top of the tree is sure enough: the evidence for it is"
     body = html.paragraph(
-        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned: their most "
-        f"probable type has a probability below {threshold:.3g}."
+        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned: {reason} below "
+        f"{threshold:.3g}."
     )
-    confidence = found.probabilities.max(axis=1).to_numpy()
-    return (
-        body
-        + html.table(rows)
-        + html.picture(
-            lambda: RiskCoverageDisplay.from_predictions(found.true, found.best, confidence, threshold=threshold),
-            "Errors against the share of cells that are kept",
-        )
-    )
+    title = "Errors against the share of cells that are kept"
+    return body + html.table(rows) + html.picture(lambda: _risk_coverage(found, threshold), title)
+
+
+def _risk_coverage(found, threshold):
+    """Draw the errors among the cells that are kept; in a tree, of those whose true type is in it."""
+    known = np.isin(found.true, [] if found.tree is None else found.tree.names)
+    if not known.any():
+        confidence = found.probabilities.max(axis=1).to_numpy()
+        return RiskCoverageDisplay.from_predictions(found.true, found.best, confidence, threshold=threshold)
+    labels = found.probabilities.columns.to_numpy(dtype=str)
+    probabilities = found.probabilities.to_numpy()[known]
+    curve = error_specificity_curve(found.true[known], probabilities, labels=labels, hierarchy=found.tree)
+    return RiskCoverageDisplay.from_curve(curve, threshold=threshold)
 
 
 def markers_section(model, aligned, found):
