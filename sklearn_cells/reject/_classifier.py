@@ -363,7 +363,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             sums to one.
         """
         check_is_fitted(self)
-        if not np.array_equal(self.estimator_.classes_, self.classes_):
+        if len(self.estimator_.classes_) != len(self.classes_):
             raise ValueError(
                 f"The classifier inside has the classes {self.estimator_.classes_.tolist()}, and had "
                 f"{self.classes_.tolist()} in this fit: fit this one again, for its threshold is that of the old ones."
