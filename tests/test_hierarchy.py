@@ -41,6 +41,7 @@ from sklearn_cells.metrics import (
 from sklearn_cells.neural_network._networks import take_weights
 from sklearn_cells.neural_network._objective import Objective, TreeObjective
 from sklearn_cells.neural_network._plan import plan_training
+from sklearn_cells.persistence import training_card
 from sklearn_cells.plotting import RiskCoverageDisplay
 
 TREE = CellTypeTree.from_dict(
@@ -1268,3 +1269,10 @@ def test_errors_at_each_coverage_are_those_of_names_in_the_tree(cells, types):
     assert display.point[0] == named.mean()
     right = hierarchical_accuracy(coarse[named], model.predict(cells.X)[named], hierarchy=TREE)
     assert display.point[1] == pytest.approx(1 - right)
+
+
+def test_a_card_scores_cells_whose_label_is_a_leaf(cells, types, mixed):
+    pipeline = make_cell_pipeline(**SMALL | {"classify__epochs": 8}, hierarchy=TREE)
+    cards = [training_card(pipeline, cells, labels, cv=2, random_state=0) for labels in (types, mixed)]
+    assert cards[1]["scores"]["accuracy"]["mean"] > cards[0]["scores"]["accuracy"]["mean"] - 0.1
+    assert (~np.isin(mixed, TREE.leaves)).mean() > 0.2  # which would be errors

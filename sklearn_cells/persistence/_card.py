@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold, check_cv, cross_validate
 
-from sklearn_cells._models import rejecting_model
+from sklearn_cells._models import hierarchy_of, rejecting_model
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.metrics import macro_f1
 
@@ -140,9 +140,10 @@ def training_card(
 
     Notes
     -----
-    Macro-F1 is the mean over the classes that occur among the test cells of a fold. Scores of held-out
-    cells are those of the training experiment; in another laboratory the model may do worse. Scores in
-    simulated laboratories are nearer to that. Each fold has one for each laboratory.
+    Macro-F1 is the mean over the classes that occur among the test cells of a fold. Of a model with a tree,
+    cells whose label is not a leaf are left out of the scores. Scores of held-out cells are those of the
+    training experiment; in another laboratory the model may do worse. Scores in simulated laboratories are
+    nearer to that. Each fold has one for each laboratory.
 
     Examples
     --------
@@ -187,6 +188,11 @@ def _scores(model, X, y):
     """Return the scores of a model as if all cells were assigned."""
     rejecting = rejecting_model(model) is not None
     named = model.classes_[model.predict_proba(X).argmax(axis=1)] if rejecting else model.predict(X)
+    if hierarchy_of(model) is not None:
+        are_leaves = np.isin(y, model.classes_)
+        y, named = y[are_leaves], named[are_leaves]
+        if not len(y):
+            return {"accuracy": np.nan, "macro_f1": np.nan}
     return {"accuracy": accuracy_score(y, named), "macro_f1": macro_f1(y, named)}
 
 
