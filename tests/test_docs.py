@@ -24,7 +24,7 @@ MODULES = [
 
 
 def listed_objects():
-    """Give what the lists of the API page name."""
+    """Return what the lists of the API page name."""
     entries = re.findall(r"^   ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [lookup(f"sklearn_cells.{entry}") for entry in entries]
 

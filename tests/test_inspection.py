@@ -333,7 +333,7 @@ def test_what_cannot_be_correlated_is_refused(cells, arguments, message):
 
 
 def evidence(model, X):
-    """Give the logits less their mean, of probabilities."""
+    """Return the logits less their mean, of probabilities."""
     logs = np.log(model.predict_proba(X).astype(np.float64))
     return logs - logs.mean(axis=1, keepdims=True)
 

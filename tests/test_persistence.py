@@ -438,7 +438,7 @@ def test_newer_format_says_what_to_upgrade(small_file, monkeypatch):
 
 
 def contents_of(path):
-    """Give the members of a file, and its manifest."""
+    """Return the members of a file, and its manifest."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name != MANIFEST]
         content = {

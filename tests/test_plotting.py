@@ -66,7 +66,7 @@ def labels(axis):
 
 
 def legend_of(display):
-    """Give what the legend stands for, and its names."""
+    """Return what the legend stands for, and its names."""
     return display.ax_.get_legend_handles_labels()
 
 
@@ -86,7 +86,7 @@ def assert_legible(display):
 
 
 def boxes_of(axis):
-    """Give the boxes of the tick labels that are drawn."""
+    """Return the boxes of the tick labels that are drawn."""
     low, high = sorted(axis.get_view_interval())
     ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
     return [tick.label1.get_window_extent() for tick in ticks]

@@ -31,7 +31,7 @@ def closed_figures():
 
 
 def many_types(n_groups, n_types):
-    """Give a tree of long names in three levels, and true and predicted types at any depth of it."""
+    """Return a tree of long names in three levels, and true and predicted types at any depth of it."""
     nested = {
         f"CD4-positive lymphocyte of lineage {i}": {
             f"unconventional T cell {i} {half}": {
@@ -347,7 +347,7 @@ def test_missing_names_are_refused():
 
 @pytest.fixture(scope="module")
 def cells_and_model():
-    """Give cells, their types, and a model that names some of them by an inner node."""
+    """Return cells, their types, and a model that names some of them by an inner node."""
     cells = make_cells(200, 40, n_classes=3, random_state=0)
     types = cells.obs["cell_type"].to_numpy(dtype=str)
     tree = CellTypeTree.from_dict({"type 2": None, "a": {"type 1": None, "type 0": None}})

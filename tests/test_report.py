@@ -110,7 +110,7 @@ class Parts(HTMLParser):
 
 
 def row_of(page, name):
-    """Give the cells of the first table row of this name."""
+    """Return the cells of the first table row of this name."""
     rows = [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in page.split("<tr")]
     return next(row[1:] for row in rows if row and row[0] == name)
 

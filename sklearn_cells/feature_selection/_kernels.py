@@ -255,7 +255,7 @@ def _divergence_of_row(cells, class_sizes, weights):
 
 @njit(nogil=True, cache=True)
 def shared_information(indptr, cells, levels, genes, groups, n_classes, weights, information):
-    """Return what each of some genes tells of the (level, class) and of the level of another gene.
+    """Return the information that each of some genes has about the (level, class) and the level of another gene.
 
     Parameters
     ----------

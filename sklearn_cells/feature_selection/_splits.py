@@ -72,7 +72,7 @@ def best_splits(
         scores = score(of_children)
         of_split = np.empty(table.n_genes, dtype=np.int64)
         of_split[np.argsort(-scores, kind="stable")] = np.arange(table.n_genes)
-        of_split[scores <= 1e-12] = table.n_genes  # those that tell nothing apart here, up to rounding
+        of_split[scores <= 1e-12] = table.n_genes  # uninformative here, up to rounding
         splits[of_split < ranks] = number
         ranks = np.minimum(ranks, of_split)
     if not is_split:

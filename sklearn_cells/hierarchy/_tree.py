@@ -187,7 +187,7 @@ class CellTypeTree:
         Raises
         ------
         ValueError
-            If the file is no OBO, a label is not in the ontology or names several terms, two labels are
+            If the file is not OBO, a label is not in the ontology or names several terms, two labels are
             the same term, one label alone lies below another, or a term does not lie below the root. The
             message lists labels and nearest names.
 

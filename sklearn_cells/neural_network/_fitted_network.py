@@ -122,7 +122,7 @@ class FittedNetwork:
         """Return what predicts without Keras, None where the network is none of views."""
         if "model_" not in vars(self):
             return self._saved_network.view_network()
-        if self.architecture != "mlp" or self._views() is None:
+        if self.architecture != "mlp":
             return None
         from sklearn_cells.neural_network._forward import view_network_of
 

@@ -31,16 +31,14 @@ def outputs_of(model: keras.Model, X, means: NDArray | None) -> NDArray:
 def view_network_of(model: keras.Model) -> ViewNetwork | None:
     """Return what predicts as a network that `build_mlp` made of views does, None for others."""
     stack = [layer for layer in model.layers if not isinstance(layer, (layers.InputLayer, *TRAINING_LAYERS))]
+    if not isinstance(stack[0], CountViews):
+        return None
     views, *others = stack
     *hidden, last = [layer for layer in others if isinstance(layer, layers.Dense) and layer.name != "linear_path"]
     direct = [layer.kernel.numpy() for layer in others if layer.name == "linear_path"]
     activations = {keras.activations.serialize(layer.activation) for layer in hidden} or {"linear"}
     dtypes = {layer.compute_dtype for layer in stack}
-    if (
-        not isinstance(views, CountViews)
-        or not activations <= ACTIVATIONS.keys()
-        or not dtypes <= {"float32", "float64"}
-    ):
+    if not activations <= ACTIVATIONS.keys() or not dtypes <= {"float32", "float64"}:
         return None
     dense_layers = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in [*hidden, last]]
     return ViewNetwork(views.weights_as_arrays(), activations.pop(), dense_layers, *direct)
