@@ -90,8 +90,11 @@ def rows_on_disk(cells):
     return cells._adata_ref, np.arange(cells._adata_ref.n_obs)[cells._oidx], cells._vidx
 
 
-def values_on_disk(cells, rows, columns):
-    """Read rows and columns of the X of backed AnnData that is no view, in their order."""
+def values_on_disk(cells, rows, columns, matrix=None):
+    """Read rows and columns of the X of backed AnnData that is no view, in their order; `matrix` is this X."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+        found = (cells.X if matrix is None else matrix)[rows[0] : rows[-1] + 1]
+        return found if isinstance(columns, slice) and columns == slice(None) else found[:, columns]
     # anndata reads neighbours at once for a mask, not for indices, and in the order of the file.
     chosen, place = np.unique(rows, return_inverse=True)
     mask = np.zeros(cells.n_obs, dtype=bool)

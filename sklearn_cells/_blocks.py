@@ -8,7 +8,7 @@ READ_VALUES = 2**25
 DENSE_VALUES = 2**22
 
 
-def row_slices(n_rows: int, n_columns: int, values: int | None = None) -> list[slice]:
+def row_slices(n_rows: int, n_columns: float, values: int | None = None) -> list[slice]:
     """Return the slices that cut rows into blocks of at most `values` values, `READ_VALUES` by default."""
-    size = max(1, (values or READ_VALUES) // max(1, n_columns))
+    size = max(1, int((values or READ_VALUES) // max(1, n_columns)))
     return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]

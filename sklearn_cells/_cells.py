@@ -30,6 +30,7 @@ from sklearn_cells._checks import (
     check_unique,
     refuse_other_objects,
 )
+from sklearn_cells._threads import in_advance
 from sklearn_cells._warnings import warn
 
 __all__ = [
@@ -136,8 +137,14 @@ class Cells:
             yield rows, self.take(rows)
 
     def slices(self, values=None):
-        """Return the slices of rows that blocks of at most `values` values have; those of Dask are its own."""
-        return self.source.rows if self.is_dask else row_slices(self.shape[0], self.n_source_genes, values)
+        """Return the slices of rows that blocks of at most `values` values have; those of Dask are its own.
+
+        By default a block has at most `READ_VALUES` values, or a fourth of that where zeros are not stored.
+        """
+        if self.is_dask:
+            return self.source.rows
+        n_values = self.n_source_genes if values else min(self.n_source_genes, 4 * self.source.n_stored)
+        return row_slices(self.shape[0], n_values, values)
 
     def part(self, rows):
         """Return a slice of the rows as cells in memory, which know their place among all."""
@@ -215,7 +222,11 @@ class Cells:
         if self.columns is None:
             if genes is None:
                 return X
-            return X[:, genes].tocsr() if sp.issparse(X) else X[:, genes]
+            if not sp.issparse(X):
+                return X[:, genes]
+            if X.format == "csr" and len(np.unique(genes)) == len(genes):
+                return _picked(X, genes, np.arange(len(genes)), len(genes))
+            return X[:, genes].tocsr()
         return _columns_of(X, self.columns if genes is None else self.columns[:, genes])
 
 
@@ -225,6 +236,11 @@ class _Memory:
     def __init__(self, X):
         self.X = X
         self._by_rows = X
+
+    @property
+    def n_stored(self):
+        """The values of a row that are stored, on average."""
+        return self.X.nnz / max(1, self.X.shape[0]) if sp.issparse(self.X) else self.X.shape[1]
 
     def read(self, rows):
         if rows is None:
@@ -240,10 +256,16 @@ class _Disk:
     def __init__(self, cells):
         self.n_cells = cells.shape[0]
         self.cells, self.rows, self.columns = rows_on_disk(cells)
+        self.X = self.cells.X  # which keeps where its rows begin
+
+    @property
+    def n_stored(self):
+        """The values of a row that are stored, on average."""
+        return self.X.group["data"].shape[0] / max(1, self.X.shape[0]) if hasattr(self.X, "group") else self.X.shape[1]
 
     def read(self, rows):
         rows = np.arange(self.n_cells)[slice(None) if rows is None else rows]
-        return values_on_disk(self.cells, self.rows[rows], self.columns)
+        return values_on_disk(self.cells, self.rows[rows], self.columns, self.X)
 
 
 class _Dask:
@@ -271,9 +293,22 @@ def _columns_of(X, columns):
     columns = columns.astype(X.dtype)
     if not sp.issparse(X):
         return np.ascontiguousarray((columns.T @ X.T).T)
-    X = X.tocsr() @ columns.tocsr()
+    columns = columns.tocsr()
+    sources, targets = columns.nonzero()
+    if (columns.data == 1).all() and len(np.unique(sources)) == len(sources) == len(np.unique(targets)):
+        return _picked(X.tocsr(), sources, targets, columns.shape[1])
+    X = X.tocsr() @ columns
     X.sort_indices()
     return X
+
+
+def _picked(X, sources, targets, n_genes):
+    """Return CSR with some genes, each at one place."""
+    from sklearn_cells._row_kernels import picked
+
+    places = np.full(X.shape[1], -1)
+    places[sources] = targets
+    return picked(X, places, n_genes)
 
 
 def _take_block(cells, block, rows, genes):
@@ -297,8 +332,7 @@ def is_dask(X) -> bool:
 def row_blocks(X):
     """Yield slices of the rows of cells, and what they hold in the container that came."""
     if isinstance(X, Cells):
-        for rows in X.slices():
-            yield rows, X.part(rows)
+        yield from zip(X.slices(), in_advance(X.part, X.slices()), strict=True)
         return
     X = X.tocsr() if sp.issparse(X) else X
     can_be_cut = is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or sp.issparse(X)

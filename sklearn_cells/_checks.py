@@ -39,6 +39,8 @@ class Checks:
         X = check_array(
             X, accept_sparse=("csr", "csc"), dtype=self.dtype, ensure_all_finite=False, ensure_min_samples=0
         )
+        if sp.issparse(X) and X.format == "csr" and self._is_sound(X):
+            return X
         if sp.issparse(X):
             _check_indices(X, self.file)
         if sp.issparse(X) and not X.has_canonical_format:
@@ -46,6 +48,15 @@ class Checks:
             X.sum_duplicates()  # before the check: the value of a cell is the sum of its entries
         self.check_values(X, rows)
         return X
+
+    def _is_sound(self, X):
+        """Return whether CSR is as it should be, by one look at each entry; False may be wrong."""
+        from sklearn_cells._row_kernels import is_sound
+
+        if not is_sound(X, nonnegative=self.values != "any", whole=self.values == "counts"):
+            return False
+        X.has_canonical_format = True
+        return True
 
     def check_values(self, X, rows=None):
         """Raise for the first value that is not of the kind that is asked for, with its place."""
@@ -154,6 +165,8 @@ def check_genes(estimator, gene_names, *, reset=True, n_genes=None):
         return
     if gene_names is None:
         validate_data(estimator, np.empty((0, n_genes)), reset=reset, skip_check_array=True)
+        return
+    if not reset and np.array_equal(gene_names, getattr(estimator, "feature_names_in_", ())):
         return
     names = pd.Index(gene_names)
     check_unique(names, getattr(estimator, "gene_names", "var_names"))

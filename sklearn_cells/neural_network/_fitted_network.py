@@ -29,8 +29,10 @@ def _totals(X):
     """Return the total of each cell over the genes that were measured."""
     if not sp.issparse(X):
         return np.nansum(X, axis=1)
-    cells = np.repeat(np.arange(X.shape[0]), np.diff(X.tocsr().indptr))
-    return np.bincount(cells, np.nan_to_num(X.tocsr().data), X.shape[0])
+    X = X.tocsr()
+    if np.isnan(X.data).any():
+        X = type(X)((np.nan_to_num(X.data), X.indices, X.indptr), shape=X.shape)
+    return X @ np.ones(X.shape[1])
 
 
 class FittedNetwork:

@@ -14,6 +14,7 @@ from scipy.stats import poisson
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from sklearn_cells._cells import Cells
+from sklearn_cells._threads import by_rows
 from sklearn_cells.neural_network._view_network import missing_patterns
 from sklearn_cells.neural_network._views import evenly_spaced
 
@@ -100,7 +101,6 @@ class ExperimentGate:
 
     def home_weights(self, X: sp.csr_array) -> NDArray[np.float64]:
         """Return the weight of the network that knows the experiment, for each cell."""
-        X = X.astype(np.float64)
         weights = np.zeros(X.shape[0])
         for rows, missing in missing_patterns(X):
             weights[rows] = self._weigh(X if len(rows) == X.shape[0] else X[rows], missing)
@@ -157,11 +157,14 @@ class Deviances:
     """
 
     def __init__(self, X, profiles, tables=None):
+        from sklearn_cells.neural_network._view_kernels import likelihood_terms
+
         shares = np.maximum(profiles.sum(axis=1), 1e-12)
         profiles = profiles / shares[:, np.newaxis]
-        totals = np.asarray(X.sum(axis=1)).ravel()
-        own = np.bincount(np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)), xlogy(X.data, X.data), X.shape[0])
-        likelihoods = X @ np.log(np.maximum(profiles, 1e-12)).T
+        totals, own = np.zeros((2, X.shape[0]))
+        likelihoods = np.zeros((X.shape[0], len(profiles)))
+        logs = np.ascontiguousarray(np.log(np.maximum(profiles, 1e-12)).T)
+        by_rows(likelihood_terms, X.shape[0], X.indptr, X.indices, X.data, logs, totals, own, likelihoods)
         deviances = 2 * ((own - xlogy(totals, totals))[:, np.newaxis] - likelihoods)
         self.nearest = deviances.argmin(axis=1)
         logs = np.log(np.maximum(totals, 1))

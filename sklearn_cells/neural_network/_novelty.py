@@ -82,7 +82,7 @@ class Novelty:
 
     def of_cells(self, views: ViewWeights, cells: Cells, codes: NDArray) -> NDArray[np.float64]:
         """Return the share of training cells that are nearer to their type than each cell to the one of its code."""
-        products, logs = ViewProducts(views, self.directions.astype(np.float64)), [np.zeros(0)]
+        products, logs = ViewProducts(views, self.directions), [np.zeros(0)]
         for rows, X in cells.blocks(READ_VALUES // 4):
             logs.append(_logs(products(sorted_csr(X)), self.means, codes[rows]))
         return np.interp(np.concatenate(logs), self.held_out, np.linspace(0, 1, len(self.held_out)), left=0, right=1)

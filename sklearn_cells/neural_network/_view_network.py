@@ -10,8 +10,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
+from sklearn_cells._threads import by_rows
 from sklearn_cells.neural_network._input import sorted_csr
-from sklearn_cells.neural_network._views import VIEWS, ViewWeights, view_of
+from sklearn_cells.neural_network._views import VIEWS, ViewWeights
+
+# Columns that are computed at a time.
+WIDTH = 16
 
 ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
     "linear": lambda values: values,
@@ -94,36 +98,30 @@ class ViewProducts:
         return products
 
     def _of_matrix(self, matrix, kept=slice(None)):
-        """Return what multiplies the views of some genes with a matrix, which has the rows of all genes."""
+        """Return what multiplies the views of the measured genes with a matrix, which has the rows of all genes."""
+        from sklearn_cells.neural_network._view_kernels import VIEW_NUMBERS, add_products
+
         views = self.views
         shape = (self.n_views, len(views.gene_shares))
         factor, center = views.factor.reshape(shape), views.center.reshape(shape)
         parts = matrix.reshape(*shape, -1)
-        scaled = np.ascontiguousarray((factor[..., np.newaxis] * parts)[:, kept])
+        scaled = (factor[..., np.newaxis] * parts).transpose(1, 0, 2)
+        scaled = _padded(scaled.reshape(matrix.shape).astype(matrix.dtype))
         centers = np.einsum("vg,vgm->m", center[:, kept].astype(np.float64), parts[:, kept].astype(np.float64))
-        shares = views.gene_shares[kept].sum(dtype=np.float64)
-        squares = None if views.square_shares is None else views.square_shares[:, kept].sum(axis=1, dtype=np.float64)
+        share = max(views.gene_shares[kept].sum(dtype=np.float64), 1e-6)
+        squares = np.empty(0)
+        if views.square_shares is not None:
+            squares = np.maximum(views.square_shares[:, kept].sum(axis=1, dtype=np.float64), 1e-6)
+        numbers = np.array([VIEW_NUMBERS[name] for name in VIEWS[views.kind]])
 
         def _multiply(X):
-            found = np.zeros((X.shape[0], matrix.shape[1]), dtype=matrix.dtype)
-            for values, part in zip(self._values(X, shares, squares), scaled, strict=True):
-                found += sp.csr_array((values.astype(matrix.dtype), X.indices, X.indptr), X.shape) @ part
-            return found - centers.astype(matrix.dtype)
+            products = np.zeros((X.shape[0], scaled.shape[1]), dtype=matrix.dtype)
+            entries = X.indptr, X.indices, X.data
+            measures = numbers, float(views.depth), share, squares, scaled, products
+            by_rows(add_products, X.shape[0], *entries, *measures)
+            return products[:, : matrix.shape[1]] - centers.astype(matrix.dtype)
 
         return _multiply
-
-    def _values(self, X, shares, squares) -> Iterator[NDArray[np.float64]]:
-        """Yield the values of each view where counts are, neither centred nor scaled."""
-        cells = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
-        counts = X.data.astype(np.float64)
-        totals = np.bincount(cells, counts, X.shape[0]) / max(shares, 1e-6)
-        scaled = counts / np.maximum(totals, 1)[cells]
-        for place, name in enumerate(VIEWS[self.views.kind]):
-            values = view_of(name, counts, scaled, float(self.views.depth), np)
-            if squares is not None:
-                norms = np.bincount(cells, values**2, X.shape[0]) / max(squares[place], 1e-6)
-                values = values / np.sqrt(np.sqrt(np.maximum(norms, 1e-12)))[cells]
-            yield values
 
     def _of_some_genes(self, X, missing):
         """Return the products of cells in which the same genes were not measured."""
@@ -136,7 +134,7 @@ class ViewProducts:
         by_noise = loadings / self.views.noise
         n_columns = self.matrix.shape[1]
         matrix = np.hstack([self.matrix, by_noise.T.astype(self.matrix.dtype)])
-        products = self._of_matrix(matrix, kept)(X[:, kept])
+        products = self._of_matrix(matrix, kept)(X)
         precisions = by_noise[:, kept_values] @ loadings[:, kept_values].T + np.eye(len(loadings))
         expected = np.linalg.solve(precisions, loadings[:, missing_values] @ self.matrix[missing_values])
         return products[:, :n_columns] + product_by_row(products[:, n_columns:], expected.astype(self.matrix.dtype))
@@ -144,10 +142,17 @@ class ViewProducts:
 
 def product_by_row(values: NDArray, matrix: NDArray) -> NDArray:
     """Return the product of two dense arrays, each row the same to the last bit whatever the others are."""
-    n_rows, n_columns = values.shape
-    indices = np.tile(np.arange(n_columns, dtype=np.int32), n_rows)
-    rows = sp.csr_array((values.ravel(), indices, np.arange(n_rows + 1) * n_columns), values.shape)
-    return rows @ matrix
+    from sklearn_cells.neural_network._view_kernels import add_dense_products
+
+    padded = _padded(matrix)
+    products = np.zeros((len(values), padded.shape[1]), dtype=matrix.dtype)
+    by_rows(add_dense_products, len(values), np.ascontiguousarray(values, matrix.dtype), padded, products)
+    return products[:, : matrix.shape[1]]
+
+
+def _padded(matrix: NDArray) -> NDArray:
+    """Return a matrix with columns of zeros behind its own, so that vector instructions leave no rest."""
+    return np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % WIDTH)])
 
 
 def missing_patterns(X: sp.csr_array) -> Iterator[tuple[NDArray, NDArray]]:

@@ -1,0 +1,46 @@
+"""Threads: compiled loops over rows by several, and blocks that are read while the last one is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import joblib
+import numpy as np
+
+# A thread is not worth its start for fewer rows.
+LEAST_ROWS = 256
+
+
+def by_rows(loop: Callable[..., None], n_rows: int, *arguments) -> None:
+    """Call `loop(start, stop, *arguments)` for parts of some rows, at the same time where there are several cores.
+
+    The loop must release the GIL, and treat each row by itself, so that the number of threads changes nothing. It is
+    that of the cores, of which joblib gives each of its workers some.
+    """
+    from numba import config
+
+    n_threads = min(joblib.cpu_count(), config.NUMBA_NUM_THREADS, -(-n_rows // LEAST_ROWS))
+    if n_threads <= 1:
+        loop(0, n_rows, *arguments)
+        return
+    ends = np.linspace(0, n_rows, n_threads + 1).astype(np.int64).tolist()
+    with ThreadPoolExecutor(n_threads - 1) as pool:
+        others = [pool.submit(loop, *part, *arguments) for part in zip(ends[1:-1], ends[2:], strict=True)]
+        loop(ends[0], ends[1], *arguments)
+        for other in others:
+            other.result()
+
+
+def in_advance(function: Callable, items: Iterable) -> Iterator[Any]:
+    """Yield the results of a function in order; the next one is computed while the last one is in use."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        following = [pool.submit(function, item) for item in islice(remaining, 1)]
+        while following:
+            made = following.pop()
+            result = made.result()
+            following = [pool.submit(function, item) for item in islice(remaining, 1)]
+            yield result
