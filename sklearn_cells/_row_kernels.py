@@ -79,7 +79,7 @@ def _find_wrong(start, stop, indptr, genes, values, n_genes, nonnegative, whole,
         found, previous = False, -1
         for entry in range(first, last):  # vectorized, as the next loop is not
             value = values[entry]
-            found |= not (value - value == 0) or (nonnegative and value < 0) or (whole and value != np.rint(value))
+            found |= value - value != 0 or (nonnegative and value < 0) or (whole and value != np.rint(value))
         for entry in range(first, last):
             gene = np.int64(genes[entry])
             found |= gene <= previous

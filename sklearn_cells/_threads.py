@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import joblib
@@ -28,7 +28,7 @@ def by_rows(loop: Callable[..., None], n_rows: int, *arguments) -> None:
         return
     ends = np.linspace(0, n_rows, n_threads + 1).astype(np.int64).tolist()
     with ThreadPoolExecutor(n_threads - 1) as pool:
-        others = [pool.submit(loop, *part, *arguments) for part in zip(ends[1:-1], ends[2:], strict=True)]
+        others = [pool.submit(loop, *part, *arguments) for part in list(pairwise(ends))[1:]]
         loop(ends[0], ends[1], *arguments)
         for other in others:
             other.result()

@@ -1,4 +1,4 @@
-"""The loops of networks of views over stored counts, compiled by numba: each cell by itself, cells by several threads."""
+"""Loops of networks of views over stored counts, compiled by numba: each cell by itself, by several threads."""
 
 from __future__ import annotations
 
