@@ -16,8 +16,6 @@ from sklearn_cells._anndata import (
     is_on_disk,
     matrix_of,
     rows_of,
-    rows_on_disk,
-    values_on_disk,
     where_counts_are,
 )
 from sklearn_cells._blocks import row_slices
@@ -30,6 +28,8 @@ from sklearn_cells._checks import (
     check_unique,
     refuse_other_objects,
 )
+from sklearn_cells._sources import Dask, Disk, Memory
+from sklearn_cells._stored_rows import StoredRows
 from sklearn_cells._threads import in_advance
 from sklearn_cells._warnings import warn
 
@@ -44,6 +44,10 @@ __all__ = [
     "is_dask",
     "row_blocks",
 ]
+
+
+# What other cells made of some keep.
+KEPT = ("source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin", "chosen", "in_chain")
 
 
 class Cells:
@@ -84,6 +88,9 @@ class Cells:
 
     chosen : tuple of (str or None, str), default=None
         The `layer` and `gene_names` that were taken of it.
+
+    in_chain : bool, default=False
+        Whether all steps to come take these objects, so that what is selected need not be in memory.
     """
 
     def __init__(
@@ -99,6 +106,7 @@ class Cells:
         first=0,
         origin=None,
         chosen=None,
+        in_chain=False,
     ):
         self.source = source
         self.n_source_genes = shape[1]
@@ -111,10 +119,11 @@ class Cells:
         self.first = first
         self.origin = origin
         self.chosen = chosen
+        self.in_chain = in_chain
 
-    in_memory = property(lambda self: isinstance(self.source, _Memory), doc="Whether all values are in memory.")
-    on_disk = property(lambda self: isinstance(self.source, _Disk), doc="Whether rows in random order are slow.")
-    is_dask = property(lambda self: isinstance(self.source, _Dask), doc="Whether blocks are computed by Dask.")
+    in_memory = property(lambda self: isinstance(self.source, Memory), doc="Whether all values are in memory.")
+    on_disk = property(lambda self: isinstance(self.source, Disk), doc="Whether they are backed AnnData.")
+    is_dask = property(lambda self: isinstance(self.source, Dask), doc="Whether blocks are computed by Dask.")
 
     def take(self, rows=None, genes=None):
         """Return rows and genes in memory, by number and in their order, as ndarray or CSR.
@@ -130,6 +139,25 @@ class Cells:
     def stored(self, rows=None):
         """Return rows as `take` does, with zeros for genes that were not measured."""
         return self._choose(self._read(rows), None)
+
+    def for_chain(self):
+        """Return the same cells, for steps of which all take these objects."""
+        return self._with(in_chain=True)
+
+    def for_training(self, genes=None):
+        """Return cells of which any rows are read quickly: those in memory, or else in a temporary file."""
+        if isinstance(self.source, Memory | StoredRows):
+            return self
+        if self.is_dask:
+            blocks = in_advance(lambda block: block[1].compute(), self.delayed(genes))
+        else:
+            blocks = in_advance(lambda rows: self.take(rows, genes), self.slices())
+        n_genes = self.shape[1] if genes is None else len(genes)
+        names = self.gene_names if genes is None or self.gene_names is None else self.gene_names[genes]
+        checks = replace(self.checks, gene_names=names, allow_nan=self.checks.allow_nan or self.measured is not None)
+        source = StoredRows(blocks, n_genes)
+        changes = {"source": source, "shape": (self.shape[0], n_genes), "gene_names": names, "checks": checks}
+        return self._with(**changes, columns=None, measured=None)
 
     def blocks(self, values=None):
         """Yield slices of rows and what `take` returns of them, in order."""
@@ -150,7 +178,7 @@ class Cells:
         """Return a slice of the rows as cells in memory, which know their place among all."""
         X = self._read(rows)
         return self._with(
-            source=_Memory(X),
+            source=Memory(X),
             shape=X.shape,
             obs=None if self.obs is None else self.obs.iloc[rows],
             first=self.first + rows.start,
@@ -178,7 +206,7 @@ class Cells:
             return self
         if not self.in_memory:
             return self._with(checks=checks)
-        return self._with(source=_Memory(checks(self.source.X, self._numbers(None))), checks=checks)
+        return self._with(source=Memory(checks(self.source.X, self._numbers(None))), checks=checks)
 
     def lazy(self):
         """Return a Dask array that `stored` would compute: its blocks are checked when they are computed."""
@@ -204,10 +232,19 @@ class Cells:
         return Cells(None, (0, self.n_source_genes), checks, columns=self.columns, measured=self.measured)
 
     def _with(self, *, shape=None, **changes):
-        arguments = {
-            name: changes.get(name, getattr(self, name))
-            for name in ("source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin", "chosen")
-        }
+        names = (
+            "source",
+            "checks",
+            "gene_names",
+            "obs",
+            "columns",
+            "measured",
+            "first",
+            "origin",
+            "chosen",
+            "in_chain",
+        )
+        arguments = {name: changes.get(name, getattr(self, name)) for name in names}
         return Cells(shape=shape or (self.shape[0], self.n_source_genes), **arguments)
 
     def _read(self, rows):
@@ -228,64 +265,6 @@ class Cells:
                 return _picked(X, genes, np.arange(len(genes)), len(genes))
             return X[:, genes].tocsr()
         return _columns_of(X, self.columns if genes is None else self.columns[:, genes])
-
-
-class _Memory:
-    """A matrix that was checked when it came."""
-
-    def __init__(self, X):
-        self.X = X
-        self._by_rows = X
-
-    @property
-    def n_stored(self):
-        """The values of a row that are stored, on average."""
-        return self.X.nnz / max(1, self.X.shape[0]) if sp.issparse(self.X) else self.X.shape[1]
-
-    def read(self, rows):
-        if rows is None:
-            return self.X
-        if sp.issparse(self._by_rows) and self._by_rows.format == "csc":
-            self._by_rows = self.X.tocsr()  # once: each slice of CSC would read all of it
-        return self._by_rows[rows]
-
-
-class _Disk:
-    """The X of backed AnnData, or of a view of it. The file must stay open."""
-
-    def __init__(self, cells):
-        self.n_cells = cells.shape[0]
-        self.cells, self.rows, self.columns = rows_on_disk(cells)
-        self.X = self.cells.X  # which keeps where its rows begin
-
-    @property
-    def n_stored(self):
-        """The values of a row that are stored, on average."""
-        return self.X.group["data"].shape[0] / max(1, self.X.shape[0]) if hasattr(self.X, "group") else self.X.shape[1]
-
-    def read(self, rows):
-        rows = np.arange(self.n_cells)[slice(None) if rows is None else rows]
-        return values_on_disk(self.cells, self.rows[rows], self.columns, self.X)
-
-
-class _Dask:
-    """A Dask array whose blocks are ndarrays or sparse."""
-
-    def __init__(self, X):
-        if np.isnan(X.shape[0]):
-            raise ValueError(
-                "The Dask array does not know how many cells its blocks have. Call X.compute_chunk_sizes() first."
-            )
-        self.X = X.rechunk({1: -1})
-        ends = np.cumsum(self.X.chunks[0])
-        self.rows = [slice(int(end - size), int(end)) for end, size in zip(ends, self.X.chunks[0], strict=True)]
-
-    @property
-    def blocks(self):
-        return self.X.to_delayed().ravel().tolist()
-
-    def read(self, rows):
-        return (self.X if rows is None else self.X[rows]).compute()
 
 
 def _columns_of(X, columns):
@@ -321,7 +300,7 @@ def _stored_block(block, cells, block_info):
 
 def _with_block(cells, block, first):
     X = cells.checks(block, first + np.arange(block.shape[0]))
-    return cells._with(source=_Memory(X), shape=X.shape)
+    return cells._with(source=Memory(X), shape=X.shape)
 
 
 def is_dask(X) -> bool:
@@ -404,7 +383,7 @@ def check_cells(
     if is_dask(X):
         if bookkeeping is not None:
             validate_data(bookkeeping, X, reset=reset, skip_check_array=True)
-        return Cells(_Dask(X), X.shape, Checks(dtype, values, allow_nan))
+        return Cells(Dask(X), X.shape, Checks(dtype, values, allow_nan))
     names = _text_columns(X)
     obs = pd.DataFrame(index=X.index) if isinstance(X, pd.DataFrame) else None
     checks = Checks(dtype, values, allow_nan, gene_names=names, cell_names=_names(obs))
@@ -412,7 +391,7 @@ def check_cells(
         names, columns = _unique(names, choice)
         check_genes(bookkeeping, names, reset=reset)
         X = checks(X.to_numpy())
-        return Cells(_Memory(X), X.shape, checks, gene_names=names, obs=obs, columns=columns)
+        return Cells(Memory(X), X.shape, checks, gene_names=names, obs=obs, columns=columns)
     # Finiteness is checked in Checks, whose message names the cell and the gene.
     options = {"accept_sparse": ("csr", "csc"), "dtype": dtype, "ensure_all_finite": False}
     if bookkeeping is not None:
@@ -420,7 +399,7 @@ def check_cells(
     else:
         X = check_array(X, input_name="X", **options)
     X = checks(X)
-    return Cells(_Memory(X), X.shape, checks, gene_names=names, obs=obs)
+    return Cells(Memory(X), X.shape, checks, gene_names=names, obs=obs)
 
 
 def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
@@ -440,12 +419,12 @@ def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
     options = {"gene_names": names, "obs": X.obs, "columns": columns, "measured": measured}
     options |= {"origin": X, "chosen": (layer, column)}
     if is_on_disk(X, layer):
-        return Cells(_Disk(X), X.shape, checks, **options)
+        return Cells(Disk(X), X.shape, checks, **options)
     matrix = matrix_of(X, layer)
     if is_dask(matrix):
-        return Cells(_Dask(matrix), matrix.shape, checks, **options)
+        return Cells(Dask(matrix), matrix.shape, checks, **options)
     matrix = checks(matrix)
-    return Cells(_Memory(matrix), matrix.shape, checks, **options)
+    return Cells(Memory(matrix), matrix.shape, checks, **options)
 
 
 def _unique(names, estimator):

@@ -73,6 +73,16 @@ def picked(X, places: NDArray, n_genes: int):
 
 
 @njit(nogil=True, cache=True)
+def gather(start, stop, sources, targets, columns, values, gathered_columns, gathered_values):
+    """Copy the entries of rows, which begin at `sources`, to where they begin at `targets`."""
+    for row in range(start, stop):
+        source = np.uint64(sources[row])
+        for target in range(np.uint64(targets[row]), np.uint64(targets[row + 1])):
+            gathered_columns[target], gathered_values[target] = columns[source], values[source]
+            source += np.uint64(1)
+
+
+@njit(nogil=True, cache=True)
 def _find_wrong(start, stop, indptr, genes, values, n_genes, nonnegative, whole, wrong):
     for row in range(start, stop):
         first, last = np.uint64(indptr[row]), np.uint64(indptr[row + 1])

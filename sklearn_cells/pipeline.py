@@ -337,7 +337,10 @@ class CellPipeline(Pipeline):
         if choice_of(self._first_after_align()) is None:  # a step of another package takes what the aligner took
             return X
         cells = check_cells(X, estimator=first, reset=None, values=self._values(first))
-        return cells if cells.origin is not None or cells.is_dask else X
+        if not (cells.origin is not None or cells.is_dask):
+            return X
+        steps = [step for _, step in self.steps if step is not None and step != "passthrough"]
+        return cells.for_chain() if all(choice_of(step) is not None for step in steps) else cells
 
     def _values(self, first):
         """Return what values the first steps take, so that a wrong one is found before a block is cut out."""

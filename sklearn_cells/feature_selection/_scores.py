@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sklearn_cells._cells import Cells, check_cells, check_same_order
+from sklearn_cells._threads import in_advance
 from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, validate_params
 from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection._chance import bins_of_enough_cells, g_test
@@ -197,7 +198,9 @@ def tabulate(
 
 
 def columns_of(cells: Cells, genes, task: Task = nullcontext):
-    """Return some genes of cells, in memory: an ndarray or CSR."""
+    """Return some genes of cells, in memory: an ndarray or CSR. In a chain, those that are elsewhere stay so."""
+    if cells.in_chain and not cells.in_memory:
+        return cells.for_training(genes)
     if cells.is_dask:
         import dask
 
@@ -219,9 +222,10 @@ def parts(cells: Cells, task: Task = nullcontext, genes=None) -> Iterator[tuple[
     if cells.in_memory:
         yield slice(0, cells.shape[0]), cells.take(genes=genes)
         return
-    for rows in cells.slices():
+    read = in_advance(lambda rows: cells.take(rows, genes), cells.slices())
+    for rows, block in zip(cells.slices(), read, strict=True):
         with task():
-            yield rows, cells.take(rows, genes)
+            yield rows, block
 
 
 def binned(table: CountTable, bins: int | str | None, cells: Cells) -> CountTable:

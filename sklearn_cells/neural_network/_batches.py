@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells
+from sklearn_cells._threads import in_advance
 from sklearn_cells.neural_network._input import InputNorm
 from sklearn_cells.neural_network._quiet_tensorflow import keras
-
-# What is read at a time of cells on disk is put together of so many runs of neighbouring cells.
-RUNS_PER_READ = 128
 
 
 class CellBatches:
     """Cells, and fields such as their codes and weights, in the order of training, dense a block at a time.
 
-    A block is a whole number of minibatches, but for the last one. Cells in memory are shuffled as
-    a whole for each epoch. Cells on disk are read several blocks at a time, in runs of neighbours that
-    come in random order, and are shuffled within what is read.
+    A block is a whole number of minibatches, but for the last one. Cells are shuffled as a whole for each
+    epoch.
 
     Parameters
     ----------
     cells : Cells of shape (n_cells, n_genes)
-        The cells.
+        The cells, of which any rows can be read quickly.
 
     fields : dict of ndarray of shape (n_cells, ...)
         What is known of each cell, by the names that the objective asks for.
@@ -69,51 +64,26 @@ class CellBatches:
         self.input_shape = input_shape
         self.seed = seed
         self.block_rows = max(1, _blocks.DENSE_VALUES // (cells.shape[1] * batch_size)) * batch_size
-        self.read_rows = self.block_rows * max(1, _blocks.READ_VALUES // _blocks.DENSE_VALUES)
         self.n_blocks = -(-len(rows) // self.block_rows)
         self.n_batches = -(-len(rows) // batch_size)
         self._order: tuple[int, NDArray] = (-1, rows)
-        self._read: tuple[tuple[int, int], Any] = ((-1, -1), None)
 
     def block(self, epoch: int, index: int) -> dict[str, NDArray]:
         """Return the cells and fields of a block of an epoch."""
         if self._order[0] != epoch:
             self._order = epoch, self._shuffled(epoch)
-        order, start = self._order[1], index * self.block_rows
-        rows = order[start : start + self.block_rows]
-        if self.cells.on_disk:
-            chunk, start = divmod(start, self.read_rows)
-            if self._read[0] != (epoch, chunk):
-                chunk_rows = order[chunk * self.read_rows : (chunk + 1) * self.read_rows]
-                self._read = (epoch, chunk), self.cells.take(chunk_rows)
-            X = self._read[1][start : start + self.block_rows]
-        else:
-            X = self.cells.take(rows)
-        block = {"cells": self.norm(X).reshape(-1, *self.input_shape)}
+        rows = self._order[1][index * self.block_rows : (index + 1) * self.block_rows]
+        block = {"cells": self.norm(self.cells.take(rows)).reshape(-1, *self.input_shape)}
         return block | {name: values[rows] for name, values in self.fields.items()}
 
     def blocks(self, epochs: Iterable[int]) -> Iterator[dict[str, NDArray]]:
-        """Yield the blocks of one epoch after the other; the next one is made while the last one is in use."""
-        places = product(epochs, range(self.n_blocks))
-        with ThreadPoolExecutor(1) as pool:
-            following = pool.submit(self.block, *next(places))
-            for place in places:
-                made, following = following, pool.submit(self.block, *place)
-                yield made.result()
-            yield following.result()
+        """Return the blocks of one epoch after the other; the next one is made while the last one is in use."""
+        return in_advance(lambda place: self.block(*place), product(epochs, range(self.n_blocks)))
 
     def _shuffled(self, epoch: int) -> NDArray:
         if self.seed is None:
             return self.rows
-        rng = np.random.default_rng([self.seed, epoch])
-        if not self.cells.on_disk:
-            return rng.permutation(self.rows)
-        run_length = max(1, self.read_rows // RUNS_PER_READ)
-        runs = np.split(self.rows, range(run_length, len(self.rows), run_length))
-        order = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
-        for start in range(0, len(order), self.read_rows):
-            rng.shuffle(order[start : start + self.read_rows])
-        return order
+        return np.random.default_rng([self.seed, epoch]).permutation(self.rows)
 
 
 class KerasBatches(keras.utils.PyDataset):

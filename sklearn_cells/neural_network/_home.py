@@ -52,8 +52,7 @@ def train(
 def _train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, told) -> None:
     """Train both networks by a plan, and take them over."""
     check_process()
-    if cells.is_dask:  # training takes cells in random order
-        cells = cells.part(slice(0, cells.shape[0]))
+    cells = cells.for_training()
     n_epochs = len(plan.epochs) * (2 if classifier.home_network else 1)
     context = classifier._init_callback_context(max_subtasks=n_epochs).call_on_fit_task_begin(**told)
     attributes = Fitting(classifier, cells, plan).run(context, told)

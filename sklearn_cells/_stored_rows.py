@@ -1,0 +1,89 @@
+"""Rows of a sparse matrix in a temporary file, of which any can be read quickly: cells for training in random order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from typing import IO
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from sklearn_cells._threads import by_rows
+
+
+class StoredRows:
+    """Rows that were written one block after the other.
+
+    The file has no name and ends with the process, however that ends. It takes the bytes of a value and, with up to
+    65,536 columns, two more for each value that is not zero.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray or sparse matrix
+        The rows, of one number of columns; memory is needed for one block.
+
+    n_columns : int
+        Their number.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+
+    def __init__(self, blocks: Iterable, n_columns: int):
+        self.n_columns = n_columns
+        index_dtype = np.uint16 if n_columns <= 2**16 else np.int32
+        self._columns, self._values = _File(index_dtype), _File(None)
+        ends = [np.zeros(1, dtype=np.int64)]
+        try:
+            for block in blocks:
+                X = sp.csr_array(block)
+                X = X if X.has_sorted_indices else X.sorted_indices()
+                self._columns.append(X.indices)
+                self._values.append(X.data)
+                ends.append(ends[-1][-1] + X.indptr[1:].astype(np.int64))
+        except OSError as error:
+            raise OSError(
+                f"The cells do not fit on the disk of {tempfile.gettempdir()}, where training keeps them: name another "
+                "folder in TMPDIR, select fewer genes, or train on a part of the cells."
+            ) from error
+        self.starts = np.concatenate(ends)
+
+    @property
+    def n_stored(self) -> float:
+        """The values of a row that are stored, on average."""
+        return self.starts[-1] / max(1, len(self.starts) - 1)
+
+    def read(self, rows: slice | NDArray | None) -> sp.csr_array:
+        """Return rows in their order."""
+        rows = np.arange(len(self.starts) - 1)[slice(None) if rows is None else rows]
+        indptr = np.concatenate([[0], np.cumsum(self.starts[rows + 1] - self.starts[rows])])
+        columns, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], self._values.dtype)
+        if len(values):
+            from sklearn_cells._row_kernels import gather
+
+            # Mapped for this call alone, so that what was read does not count as memory of the process.
+            files = self._columns.mapped(), self._values.mapped()
+            by_rows(gather, len(rows), self.starts[rows], indptr, *files, columns, values)
+        X = sp.csr_array((values, columns, indptr), shape=(len(rows), self.n_columns))
+        X.has_sorted_indices = True
+        return X
+
+
+class _File:
+    """An array without a name, that is written at its end and read anywhere; a dtype of None is that of the first."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the array is in use
+
+    def append(self, values: NDArray) -> None:
+        self.dtype = values.dtype if self.dtype is None else self.dtype
+        self._file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
+
+    def mapped(self) -> NDArray:
+        self._file.flush()
+        return np.asarray(np.memmap(self._file, dtype=self.dtype, mode="r"))
