@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 from typing import Any
@@ -34,7 +34,7 @@ def by_rows(loop: Callable[..., None], n_rows: int, *arguments) -> None:
             other.result()
 
 
-def in_advance(function: Callable, items: Iterable) -> Iterator[Any]:
+def in_advance(function: Callable, items: Iterable) -> Generator[Any]:
     """Yield the results of a function in order; the next one is computed while the last one is in use."""
     remaining = iter(items)
     with ThreadPoolExecutor(1) as pool:

@@ -7,7 +7,6 @@ import scipy.sparse as sp
 
 from sklearn_cells import _blocks
 from sklearn_cells._cells import check_cells
-from sklearn_cells.neural_network import _batches
 from sklearn_cells.neural_network._batches import CellBatches, KerasBatches
 from sklearn_cells.neural_network._input import InputNorm, dense_blocks, measure_input
 
@@ -99,24 +98,17 @@ def test_same_seed_same_order_and_no_seed_no_shuffling(cells):
     np.testing.assert_array_equal(unshuffled, DENSE)
 
 
-def test_what_is_read_from_disk_is_made_of_runs_from_everywhere(backed, monkeypatch):
-    monkeypatch.setattr(_blocks, "DENSE_VALUES", 6 * 4)
-    monkeypatch.setattr(_blocks, "READ_VALUES", 12 * 4)
-    monkeypatch.setattr(_batches, "RUNS_PER_READ", 4)
-    batches = batches_of(backed, batch_size=6)
-    read = [batches.block(0, i)["cells"] for i in range(2)]
-    numbers = sorted((np.concatenate(read)[:, 0] / 4).astype(int))
-    runs = {number // 3 for number in numbers}
-    assert sorted(cell for run in runs for cell in range(3 * run, min(3 * run + 3, N_CELLS))) == numbers
-    assert max(runs) - min(runs) > 3  # not one stretch of the file
-    assert all(np.ptp(block[:, 0]) > 12 * 4 for block in read)  # shuffled over both blocks
-
-
-def test_a_file_is_read_several_blocks_at_a_time(backed, monkeypatch, small_blocks):
+def test_cells_of_a_file_come_in_the_order_of_those_in_memory(backed, monkeypatch, small_blocks):
     asked, take = [], type(backed).take
-    monkeypatch.setattr(type(backed), "take", lambda self, rows: asked.append(len(rows)) or take(self, rows))
-    list(batches_of(backed).blocks(range(2)))
-    assert asked == [20, 3] * 2
+    monkeypatch.setattr(type(backed), "take", lambda self, *args: asked.append(args[0]) or take(self, *args))
+    stored = backed.for_training()
+    assert [rows.stop for rows in asked] == [20, 23]  # read once, a block at a time
+    assert stored.for_training() is stored
+    for number in range(2):
+        found, expected = (
+            joined(batches_of(one).blocks([number])) for one in (stored, check_cells(DENSE, dtype=np.float32))
+        )
+        np.testing.assert_array_equal(found["cells"], expected["cells"])
 
 
 def test_shape_is_that_of_the_network():

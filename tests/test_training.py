@@ -18,6 +18,7 @@ from sklearn_cells.neural_network._input import measure_input
 from sklearn_cells.neural_network._keras_fit import train_with_keras
 from sklearn_cells.neural_network._layers import InputNoise, set_input_noise, with_input_norm
 from sklearn_cells.neural_network._objective import Objective
+from sklearn_cells.neural_network._plan import n_epochs
 from sklearn_cells.neural_network._training import Trainer, Training
 
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 15, "learning_rate": 0.01, "class_weight": None, "random_state": 0}
@@ -369,3 +370,12 @@ def test_fits_leave_the_random_streams_as_they_are(data, params):
     fit()
     np.testing.assert_array_equal(*(classifier.predict_proba(data[0]) for classifier in fits))
     assert fits[0].history_ == fits[1].history_
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "expected"),
+    [(500, 75), (3_000, 20), (50_000, 20), (100_000, 10), (400_000, 2), (10_000_000, 2)],
+)
+def test_many_cells_are_seen_in_fewer_epochs(n_cells, expected):
+    assert n_epochs(KerasCellClassifier(), n_cells) == expected
+    assert n_epochs(KerasCellClassifier(epochs=7), n_cells) == 7

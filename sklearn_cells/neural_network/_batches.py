@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
+from collections.abc import Generator, Iterable, Mapping
+from itertools import islice, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +76,13 @@ class CellBatches:
         block = {"cells": self.norm(self.cells.take(rows)).reshape(-1, *self.input_shape)}
         return block | {name: values[rows] for name, values in self.fields.items()}
 
-    def blocks(self, epochs: Iterable[int]) -> Iterator[dict[str, NDArray]]:
-        """Return the blocks of one epoch after the other; the next one is made while the last one is in use."""
-        return in_advance(lambda place: self.block(*place), product(epochs, range(self.n_blocks)))
+    def blocks(self, epochs: Iterable[int], first: int = 0) -> Generator[dict[str, NDArray]]:
+        """Return the blocks of one epoch after the other; the next one is made while the last one is in use.
+
+        The `first` ones are left out.
+        """
+        places = islice(product(epochs, range(self.n_blocks)), first, None)
+        return in_advance(lambda place: self.block(*place), places)
 
     def _shuffled(self, epoch: int) -> NDArray:
         if self.seed is None:

@@ -112,7 +112,8 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
 
     epochs : int or "auto", default="auto"
         The passes over the training cells, at most that many with `early_stopping`. "auto" is 20, or
-        as many as 600 minibatches take where that is more.
+        as many as 600 minibatches take where that is more; from 50,000 cells on it is as many as show the
+        network a million cells, 2 at least.
 
     early_stopping : bool, default=False
         Whether to set cells aside, stop when the loss on them no longer falls, and keep the
@@ -155,6 +156,11 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
     warm_start : bool, default=False
         Whether `fit` starts with the weights of the network that is there, and with the centre and
         scale of its input. The parameters must describe the same layers.
+
+    checkpoint : str, path or None, default=None
+        A folder where `fit` keeps its state, at most every 20 seconds. A fit that was killed goes on from
+        there when the same fit is called again, to the same bits; at its end its files are removed. It
+        needs an int as `random_state`.
 
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the order of the cells, the dropped units and the cells set
@@ -237,9 +243,10 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
 
     Sparse cells are made dense in blocks. Beside `X` as CSR and the network, memory is needed for
     two blocks of 16 MB and some minibatches in `fit`, with `views` also for up to 4,000 cells as CSR in
-    float64, ten times, and 256 MB, with `novelty` for 256 MB more, of cells on disk also for 2^25 values as the
-    file has them, and in `predict` for 16 MB of cells and what the layers make of them; the first
-    convolution of the default CNN takes 16 times that. Dask arrays are computed as a whole in `fit`.
+    float64, ten times, and 256 MB, with `novelty` for 256 MB more, and in `predict` for 16 MB of cells and
+    what the layers make of them; the first convolution of the default CNN takes 16 times that. Cells that are
+    not in memory are kept in a temporary file while a fit lasts: 6 bytes for each count that is not zero, as
+    float32; memory is needed for 2^25 values of them, as the file has them.
 
     Each epoch is a task of scikit-learn's callbacks. A callback that asks for the fitted estimator,
     such as :class:`~sklearn.callback.ScoringMonitor`, gets one with the weights of that epoch, and
@@ -310,6 +317,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         level_weight=0.3,
         engine="tensorflow",
         warm_start=False,
+        checkpoint=None,
         random_state=None,
         verbose=0,
         layer=None,
@@ -351,6 +359,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         self.level_weight = level_weight
         self.engine = engine
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.random_state = random_state
         self.verbose = verbose
         self.layer = layer
@@ -363,7 +372,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Expression, normalised. Backed AnnData stays on disk.
+            Expression, normalised. Backed AnnData and Dask arrays are read block by block.
 
         y : array-like of shape (n_cells,)
             The class of each cell: strings, integers or booleans.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import chain
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells
 from sklearn_cells.neural_network._batches import CellBatches
+from sklearn_cells.neural_network._checkpoint import Checkpoint
 from sklearn_cells.neural_network._convergence import N_TRIED, check_finite, l2_penalty, warn_unless_converged
 from sklearn_cells.neural_network._count_views import views_of
 from sklearn_cells.neural_network._epochs import EpochTasks
@@ -19,7 +24,7 @@ from sklearn_cells.neural_network._layers import set_input_noise, settle, with_i
 from sklearn_cells.neural_network._networks import build_network, make_optimizer, take_weights, trainer_of
 from sklearn_cells.neural_network._plan import Plan
 from sklearn_cells.neural_network._process import FIT_LOCK
-from sklearn_cells.neural_network._quiet_tensorflow import keras
+from sklearn_cells.neural_network._quiet_tensorflow import keras, tf
 from sklearn_cells.neural_network._training import Training, copy_variables, learning_rates, optimizer_settings
 
 
@@ -52,6 +57,29 @@ class Fitting:
         if self.views is not None and not plan.goes_on:
             norm = 1.0 if classifier.input_norm is None else classifier.input_norm
             self.views.measure(cells, plan.sample_weight, np.unique(plan.groups, return_inverse=True)[1], norm)
+        self.checkpoint = self._checkpoint()
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Return the checkpoint of this training, None without one or for one epoch more."""
+        classifier, plan = self.classifier, self.plan
+        if classifier.checkpoint is None or plan.incremental:
+            return None
+        if not isinstance(classifier.random_state, Integral):
+            raise ValueError(
+                f"checkpoint={str(classifier.checkpoint)!r} needs a random_state that is an int, by which a training "
+                f"that goes on is known, got {classifier.random_state!r}."
+            )
+        if classifier.engine != "tensorflow":
+            raise ValueError(f"checkpoint needs engine='tensorflow', got {classifier.engine!r}.")
+        left_out = ("checkpoint", "verbose", "priors", "hierarchy", "architecture", "optimizer")
+        parameters = {name: value for name, value in classifier.get_params(deep=False).items() if name not in left_out}
+        parameters |= {name: _named(getattr(classifier, name)) for name in ("architecture", "optimizer")}
+        settings = tf.__version__, parameters, plan.objective.key, list(plan.classes), self.cells.shape
+        start = [repr(settings), plan.rows, plan.sample_weight, self.norm.means, *plan.fields.values()]
+        start += [] if plan.held_out is None else [plan.held_out]
+        start += [variable.numpy() for variable in self.network.variables]
+        of_cells = (part for _, X in self.cells.blocks() for part in _parts(X))
+        return Checkpoint(classifier.checkpoint, chain(start, of_cells))
 
     def run(self, context, told) -> dict[str, Any]:
         """Train, telling callbacks, and return the attributes of the fitted classifier."""
@@ -72,6 +100,7 @@ class Fitting:
             epochs=plan.epochs,
             patience=classifier.n_iter_no_change,
             tasks=EpochTasks(context, told, self._attributes_so_far),
+            checkpoint=self.checkpoint,
             verbose=int(classifier.verbose),
         )
         penalty = l2_penalty(network)
@@ -140,3 +169,15 @@ class Fitting:
         copy_variables(network, snapshot)
         settle(snapshot)
         return self._attributes(snapshot, history)
+
+
+def _named(value) -> str:
+    """Return a name, or that of a function or class."""
+    if isinstance(value, str):
+        return value
+    return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
+
+
+def _parts(X) -> list[NDArray]:
+    """Return the arrays that a dense or sparse block is made of."""
+    return [X.data, X.indices, X.indptr] if sp.issparse(X) else [X]

@@ -23,7 +23,6 @@ HOME = {
     "linear_path": False,
     "home_network": False,
     "novelty": False,
-    "verbose": 0,
 }
 
 
@@ -55,9 +54,11 @@ def _train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, 
     cells = cells.for_training()
     n_epochs = len(plan.epochs) * (2 if classifier.home_network else 1)
     context = classifier._init_callback_context(max_subtasks=n_epochs).call_on_fit_task_begin(**told)
-    attributes = Fitting(classifier, cells, plan).run(context, told)
+    fitting = Fitting(classifier, cells, plan)
+    checkpoints = [fitting.checkpoint]
+    attributes = fitting.run(context, told)
     if classifier.home_network:
-        attributes |= _fit_home(classifier, cells, codes, sample_weight, plan, context, told)
+        attributes |= _fit_home(classifier, cells, codes, sample_weight, plan, context, told, checkpoints)
     for name in _outdated(classifier, plan):
         vars(classifier).pop(name, None)
     if classifier.novelty and not plan.incremental and (plan.groups < len(plan.classes)).any():
@@ -67,6 +68,8 @@ def _train(classifier, cells: Cells, plan: Plan, codes: NDArray, sample_weight, 
     vars(classifier).pop("_saved_network", None)
     vars(classifier).update(attributes)
     context.call_on_fit_task_end(**told, reconstruction_attributes={})
+    for checkpoint in filter(None, checkpoints):
+        checkpoint.remove()
 
 
 def _outdated(classifier, plan):
@@ -75,13 +78,15 @@ def _outdated(classifier, plan):
     return outdated if classifier.novelty and plan.sources is None else [*outdated, "novelty_"]
 
 
-def _fit_home(classifier, cells, codes, sample_weight, plan, context, told):
+def _fit_home(classifier, cells, codes, sample_weight, plan, context, told, checkpoints):
     """Train the home network on the same cells, and learn how far a cell looks as if it came from there."""
     goes_on = plan.goes_on and hasattr(classifier, "home_")
     home = _home_of(classifier, plan.seed, goes_on=goes_on)
     options = {"goes_on": goes_on, "incremental": plan.incremental}
     of_home = plan_training(home, plan.classes, codes, sample_weight, **options)
-    attributes = Fitting(home, cells, of_home).run(context, told)
+    fitting = Fitting(home, cells, of_home)
+    checkpoints.append(fitting.checkpoint)
+    attributes = fitting.run(context, told)
     vars(home).pop("_saved_network", None)
     vars(home).update(attributes)
     if goes_on and (plan.sources is None or plan.incremental):

@@ -1,5 +1,6 @@
 """What each parameter of the classifier may be."""
 
+import os
 from numbers import Integral, Real
 
 from sklearn_cells._validation import Interval, StrOptions
@@ -42,6 +43,7 @@ CONSTRAINTS: dict = {
     "level_weight": [Interval(Real, 0, None, closed="left")],
     "engine": [StrOptions({"tensorflow", "keras"})],
     "warm_start": ["boolean"],
+    "checkpoint": [str, os.PathLike, None],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
     "layer": [str, None],

@@ -17,6 +17,8 @@ from sklearn_cells.neural_network._objective import Objective, TreeObjective
 # With epochs="auto".
 EPOCHS = 20
 LEAST_BATCHES = 600
+MOST_SEEN = 1_000_000
+LEAST_EPOCHS = 2
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,15 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
 
 
 def n_epochs(classifier, n_cells: int) -> int:
-    """Return the number of epochs: few cells are seen more often, so that there are enough minibatches."""
+    """Return the number of epochs: few cells are seen more often, many cells less often.
+
+    There are enough minibatches, and from 50,000 cells on a million cells are seen in all, each twice at least.
+    """
     if classifier.epochs != "auto":
         return classifier.epochs
     n_batches = -(-n_cells // min(classifier.batch_size, n_cells))
-    return max(EPOCHS, -(-LEAST_BATCHES // n_batches))
+    n_epochs = max(EPOCHS, -(-LEAST_BATCHES // n_batches))
+    return min(n_epochs, max(LEAST_EPOCHS, round(MOST_SEEN / n_cells)))
 
 
 def set_aside(rows: NDArray, codes: NDArray, fraction: float, seed: int) -> tuple[NDArray, NDArray]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._batches import CellBatches
+from sklearn_cells.neural_network._checkpoint import Checkpoint
 from sklearn_cells.neural_network._epochs import EpochTasks
 from sklearn_cells.neural_network._objective import Batch, Objective
 from sklearn_cells.neural_network._quiet_tensorflow import keras, tf
+from sklearn_cells.neural_network._training_bar import TrainingBar
 
 # From so many weights on, and with convolutions, the two halves of a minibatch are computed at the same time, by two
 # cores where there are. The result does not depend on the cores.
@@ -56,6 +58,7 @@ class Training:
     epochs: range  # their numbers determine the order of the cells
     patience: int  # the epochs without a better loss of the cells held out after which training ends
     tasks: EpochTasks  # are told of each epoch, and may end the training
+    checkpoint: Checkpoint | None  # where it goes on, and is written to
     verbose: int  # 1 shows a progress bar, 2 prints a line for each epoch
 
 
@@ -123,46 +126,58 @@ class Trainer:
         _assign(self.optimizer.variables, training.optimizer_state or self._optimizer_start)
         factors = [getattr(variable.regularizer, "l2", 0.0) for variable in training.network.trainable_variables]
         self._l2 = tf.constant(factors if self.has_l2 else [], tf.float64)
-        self._run_epochs(training)
+        progress = _Progress(self, training)
+        saved = None if training.checkpoint is None else training.checkpoint.read()
+        if saved is not None:
+            progress.restore(saved)
+        self._run_epochs(training, progress)
         copy_variables(self.network, training.network)
         return [variable.numpy() for variable in self.optimizer.variables]
 
-    def _run_epochs(self, training: Training) -> None:
-        batches, held_out, epochs = training.batches, training.held_out, training.epochs
-        bar = keras.utils.Progbar(len(epochs)) if training.verbose == 1 else None
-        best_loss, best_weights, waited = np.inf, None, 0
-        with closing(batches.blocks(epochs)) as blocks:
-            for epoch in epochs:
-                training.tasks.begin()
-                totals = np.zeros(3)
-                rates = training.learning_rates[epoch - epochs.start]
-                per_block = batches.block_rows // batches.batch_size
-                for i, block in enumerate(islice(blocks, batches.n_blocks)):
-                    steps = rates[i * per_block : (i + 1) * per_block]
-                    totals += self._train_block(block, batches.batch_size, self._l2, steps).numpy()
-                logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
-                if held_out is not None:
-                    tests = held_out.blocks([0])
-                    totals = sum(self._test_block(block, batches.batch_size).numpy() for block in tests)
-                    logs |= {"val_loss": totals[0] / totals[3], "val_accuracy": totals[1] / totals[2]}
-                done = epoch - epochs.start + 1
-                if bar is not None:
-                    bar.update(done, list(logs.items()), finalize=done == len(epochs))
-                elif training.verbose > 1:
-                    values = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
-                    print(f"Epoch {done}/{len(epochs)} - {values}", flush=True)
-                stop = training.tasks.end(logs, self.network)
-                if held_out is not None:
-                    waited += 1
-                    if logs["val_loss"] < best_loss:
-                        best_loss, waited = logs["val_loss"], 0
-                        best_weights = [variable.numpy() for variable in self.network.variables]
-                    stop = stop or waited >= training.patience
-                if stop:
-                    break
+    def _run_epochs(self, training: Training, progress: _Progress) -> None:
+        batches, held_out, checkpoint = training.batches, training.held_out, training.checkpoint
+        n_blocks, per_block = batches.n_blocks, batches.block_rows // batches.batch_size
+        with (
+            closing(batches.blocks(training.epochs, first=progress.done)) as blocks,
+            TrainingBar(len(training.epochs), len(batches.rows), shown=training.verbose == 1) as bar,
+        ):
+            for block in () if progress.is_finished else blocks:
+                number, place = divmod(progress.done, n_blocks)
+                if place == 0:
+                    progress.totals = np.zeros(3)
+                if place == 0 or progress.is_restored:
+                    training.tasks.begin()
+                    progress.is_restored = False
+                steps = training.learning_rates[number, place * per_block : (place + 1) * per_block]
+                progress.totals += self._train_block(block, batches.batch_size, self._l2, steps).numpy()
+                progress.done += 1
+                bar.advance(number, len(block["cells"]))
+                if progress.done % n_blocks == 0:
+                    totals = progress.totals
+                    logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
+                    if held_out is not None:
+                        tests = held_out.blocks([0])
+                        totals = sum(self._test_block(block, batches.batch_size).numpy() for block in tests)
+                        logs |= {"val_loss": totals[0] / totals[3], "val_accuracy": totals[1] / totals[2]}
+                    bar.end_epoch(logs)
+                    if training.verbose > 1:
+                        values = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
+                        print(f"Epoch {number + 1}/{len(training.epochs)} - {values}", flush=True)
+                    stop = training.tasks.end(logs, self.network)
+                    if held_out is not None and progress.is_last(logs["val_loss"]):
+                        stop = True
+                    if stop:
+                        break
+                if checkpoint is not None and checkpoint.is_due():
+                    checkpoint.write(progress.state())
+        if progress.is_finished:
+            return
         self.optimizer.finalize_variable_values(self.variables)  # the averages, where it keeps such
-        if best_weights is not None:
-            _assign(self.network.variables, best_weights)
+        if progress.best_weights is not None:
+            _assign(self.network.variables, progress.best_weights)
+        progress.is_finished = True
+        if checkpoint is not None:
+            checkpoint.write(progress.state())
 
     def _train_block(self, block, batch_size, l2, learning_rates):
         totals = tf.zeros(3)
@@ -238,6 +253,48 @@ class Trainer:
         optimizer.iterations.assign_add(1)
 
 
+class _Progress:
+    """How far a training is: all that the rest of it depends on."""
+
+    def __init__(self, trainer: Trainer, training: Training):
+        self.trainer = trainer
+        self.training = training
+        self.done = 0  # blocks, of all epochs
+        self.totals = np.zeros(3)  # of the epoch that is under way
+        self.best_loss, self.waited = np.inf, 0
+        self.best_weights: list[NDArray] | None = None
+        self.is_finished = False
+        self.is_restored = False
+
+    def is_last(self, loss: float) -> bool:
+        """Return whether training ends early, after an epoch with such a loss of the cells held out."""
+        self.waited += 1
+        if loss < self.best_loss:
+            self.best_loss, self.waited = loss, 0
+            self.best_weights = [variable.numpy() for variable in self.trainer.network.variables]
+        return self.waited >= self.training.patience
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        trainer, history = self.trainer, self.training.tasks.history
+        state = {name: getattr(self, name) for name in ("done", "totals", "best_loss", "waited", "is_finished")}
+        state |= {f"history {name}": values for name, values in history.items()}
+        state |= {"network": _numpy(trainer.network.variables), "optimizer": _numpy(trainer.optimizer.variables)}
+        return state | ({} if self.best_weights is None else {"best": self.best_weights})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state that a checkpoint kept."""
+        self.done, self.waited = int(state["done"]), int(state["waited"])
+        self.totals, self.best_loss = state["totals"], float(state["best_loss"])
+        self.is_finished, self.is_restored = bool(state["is_finished"]), True
+        self.best_weights = state.get("best")
+        for name, values in state.items():
+            if name.startswith("history "):
+                self.training.tasks.history[name.removeprefix("history ")] = [float(value) for value in values]
+        _assign(self.trainer.network.variables, state["network"])
+        _assign(self.trainer.optimizer.variables, state["optimizer"])
+
+
 def learning_rates(start: float, schedule: str, n_epochs: int, n_batches: int) -> NDArray[np.float32]:
     """Return the learning rate of each step, of shape (n_epochs, n_batches)."""
     steps = np.arange(n_epochs * n_batches) / (n_epochs * n_batches)
@@ -295,6 +352,10 @@ def _treats_cells_alone(network: keras.Model) -> bool:
 def _without_zeros(values: NDArray) -> NDArray:
     """Return the same values, without memory for them where all are zero."""
     return values if values.any() else np.broadcast_to(values.dtype.type(0), values.shape)
+
+
+def _numpy(variables) -> list[NDArray]:
+    return [variable.numpy() for variable in variables]
 
 
 def _assign(variables, values):
