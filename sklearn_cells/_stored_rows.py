@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterable
 from typing import IO
 
@@ -79,6 +80,7 @@ class _File:
     def __init__(self, dtype):
         self.dtype = dtype
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the array is in use
+        weakref.finalize(self, self._file.close)
 
     def append(self, values: NDArray) -> None:
         self.dtype = values.dtype if self.dtype is None else self.dtype

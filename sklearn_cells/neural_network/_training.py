@@ -58,8 +58,8 @@ class Training:
     epochs: range  # their numbers determine the order of the cells
     patience: int  # the epochs without a better loss of the cells held out after which training ends
     tasks: EpochTasks  # are told of each epoch, and may end the training
-    checkpoint: Checkpoint | None  # where it goes on, and is written to
     verbose: int  # 1 shows a progress bar, 2 prints a line for each epoch
+    checkpoint: Checkpoint | None = None  # where it goes on, and is written to
 
 
 class Trainer:
