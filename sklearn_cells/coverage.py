@@ -1,16 +1,30 @@
 """Which genes of a model a query has, and which a reference and a query share."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sklearn_cells._anndata import gene_names_of, is_anndata
 from sklearn_cells._gene_coverage import GeneCoverage, coverage_of_selection
 from sklearn_cells.preprocessing import GeneAligner
 
+if TYPE_CHECKING:
+    from anndata import AnnData  # takes long to import
+
 __all__ = ["GeneCoverage", "shared_genes"]
 
 
-def shared_genes(reference, query, *, layer=None, gene_names="var_names"):
+def shared_genes(
+    reference: AnnData | pd.DataFrame,
+    query: AnnData | pd.DataFrame,
+    *,
+    layer: str | None = None,
+    gene_names: str = "var_names",
+) -> NDArray[np.object_]:
     """Return the genes of a reference that a query has too.
 
     Parameters

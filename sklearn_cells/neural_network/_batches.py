@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
@@ -92,7 +92,7 @@ class CellBatches:
         block = {"cells": self.norm(X).reshape(-1, *self.input_shape)}
         return block | {name: values[rows] for name, values in self.fields.items()}
 
-    def blocks(self, epochs: Iterable[int]) -> Iterator[dict[str, NDArray]]:
+    def blocks(self, epochs: Iterable[int]) -> Generator[dict[str, NDArray], None, None]:
         """Yield the blocks of one epoch after the other; the next one is made while the last one is in use."""
         places = product(epochs, range(self.n_blocks))
         with ThreadPoolExecutor(1) as pool:
