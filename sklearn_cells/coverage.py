@@ -80,7 +80,7 @@ def gene_coverage(aligner, selector, cells):
         measured = aligner.places_of(names) >= 0
     used = np.ones(len(measured), dtype=bool) if selector is None else selector.get_support()
     missing = aligner.feature_names_in_[used & ~measured]
-    advice = aligner.advice(cells) if hasattr(cells, "gene_names") and len(missing) else ""
+    advice = aligner._advice(cells) if hasattr(cells, "gene_names") and len(missing) else ""
     if selector is None:
         return GeneCoverage(missing, int(used.sum()), np.nan, np.nan, pd.Series(dtype=float), advice)
     return coverage_of_selection(selector, measured, advice)

@@ -135,7 +135,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         """
         with all_or_nothing(self):
             context = self._init_callback_context().call_on_fit_task_begin(estimator=self, X=X, y=y)
-            self.check(X, reset=True)
+            self._check(X, reset=True)
             if hasattr(self, "feature_names_in_"):
                 _refuse_repeated(_without_version(self.feature_names_in_), "training cells")
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
@@ -182,7 +182,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             cells without names have another number of genes.
         """
         check_is_fitted(self)
-        cells = self.check(X, reset=None)
+        cells = self._check(X, reset=None)
         wanted = getattr(self, "feature_names_in_", None)
         if cells.gene_names is None or wanted is None:
             check_genes(self, cells.gene_names, reset=False, n_genes=cells.shape[1])
@@ -191,7 +191,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             if aligned.measured is not None and not aligned.measured.any():
                 raise ValueError(
                     f"The cells have none of the {len(wanted)} training genes: their genes are "
-                    f"{_some(cells.gene_names)}, those of the training cells {_some(wanted)}. {self.advice(cells)}"
+                    f"{_some(cells.gene_names)}, those of the training cells {_some(wanted)}. {self._advice(cells)}"
                 )
             if self.duplicates != "first" and cells.first == 0:  # the first block of a query speaks for all
                 _warn_of_renamed(pd.Index(cells.gene_names), wanted)
@@ -201,8 +201,8 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             cells = aligned
         return cells if isinstance(X, Cells) or cells.on_disk else _like(X, cells)
 
-    def check(self, X: CellsLike, *, reset: bool | None) -> Cells:
-        """Return checked cells, with the genes that they have. Not for users."""
+    def _check(self, X: CellsLike, *, reset: bool | None) -> Cells:
+        """Return checked cells, with the genes that they have."""
         values = "counts" if self.require_counts else "any"
         cells = check_cells(X, estimator=self, reset=reset, values=values)
         if self.require_counts:
@@ -245,8 +245,8 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         check_is_fitted(self)
         return check_feature_names_in(self, input_features)
 
-    def advice(self, cells: Cells) -> str:
-        """Return what is likely wrong with the gene names of a query, as a sentence. Not for users."""
+    def _advice(self, cells: Cells) -> str:
+        """Return what is likely wrong with the gene names of a query, as a sentence."""
         names, wanted = pd.Index(cells.gene_names), _without_version(self.feature_names_in_)
         spelling = _other_spelling(names, wanted)
         if spelling:
