@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import accuracy_score
@@ -33,10 +34,13 @@ from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
 
+if TYPE_CHECKING:
+    from sklearn_cells._validation import Decorated
+
 __all__ = ["CellPipeline", "make_cell_pipeline"]
 
 
-def _if_pipeline_has(method):
+def _if_pipeline_has(method: str) -> Callable[[Decorated], Decorated]:
     return available_if(lambda pipeline: hasattr(super(CellPipeline, pipeline), method))
 
 
@@ -114,7 +118,7 @@ class CellPipeline(Pipeline):
         return self
 
     @_if_pipeline_has("predict")
-    def predict(self, X, **params):
+    def predict(self, X: CellsLike, **params: Any) -> NDArray:
         """Predict the class of each cell.
 
         Parameters
@@ -138,7 +142,7 @@ class CellPipeline(Pipeline):
         return self._by_blocks("predict", X, params)
 
     @_if_pipeline_has("predict_proba")
-    def predict_proba(self, X, **params):
+    def predict_proba(self, X: CellsLike, **params: Any) -> NDArray[np.floating]:
         """Predict the probability of each class.
 
         Parameters
@@ -162,7 +166,7 @@ class CellPipeline(Pipeline):
         return self._by_blocks("predict_proba", X, params)
 
     @_if_pipeline_has("predict_log_proba")
-    def predict_log_proba(self, X, **params):
+    def predict_log_proba(self, X: CellsLike, **params: Any) -> NDArray[np.floating]:
         """Predict the logarithm of the probability of each class.
 
         Parameters
@@ -181,7 +185,7 @@ class CellPipeline(Pipeline):
         return self._by_blocks("predict_log_proba", X, params)
 
     @_if_pipeline_has("decision_function")
-    def decision_function(self, X, **params):
+    def decision_function(self, X: CellsLike, **params: Any) -> NDArray[np.floating]:
         """Return the decision values of the last step.
 
         Parameters
@@ -200,7 +204,7 @@ class CellPipeline(Pipeline):
         return self._by_blocks("decision_function", X, params)
 
     @available_if(lambda pipeline: hasattr(pipeline[-1], "assign"))
-    def assign(self, probabilities):
+    def assign(self, probabilities: ArrayLike) -> NDArray:
         """Return the labels of cells whose probabilities are known, as the last step does.
 
         Parameters
@@ -216,7 +220,9 @@ class CellPipeline(Pipeline):
         return self[-1].assign(probabilities)
 
     @_if_pipeline_has("score")
-    def score(self, X, y=None, sample_weight=None, **params):
+    def score(
+        self, X: CellsLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None, **params: Any
+    ) -> float:
         """Return the score of the last step, which is the accuracy of a classifier.
 
         Parameters

@@ -60,7 +60,9 @@ def own_methods(public):
         owner = next((base for base in public.__mro__ if name in vars(base)), object)
         if not name.startswith("_") and owner.__module__.startswith("sklearn_cells"):
             method = inspect.getattr_static(public, name)
-            method = getattr(method, "__func__", getattr(method, "fget", getattr(method, "func", method)))
+            # Of a classmethod, a property, a cached property, or a method that is there under a condition:
+            functions = (getattr(method, attribute, None) for attribute in ("__func__", "fget", "func", "fn"))
+            method = next((function for function in functions if function is not None), method)
             if callable(method):
                 found[name] = method
     return found
