@@ -103,7 +103,7 @@ def fit_repeatedly(engine, n_shapes, n_fits):
             gc.collect()
             resident.append(memory("VmRSS"))
     trainers = _trainers._trainers.values()
-    traces = sum(trainer._train_block.experimental_get_tracing_count() for trainer in trainers)
+    traces = sum(trainer._compiled_train_block.experimental_get_tracing_count() for trainer in trainers)
     return resident, f"{traces} traces by the {len(trainers)} trainers kept"
 
 

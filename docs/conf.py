@@ -15,7 +15,7 @@ import sklearn_cells
 from sklearn_cells import KerasCellClassifier  # noqa: F401  (imports TensorFlow, quietly, before an example does)
 
 project = "sklearn_cells"
-author = "the authors of sklearn_cells"
+author = "sklearn_cells developers"
 release = version = sklearn_cells.__version__
 
 extensions = [
@@ -85,7 +85,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"guide": [], "benchmarks": [], "coming_from": [], "peers": [], "project_2019": []}
+html_sidebars = {"guide": [], "benchmarks": [], "coming_from": [], "development": [], "peers": [], "project_2019": []}
 
 
 def link_by_name(app, env, node, contnode):

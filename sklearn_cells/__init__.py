@@ -1,6 +1,7 @@
 """Cell type annotation for single-cell RNA counts, with a scikit-learn API."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sklearn_cells.coverage import GeneCoverage, shared_genes
 from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence, js_divergence_test
@@ -8,6 +9,12 @@ from sklearn_cells.metrics import expected_calibration_error, risk_coverage_curv
 from sklearn_cells.pipeline import make_cell_pipeline
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
 from sklearn_cells.reject import RejectOptionClassifier
+
+if TYPE_CHECKING:  # on demand below
+    from sklearn_cells.annotation import annotate, majority_vote
+    from sklearn_cells.io import read_cells
+    from sklearn_cells.neural_network import KerasCellClassifier
+    from sklearn_cells.persistence import load_model, save_model
 
 __version__ = "0.1.0"
 
@@ -45,11 +52,11 @@ _ON_DEMAND = {
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _ON_DEMAND:
         return getattr(import_module(f"sklearn_cells.{_ON_DEMAND[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

@@ -114,4 +114,6 @@ def _plain(values):
     if not isinstance(values, pd.Categorical):
         return np.asarray(values)
     names = values.categories
-    return values.rename_categories(names.astype(object)) if names.inferred_type == "string" else values
+    if names.inferred_type != "string":
+        return values
+    return pd.Categorical.from_codes(values.codes, names.astype(object), ordered=values.ordered)

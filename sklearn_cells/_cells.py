@@ -201,12 +201,12 @@ class Cells:
 
     def checked(self, **checks):
         """Return the same cells with other checks; what is in memory is checked at once."""
-        checks = replace(self.checks, **checks)
-        if checks.dtype == self.checks.dtype and checks.values == self.checks.values:
+        changed = replace(self.checks, **checks)
+        if changed.dtype == self.checks.dtype and changed.values == self.checks.values:
             return self
         if not self.in_memory:
-            return self._with(checks=checks)
-        return self._with(source=Memory(checks(self.source.X, self._numbers(None))), checks=checks)
+            return self._with(checks=changed)
+        return self._with(source=Memory(changed(self.source.X, self._numbers(None))), checks=changed)
 
     def lazy(self):
         """Return a Dask array that `stored` would compute: its blocks are checked when they are computed."""

@@ -1,5 +1,7 @@
 """GeneCoverage: how much of what a selection of genes tells was measured, and what is said where that is little."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +65,7 @@ class GeneCoverage:
     advice: str = ""
 
     @property
-    def genes(self):
+    def genes(self) -> float:
         """The share of the genes that the model uses and the query has.
 
         Returns
@@ -74,7 +76,7 @@ class GeneCoverage:
         return 1 - len(self.missing) / self.n_genes
 
     @property
-    def least_share(self):
+    def least_share(self) -> float:
         """The share by which the query is judged.
 
         Returns
@@ -84,7 +86,7 @@ class GeneCoverage:
         """
         return self.genes if np.isnan(self.divergence) else self.divergence
 
-    def check(self, *, refuse=True):
+    def check(self, *, refuse: bool = True) -> None:
         """Refuse a query that lacks nearly all, and warn where a class lacks much.
 
         Parameters

@@ -8,6 +8,7 @@ import os
 from copy import copy
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -209,7 +210,7 @@ def clone_for_x(estimator):
     """Clone an estimator, for AnnData that has the matrix in `X` and the names in `var_names`."""
     copied = clone(estimator)
     parameters = copied.get_params()
-    found = {}
+    found: dict[str, Any] = {}
     for name in parameters:
         prefix = name.removesuffix("gene_names")
         if prefix != name and f"{prefix}layer" in parameters:
@@ -248,7 +249,7 @@ def _flat(model):
         model = getattr(model, attribute)
     if not isinstance(model, Pipeline):
         return model
-    steps = []
+    steps: list[tuple[str, Any]] = []
     for name, step in model.steps:
         step = _flat(step)
         nested = isinstance(step, Pipeline)

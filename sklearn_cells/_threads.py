@@ -20,9 +20,9 @@ def by_rows(loop: Callable[..., None], n_rows: int, *arguments) -> None:
     The loop must release the GIL, and treat each row by itself, so that the number of threads changes nothing. It is
     that of the cores, of which joblib gives each of its workers some.
     """
-    from numba import config
+    import numba
 
-    n_threads = min(joblib.cpu_count(), config.NUMBA_NUM_THREADS, -(-n_rows // LEAST_ROWS))
+    n_threads = min(joblib.cpu_count(), numba.config.NUMBA_NUM_THREADS, -(-n_rows // LEAST_ROWS))
     if n_threads <= 1:
         loop(0, n_rows, *arguments)
         return
@@ -34,7 +34,7 @@ def by_rows(loop: Callable[..., None], n_rows: int, *arguments) -> None:
             other.result()
 
 
-def in_advance(function: Callable, items: Iterable) -> Generator[Any]:
+def in_advance(function: Callable, items: Iterable) -> Generator[Any, None, None]:
     """Yield the results of a function in order; the next one is computed while the last one is in use."""
     remaining = iter(items)
     with ThreadPoolExecutor(1) as pool:

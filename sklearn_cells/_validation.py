@@ -1,11 +1,12 @@
 """Checks of labels that every estimator shares, and the one place of private scikit-learn names."""
 
 import numbers
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from sklearn.base import _fit_context as fit_context
 from sklearn.calibration import _TemperatureScaling as TemperatureScaling
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import _safe_indexing as take_rows
@@ -16,7 +17,6 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     StrOptions,
     validate_parameter_constraints,
-    validate_params,
 )
 from sklearn.utils._set_output import _safe_set_output as safe_set_output
 from sklearn.utils.multiclass import check_classification_targets
@@ -27,6 +27,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._warnings import warn
 
+if TYPE_CHECKING:  # of scikit-learn they have no types, and would take those of what they decorate
+    Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+    def available_if(check: Callable[[Any], bool]) -> Callable[[Decorated], Decorated]: ...
+    def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Decorated], Decorated]: ...
+    def validate_params(
+        parameter_constraints: dict, *, prefer_skip_nested_validation: bool
+    ) -> Callable[[Decorated], Decorated]: ...
+else:
+    from sklearn.base import _fit_context as fit_context
+    from sklearn.utils._param_validation import validate_params
+    from sklearn.utils.metaestimators import available_if
+
 __all__ = [
     "HasMethods",
     "Interval",
@@ -34,6 +47,7 @@ __all__ = [
     "StrOptions",
     "TemperatureScaling",
     "all_or_nothing",
+    "available_if",
     "check_feature_names_in",
     "check_labels",
     "check_method_params",

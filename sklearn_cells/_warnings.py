@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Protocol, Self
 
 # Frames of these packages are not the line of a user.
 NOT_OF_USERS = {"sklearn_cells", "sklearn", "joblib", "contextlib", "threading", "concurrent"}
@@ -16,7 +16,7 @@ NOT_OF_USERS = {"sklearn_cells", "sklearn", "joblib", "contextlib", "threading",
 class Finding(Protocol):
     """What several blocks or folds of one call find, to be told once."""
 
-    def __add__(self, other): ...  # of the same kind
+    def __add__(self, other: Self) -> Self: ...  # of the same kind
 
     def __str__(self) -> str: ...
 
@@ -44,7 +44,11 @@ def warn(finding: str | Finding, category: type[Warning] = UserWarning) -> None:
             warnings.warn(str(finding), category, stacklevel=_level_of_user())
         return
     key = category, finding if isinstance(finding, str) else type(finding)
-    gathered[key] = gathered[key] + finding if key in gathered and not isinstance(finding, str) else finding
+    before = gathered.get(key)
+    if before is None or isinstance(before, str) or isinstance(finding, str):
+        gathered[key] = finding
+    else:
+        gathered[key] = before + finding
 
 
 @contextmanager

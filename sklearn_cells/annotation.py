@@ -1,9 +1,14 @@
 """Predicted types of cells, and those of their clusters: annotate and majority_vote."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Real
+from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import Progress
 from sklearn.pipeline import Pipeline
@@ -20,12 +25,45 @@ from sklearn_cells._models import (
     rejecting_model,
     split_at_last_step,
 )
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells._warnings import gathered, once_per_call
 from sklearn_cells.hierarchy import CellTypeTree, codes_in_tree
 from sklearn_cells.pipeline import blocks_of
 
 __all__ = ["annotate", "majority_vote"]
+
+
+@overload
+def annotate(
+    model: Any,
+    cells: CellsLike,
+    *,
+    clusters: str | ArrayLike | None = None,
+    min_share: float = 0.0,
+    layer: str | None = None,
+    gene_names: str | None = None,
+    duplicates: str | None = None,
+    threshold: float | None = None,
+    return_proba: Literal[False] = False,
+    verbose: int = 0,
+) -> pd.DataFrame: ...
+
+
+@overload
+def annotate(
+    model: Any,
+    cells: CellsLike,
+    *,
+    clusters: str | ArrayLike | None = None,
+    min_share: float = 0.0,
+    layer: str | None = None,
+    gene_names: str | None = None,
+    duplicates: str | None = None,
+    threshold: float | None = None,
+    return_proba: Literal[True],
+    verbose: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]: ...
 
 
 @validate_params(
@@ -44,18 +82,18 @@ __all__ = ["annotate", "majority_vote"]
     prefer_skip_nested_validation=True,
 )
 def annotate(
-    model,
-    cells,
+    model: Any,
+    cells: CellsLike,
     *,
-    clusters=None,
-    min_share=0.0,
-    layer=None,
-    gene_names=None,
-    duplicates=None,
-    threshold=None,
-    return_proba=False,
-    verbose=0,
-):
+    clusters: str | ArrayLike | None = None,
+    min_share: float = 0.0,
+    layer: str | None = None,
+    gene_names: str | None = None,
+    duplicates: str | None = None,
+    threshold: float | None = None,
+    return_proba: bool = False,
+    verbose: int = 0,
+) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
     """Predict the type of each cell, with its probability.
 
     Parameters
@@ -159,7 +197,8 @@ def annotate(
     index = _names_of(cells)
     if clusters is not None:
         check_same_order(cells, clusters, X_name="cells", y_name="clusters")
-        clusters, unassigned_label = _clusters_of(cells, clusters, len(index)), _unassigned_label(model, min_share)
+        of_clusters = _clusters_of(cells, clusters, len(index))
+        unassigned_label = _unassigned_label(model, min_share)
     labels, confidence, novelty, probabilities = _predict(model, cells, len(index), verbose)
     probabilities = pd.DataFrame(probabilities, index=index, columns=list(map(str, model.classes_)))
     annotation = pd.DataFrame({"predicted_label": labels, "confidence": confidence}, index=index)
@@ -173,9 +212,10 @@ def annotate(
             terms = pd.Series(labels, dtype=object).map(tree.identifiers)
             annotation["cell_type_ontology_term_id"] = pd.Categorical(terms, list(tree.identifiers.values()))
     if clusters is not None:
-        votes = {"min_share": min_share, "hierarchy": tree, "unassigned_label": unassigned_label}
-        vote = majority_vote(labels, clusters, **votes)
-        annotation = annotation.assign(**{name: vote[name].array for name in vote})  # names of cells may repeat
+        vote = majority_vote(
+            labels, of_clusters, min_share=min_share, hierarchy=tree, unassigned_label=unassigned_label
+        )
+        annotation = annotation.assign(**{str(name): vote[name].array for name in vote})  # names of cells may repeat
     return (annotation, probabilities) if return_proba else annotation
 
 
@@ -189,7 +229,14 @@ def annotate(
     },
     prefer_skip_nested_validation=True,
 )
-def majority_vote(labels, clusters, *, min_share=0.0, hierarchy=None, unassigned_label=None):
+def majority_vote(
+    labels: Sequence[Any] | NDArray | pd.Series | pd.Categorical,
+    clusters: Sequence[Any] | NDArray | pd.Series | pd.Categorical,
+    *,
+    min_share: float = 0.0,
+    hierarchy: CellTypeTree | None = None,
+    unassigned_label: str | int | None = None,
+) -> pd.DataFrame:
     """Label each cell as most cells of its cluster are labelled.
 
     Parameters
@@ -315,11 +362,14 @@ def _predict(model, cells, n_cells, verbose):
                     of_labels = model.predict(block)
             labels.append(of_labels)
             progress.advance(task, len(probabilities[-1]))
-    labels = np.concatenate(labels)
-    categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes
-    novelty = np.concatenate(novelty) if has_novelty else None
-    labels = pd.Categorical(labels, categories=categories)
-    return labels, np.concatenate(confidence), novelty, np.concatenate(probabilities)
+    of_cells = np.concatenate(labels)
+    categories = pd.unique(np.concatenate([classes, of_cells]))  # of other packages, labels may be no classes
+    return (
+        pd.Categorical(of_cells, categories=categories),
+        np.concatenate(confidence),
+        np.concatenate(novelty) if has_novelty else None,
+        np.concatenate(probabilities),
+    )
 
 
 def _novelty_of(model, cells, probabilities):
@@ -349,7 +399,7 @@ def _names_of(cells):
     return pd.RangeIndex(n_cells) if names is None or callable(names) else names
 
 
-def _clusters_of(cells, clusters, n_cells):
+def _clusters_of(cells: Any, clusters: Any, n_cells: int) -> Any:
     if isinstance(clusters, str):
         obs = getattr(cells, "obs", None)
         if obs is None:

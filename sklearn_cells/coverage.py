@@ -1,16 +1,30 @@
 """Which genes of a model a query has, and which a reference and a query share."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sklearn_cells._anndata import gene_names_of, is_anndata
 from sklearn_cells._gene_coverage import GeneCoverage, coverage_of_selection
 from sklearn_cells.preprocessing import GeneAligner
 
+if TYPE_CHECKING:
+    from anndata import AnnData  # takes long to import
+
 __all__ = ["GeneCoverage", "shared_genes"]
 
 
-def shared_genes(reference, query, *, layer=None, gene_names="var_names"):
+def shared_genes(
+    reference: AnnData | pd.DataFrame,
+    query: AnnData | pd.DataFrame,
+    *,
+    layer: str | None = None,
+    gene_names: str = "var_names",
+) -> NDArray[np.object_]:
     """Return the genes of a reference that a query has too.
 
     Parameters
@@ -66,7 +80,7 @@ def gene_coverage(aligner, selector, cells):
         measured = aligner.places_of(names) >= 0
     used = np.ones(len(measured), dtype=bool) if selector is None else selector.get_support()
     missing = aligner.feature_names_in_[used & ~measured]
-    advice = aligner.advice(cells) if hasattr(cells, "gene_names") and len(missing) else ""
+    advice = aligner._advice(cells) if hasattr(cells, "gene_names") and len(missing) else ""
     if selector is None:
         return GeneCoverage(missing, int(used.sum()), np.nan, np.nan, pd.Series(dtype=float), advice)
     return coverage_of_selection(selector, measured, advice)

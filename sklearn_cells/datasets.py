@@ -1,13 +1,17 @@
 """Cells to try things on: real ones from an installed package, and simulated ones."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from anndata import AnnData
 from sklearn.utils import check_random_state
 
+from sklearn_cells._typing import RandomState
 from sklearn_cells._validation import Interval, validate_params
 
 __all__ = ["load_pbmc68k", "make_cells"]
@@ -16,7 +20,7 @@ __all__ = ["load_pbmc68k", "make_cells"]
 BLOCK_SIZE = 10_000_000
 
 
-def load_pbmc68k():
+def load_pbmc68k() -> AnnData:
     """Load 700 peripheral blood cells of 10 types, with their counts of 765 genes.
 
     The cells are `scanpy.datasets.pbmc68k_reduced()`, a sample of the 68,579 cells of [1]_ that
@@ -72,8 +76,15 @@ def load_pbmc68k():
     prefer_skip_nested_validation=True,
 )
 def make_cells(
-    n_cells=1000, n_genes=500, *, n_classes=5, n_markers=10, fold_change=8.0, mean_count=0.5, random_state=None
-):
+    n_cells: int = 1000,
+    n_genes: int = 500,
+    *,
+    n_classes: int = 5,
+    n_markers: int = 10,
+    fold_change: float = 8.0,
+    mean_count: float = 0.5,
+    random_state: RandomState = None,
+) -> AnnData:
     """Simulate counts of cells of several types.
 
     Parameters

@@ -1,70 +1,46 @@
 """The recommended chain from counts to classes, that of 2019, and prediction block by block."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import process_routing
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import Cells, check_cells, check_same_order, row_blocks
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import choice_of
-from sklearn_cells._validation import StrOptions, check_method_params, is_fitted, safe_set_output, validate_params
+from sklearn_cells._presets import ANY_LABORATORY, CNN_2019, MLP_2019
+from sklearn_cells._typing import CellsLike
+from sklearn_cells._validation import (
+    StrOptions,
+    available_if,
+    check_method_params,
+    is_fitted,
+    safe_set_output,
+    validate_params,
+)
 from sklearn_cells._warnings import once_per_call
-from sklearn_cells.coverage import gene_coverage
+from sklearn_cells.coverage import GeneCoverage, gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
+from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.preprocessing import GeneAligner, LogNormalizer, VarianceStabilizer
+
+if TYPE_CHECKING:
+    from sklearn_cells._validation import Decorated
 
 __all__ = ["CellPipeline", "make_cell_pipeline"]
 
-# Trained on simulated laboratories, with a second network for cells of the same experiment.
-ANY_LABORATORY = {
-    "views": "depth_free",
-    "gene_noise": 0.7,
-    "program_noise": 1.0,
-    "missing_genes": 0.5,
-    "linear_path": True,
-    "home_network": True,
-    "novelty": True,
-    "class_weight": "sqrt",
-}
 
-# How both networks of 2019 were trained.
-TRAINING_2019 = {
-    "class_weight": None,
-    "input_norm": None,
-    "learning_rate": 0.001,
-    "learning_rate_schedule": "constant",
-    "batch_size": 60,
-    "epochs": 10,
-}
-MLP_2019 = {
-    "architecture": "mlp",
-    "hidden_layer_sizes": (2048, 512),
-    "dropout": (0, 0.8),
-    "kernel_l2": (0.01, 0.01, 0),
-    "bias_l2": (0.01, 0.01, 0),
-    **TRAINING_2019,
-}
-CNN_2019 = {
-    "architecture": "cnn",
-    "filters": (16, 32, 64, 128),
-    "kernel_size": (10, 10, 2, 5),
-    "padding": ("same", "same", "valid", "same"),
-    "pool_size": (4, 4, 4, 3),
-    "hidden_layer_sizes": (512,),
-    "dropout": 0.5,
-    "kernel_l2": (0.01, 0),
-    "bias_l2": (0.01, 0),
-    **TRAINING_2019,
-}
-
-
-def _if_pipeline_has(method):
+def _if_pipeline_has(method: str) -> Callable[[Decorated], Decorated]:
     return available_if(lambda pipeline: hasattr(super(CellPipeline, pipeline), method))
 
 
@@ -95,7 +71,9 @@ class CellPipeline(Pipeline):
     (2,)
     """
 
-    def fit(self, X, y=None, **params):
+    steps: list[tuple[str, Any]]
+
+    def fit(self, X: CellsLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Fit all steps, or the last one alone where it has `warm_start` and all are fitted.
 
         Parameters
@@ -140,7 +118,7 @@ class CellPipeline(Pipeline):
         return self
 
     @_if_pipeline_has("predict")
-    def predict(self, X, **params):
+    def predict(self, X: CellsLike, **params: Any) -> NDArray:
         """Predict the class of each cell.
 
         Parameters
@@ -164,7 +142,7 @@ class CellPipeline(Pipeline):
         return self._by_blocks("predict", X, params)
 
     @_if_pipeline_has("predict_proba")
-    def predict_proba(self, X, **params):
+    def predict_proba(self, X: CellsLike, **params: Any) -> NDArray[np.floating]:
         """Predict the probability of each class.
 
         Parameters
@@ -188,7 +166,7 @@ class CellPipeline(Pipeline):
         return self._by_blocks("predict_proba", X, params)
 
     @_if_pipeline_has("predict_log_proba")
-    def predict_log_proba(self, X, **params):
+    def predict_log_proba(self, X: CellsLike, **params: Any) -> NDArray[np.floating]:
         """Predict the logarithm of the probability of each class.
 
         Parameters
@@ -207,7 +185,7 @@ class CellPipeline(Pipeline):
         return self._by_blocks("predict_log_proba", X, params)
 
     @_if_pipeline_has("decision_function")
-    def decision_function(self, X, **params):
+    def decision_function(self, X: CellsLike, **params: Any) -> NDArray[np.floating]:
         """Return the decision values of the last step.
 
         Parameters
@@ -226,7 +204,7 @@ class CellPipeline(Pipeline):
         return self._by_blocks("decision_function", X, params)
 
     @available_if(lambda pipeline: hasattr(pipeline[-1], "assign"))
-    def assign(self, probabilities):
+    def assign(self, probabilities: ArrayLike) -> NDArray:
         """Return the labels of cells whose probabilities are known, as the last step does.
 
         Parameters
@@ -242,7 +220,9 @@ class CellPipeline(Pipeline):
         return self[-1].assign(probabilities)
 
     @_if_pipeline_has("score")
-    def score(self, X, y=None, sample_weight=None, **params):
+    def score(
+        self, X: CellsLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None, **params: Any
+    ) -> float:
         """Return the score of the last step, which is the accuracy of a classifier.
 
         Parameters
@@ -276,7 +256,7 @@ class CellPipeline(Pipeline):
             check_same_order(X, y)
             return accuracy_score(y, self.predict(X, **params), sample_weight=sample_weight)
 
-    def gene_coverage(self, X):
+    def gene_coverage(self, X: CellsLike) -> GeneCoverage:
         """Return which of the training genes cells have, and what that means for each class.
 
         Parameters
@@ -303,7 +283,7 @@ class CellPipeline(Pipeline):
             )
         return coverage
 
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform: str | None = None) -> Self:
         """Set the container that the last transformer returns.
 
         Parameters
@@ -405,16 +385,16 @@ def blocks_of(model, X):
 
 @validate_params({"preset": [StrOptions({"default", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True)
 def make_cell_pipeline(
-    preset="default",
+    preset: str = "default",
     *,
-    hierarchy=None,
-    layer=None,
-    gene_names="var_names",
-    duplicates="sum",
-    memory=None,
-    verbose=False,
-    **params,
-):
+    hierarchy: CellTypeTree | None = None,
+    layer: str | None = None,
+    gene_names: str = "var_names",
+    duplicates: str = "sum",
+    memory: Any = None,
+    verbose: bool = False,
+    **params: Any,
+) -> CellPipeline:
     """Chain gene alignment, gene selection and classifier.
 
     The steps are `align` (:class:`GeneAligner`), `select` (:class:`JSDivergenceSelector`),
@@ -480,7 +460,7 @@ def make_cell_pipeline(
     from sklearn_cells.neural_network import KerasCellClassifier  # imports TensorFlow
 
     if preset == "default":
-        steps = [JSDivergenceSelector(2000), "passthrough", KerasCellClassifier(**ANY_LABORATORY)]
+        steps: list[Any] = [JSDivergenceSelector(2000), "passthrough", KerasCellClassifier(**ANY_LABORATORY)]
     elif preset == "mlp_2019":
         steps = [JSDivergenceSelector(1000), LogNormalizer("as_is"), KerasCellClassifier(**MLP_2019)]
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
+from numpydoc.validate import validate
 
 import sklearn_cells
 from sklearn_cells.datasets import make_cells
@@ -23,15 +24,48 @@ MODULES = [
 ]
 
 
+LISTED = [
+    f"sklearn_cells.{entry}"
+    for entry in re.findall(r"^   ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), flags=re.MULTILINE)
+]
+
+# Checks of numpydoc that are not for this package: a docstring begins on the line of its quotes (GL01), names what it
+# returns (RT02), and has a longer text, examples and "See Also" where they help (ES01, EX01, SA01).
+UNCHECKED = {"GL01", "RT02", "ES01", "EX01", "SA01"}
+
+# The parameters of scikit-learn's Pipeline are described there. GeneCoverage is returned, not made by users.
+WITHOUT_PARAMETERS = {"sklearn_cells.pipeline.CellPipeline", "sklearn_cells.GeneCoverage"}
+
+
 def listed_objects():
     """Return what the lists of the API page name."""
-    entries = re.findall(r"^   ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return [lookup(f"sklearn_cells.{entry}") for entry in entries]
+    return [lookup(path) for path in LISTED]
 
 
 def lookup(path):
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)
+
+
+def with_methods(path):
+    """Return the path of something public and, for a class, those of its public methods and properties."""
+    public = lookup(path)
+    return [path, *(f"{path}.{name}" for name in own_methods(public))] if inspect.isclass(public) else [path]
+
+
+def own_methods(public):
+    """Return the public methods and properties of a class that this package defines, by name."""
+    found = {}
+    for name in dir(public):
+        owner = next((base for base in public.__mro__ if name in vars(base)), object)
+        if not name.startswith("_") and owner.__module__.startswith("sklearn_cells"):
+            method = inspect.getattr_static(public, name)
+            # Of a classmethod, a property, a cached property, or a method that is there under a condition:
+            functions = (getattr(method, attribute, None) for attribute in ("__func__", "fget", "func", "fn"))
+            method = next((function for function in functions if function is not None), method)
+            if callable(method):
+                found[name] = method
+    return found
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -43,6 +77,34 @@ def test_public_names_are_on_the_api_page_and_have_a_docstring(module):
         public = lookup(f"{module}.{name}")
         assert any(public is one for one in listed), f"{module}.{name} is not in docs/api.rst"
         assert inspect.getdoc(public), f"{module}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("path", LISTED)
+def test_docstrings_follow_numpydoc(path):
+    errors = [
+        f"{name}: {code} {message}"
+        for name in with_methods(path)
+        for code, message in validate(name)["errors"]
+        if code not in UNCHECKED and not (code == "PR01" and name in WITHOUT_PARAMETERS)
+    ]
+    assert not errors
+
+
+@pytest.mark.parametrize("path", LISTED)
+def test_signatures_have_types(path):
+    public = lookup(path)
+    functions = own_methods(public) if inspect.isclass(public) else {path: public}
+    if "__init__" in vars(public):
+        functions |= {"__init__": public.__init__}
+    for name, function in functions.items():
+        signature = inspect.signature(inspect.unwrap(function))
+        untyped = [
+            parameter.name
+            for parameter in signature.parameters.values()
+            if parameter.annotation is parameter.empty and parameter.name not in ("self", "cls")
+        ]
+        assert not untyped, f"{name} has no types for {untyped}"
+        assert name == "__init__" or signature.return_annotation is not signature.empty, f"{name} returns no type"
 
 
 def test_nothing_is_listed_twice():

@@ -142,7 +142,7 @@ def test_grid_of_one_shape_shares_a_graph(data):
     for params in settings:
         KerasCellClassifier(**{**SMALL, "epochs": 2, **params}).fit(X[: 200 + len(params)], y[: 200 + len(params)])
     (trainer,) = _trainers._trainers.values()
-    assert trainer._train_block.experimental_get_tracing_count() == 1
+    assert trainer._compiled_train_block.experimental_get_tracing_count() == 1
 
 
 def test_optimizer_class_of_ones_own_is_not_taken_for_another(data):

@@ -10,13 +10,13 @@ from sklearn.covariance import ledoit_wolf
 
 from sklearn_cells import KerasCellClassifier, annotate, make_cell_pipeline
 from sklearn_cells._cells import check_cells
+from sklearn_cells._presets import ANY_LABORATORY
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network._count_views import CountViews
 from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._laboratory import Laboratory
 from sklearn_cells.neural_network._novelty import _axes, _logs
 from sklearn_cells.neural_network._views import factor_loadings, programs
-from sklearn_cells.pipeline import ANY_LABORATORY
 
 COUNTS = np.array([[4.0, 0.0, 6.0], [1.0, 3.0, 0.0], [0.0, 2.0, 8.0], [5.0, 5.0, 0.0]], dtype=np.float32)
 SMALL = ANY_LABORATORY | {"hidden_layer_sizes": (16,), "random_state": 0}

@@ -1,4 +1,6 @@
-"""The divergences and p-values of a selector, by its parameters."""
+"""The divergences and p-values of a selector, and how many genes it keeps, by its parameters."""
+
+from numbers import Integral
 
 import numpy as np
 from scipy.stats import false_discovery_control
@@ -44,6 +46,21 @@ def is_passing(selector, pvalues, n_genes):
             f"is selected. Allow a greater max_fdr{remedy}, or check that the labels are those of these cells."
         )
     return passing
+
+
+def n_features_of(selector, n_genes, n_passing):
+    """Return how many genes are kept of those whose false discovery rate is low enough."""
+    wanted = selector.n_features_to_select
+    if wanted is None:
+        return n_passing
+    if not isinstance(wanted, Integral):
+        return min(max(1, int(wanted * n_genes)), n_passing)
+    if wanted > n_genes:
+        warn(
+            f"n_features_to_select={wanted}, but X has only {n_genes} genes: all of them are kept. "
+            "Ask for fewer, or for a fraction, to select."
+        )
+    return min(wanted, n_passing)
 
 
 def _check_whole(table, selector):

@@ -232,7 +232,7 @@ def checked_table(parts: dict[str, Any], n_genes: int, n_classes: int) -> CountT
 
 def _is_sound(table: CountTable, n_genes: int, n_classes: int) -> bool:
     keys, n_cells, sizes = table.keys, table.n_cells, table.class_sizes
-    if (keys.dtype, n_cells.dtype, sizes.dtype) != (np.int64, np.float64, np.float64):
+    if keys.dtype != np.dtype(np.int64) or {n_cells.dtype, sizes.dtype} != {np.dtype(np.float64)}:
         return False
     if keys.ndim != 1 or keys.shape != n_cells.shape or sizes.shape != (n_classes,) or table.n_genes != n_genes:
         return False

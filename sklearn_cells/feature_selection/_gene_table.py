@@ -17,6 +17,7 @@ def gene_table(selector):
     corrected = selector.contributions_ - null_contributions(selector._compared, selector._class_weights)
     marked = corrected.argmax(axis=1)
     says = selector.pvalues_ < 0.05
+    unknown = np.array(None)
     direction = np.where(is_higher(selector._table, marked), "up", "down").astype(object)
     columns = {
         "gene": names[order],
@@ -24,8 +25,8 @@ def gene_table(selector):
         "pvalue": selector.pvalues_[order],
         "rank": np.arange(1, len(order) + 1),
         "selected": np.arange(len(order)) < selector.n_features_,
-        "marks": np.where(says, selector.classes_[marked].astype(object), None)[order],
-        "direction": np.where(says, direction, None)[order],
+        "marks": np.where(says, selector.classes_[marked].astype(object), unknown)[order],
+        "direction": np.where(says, direction, unknown)[order],
     }
     if selector._closest is not None:
         stands_for = np.full(selector.n_features_in_, None, dtype=object)

@@ -8,10 +8,11 @@ from numbers import Integral
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sklearn_cells._cells import Cells, check_cells, check_same_order
 from sklearn_cells._threads import in_advance
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, validate_params
 from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection._chance import bins_of_enough_cells, g_test
@@ -38,7 +39,14 @@ BINS = [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None]
     },
     prefer_skip_nested_validation=True,
 )
-def js_divergence(X, y, *, weights="uniform", bins="auto", sample_weight=None):
+def js_divergence(
+    X: CellsLike,
+    y: ArrayLike,
+    *,
+    weights: str = "uniform",
+    bins: int | str | None = "auto",
+    sample_weight: ArrayLike | None = None,
+) -> NDArray[np.float64]:
     """Jensen-Shannon divergence of each gene's counts across the classes.
 
     Parameters
@@ -104,7 +112,14 @@ def js_divergence(X, y, *, weights="uniform", bins="auto", sample_weight=None):
     },
     prefer_skip_nested_validation=True,
 )
-def js_divergence_test(X, y, *, weights="uniform", bins="auto", sample_weight=None):
+def js_divergence_test(
+    X: CellsLike,
+    y: ArrayLike,
+    *,
+    weights: str = "uniform",
+    bins: int | str | None = "auto",
+    sample_weight: ArrayLike | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Divergence of each gene across the classes, and the p-value that its count depends on them.
 
     Parameters

@@ -1,32 +1,37 @@
 """JSDivergenceSelector: the genes whose counts differ most between the classes."""
 
+from __future__ import annotations
+
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import Cells, check_cells, check_same_order
 from sklearn_cells._gene_coverage import coverage_of_selection
+from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._validation import (
     Interval,
     RealNotInt,
     StrOptions,
     all_or_nothing,
+    available_if,
     check_labels,
     fit_context,
 )
 from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection._chance import g_test
-from sklearn_cells.feature_selection._correction import is_passing, scored
-from sklearn_cells.feature_selection._count_table import add_tables, checked_table
+from sklearn_cells.feature_selection._correction import is_passing, n_features_of, scored
+from sklearn_cells.feature_selection._count_table import CountTable, add_tables, checked_table
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights
 from sklearn_cells.feature_selection._gene_table import gene_table
 from sklearn_cells.feature_selection._redundancy import CRITERIA, chosen_genes
@@ -190,6 +195,8 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
     array(['CD79A', 'CD74'], dtype=object)
     """
 
+    _table: CountTable
+    _compared: CountTable
     _parameter_constraints: dict = {
         "n_features_to_select": [
             Interval(Integral, 1, None, closed="left"),
@@ -211,20 +218,20 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_features_to_select=1000,
+        n_features_to_select: float | None = 1000,
         *,
-        weights="uniform",
-        bins="auto",
-        bias_correction=None,
-        n_permutations=100,
-        max_fdr=None,
-        redundancy=None,
-        n_candidates=None,
-        hierarchy=None,
-        random_state=None,
-        layer=None,
-        gene_names="var_names",
-    ):
+        weights: str = "uniform",
+        bins: int | str | None = "auto",
+        bias_correction: str | None = None,
+        n_permutations: int = 100,
+        max_fdr: float | None = None,
+        redundancy: str | None = None,
+        n_candidates: int | None = None,
+        hierarchy: CellTypeTree | None = None,
+        random_state: RandomState = None,
+        layer: str | None = None,
+        gene_names: str = "var_names",
+    ) -> None:
         self.n_features_to_select = n_features_to_select
         self.weights = weights
         self.bins = bins
@@ -239,7 +246,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         self.gene_names = gene_names
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: CellsLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Compute the divergence of each gene.
 
         Parameters
@@ -269,7 +276,9 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
     @available_if(_needs_no_pairs)
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self, X: CellsLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Add cells to those that the divergences are computed from.
 
         Any split of the cells into calls gives what one `fit` on all of them gives, to the last
@@ -303,17 +312,17 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             If `redundancy` is asked for, which needs all cells at once.
         """
         if classes is not None:
-            classes, _ = check_labels(classes, len(classes))
-            if hasattr(self, "divergences_") and not np.array_equal(classes, self.classes_):
+            known, _ = check_labels(classes, np.size(classes))
+            if hasattr(self, "divergences_") and not np.array_equal(known, self.classes_):
                 raise ValueError(
-                    f"`classes` is {classes.tolist()}, but was {self.classes_.tolist()} before: pass the same, or none."
+                    f"`classes` is {known.tolist()}, but was {self.classes_.tolist()} before: pass the same, or none."
                 )
         elif hasattr(self, "divergences_"):
-            classes = self.classes_
+            known = self.classes_
         else:
             raise ValueError("classes must be passed on the first call to partial_fit: all labels that y will have.")
         with all_or_nothing(self, goes_on=hasattr(self, "divergences_")):
-            return self._count(X, y, classes, sample_weight)
+            return self._count(X, y, known, sample_weight)
 
     def _count(self, X, y, classes, sample_weight):
         """Take cells into the count table, and rank the genes again."""
@@ -332,11 +341,12 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         compared = binned(table, self.bins, X)
         divergences, pvalues = scored(self, compared)
         passing = is_passing(self, pvalues, X.shape[1])
-        ranks, splits = np.zeros(X.shape[1]), None
+        ranks = np.zeros(X.shape[1])
+        splits: NDArray | None = None
         if self.hierarchy is not None:
             ranks, splits = best_splits(compared, classes, self.hierarchy, lambda split: scored(self, split)[0])
         order = np.lexsort((-divergences, ranks, ~passing))  # stable: of equal genes the first one
-        n_features = self._n_features_of(X.shape[1], int(passing.sum()))
+        n_features = n_features_of(self, X.shape[1], int(passing.sum()))
         closest = None
         if self.redundancy is not None and n_features > 0:
             n_candidates = self.n_candidates or max(2 * n_features, 1000)
@@ -368,21 +378,8 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         yield
         task.call_on_fit_task_end(estimator=self)
 
-    def _n_features_of(self, n_genes, n_passing):
-        wanted = self.n_features_to_select
-        if wanted is None:
-            return n_passing
-        if not isinstance(wanted, Integral):
-            return min(max(1, int(wanted * n_genes)), n_passing)
-        if wanted > n_genes:
-            warn(
-                f"n_features_to_select={wanted}, but X has only {n_genes} genes: all of them are kept. "
-                "Ask for fewer, or for a fraction, to select."
-            )
-        return min(wanted, n_passing)
-
     @property
-    def pvalues_(self):
+    def pvalues_(self) -> NDArray[np.float64]:
         """How often an uninformative gene scores this high.
 
         Returns
@@ -396,7 +393,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         return self._pvalues
 
     @property
-    def contributions_(self):
+    def contributions_(self) -> NDArray[np.float64]:
         """What each class adds to the divergence of each gene.
 
         Returns
@@ -408,7 +405,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         return class_contributions(self._compared, self._class_weights)
 
     @property
-    def count_shares_(self):
+    def count_shares_(self) -> NDArray[np.float64]:
         """The share of each gene in the counts of the training cells.
 
         Returns
@@ -422,13 +419,13 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         counts = np.bincount(table.gene, table.count * table.n_cells, table.n_genes)
         return counts / max(counts.sum(), 1)
 
-    _splits = None  # of models saved before there was a hierarchy
+    _splits: NDArray | None = None  # of models saved before there was a hierarchy
 
     def _get_support_mask(self):
         check_is_fitted(self, "divergences_")
         return self.ranking_ <= self.n_features_
 
-    def transform(self, X):
+    def transform(self, X: CellsLike) -> Any:
         """Reduce `X` to the selected genes.
 
         Parameters
@@ -456,7 +453,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             warn("No genes were selected: the selection is empty. Ask for more genes, or allow a greater max_fdr.")
         return columns_of(cells, support)
 
-    def gene_table(self):
+    def gene_table(self) -> pd.DataFrame:
         """Return the genes as a table, by rank.
 
         Returns

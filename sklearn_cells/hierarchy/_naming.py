@@ -79,7 +79,7 @@ class NamesInTree:
         self._factors = np.where(shares < 1, (1 - 1 / len(classes)) / np.where(shares < 1, 1 - shares, 1), 1)
         ancestry = tree.ancestry()
         self.right = ancestry | ancestry.T
-        rows = {name: row for row, name in enumerate(tree.names)}
+        rows: dict[str | None, int] = {name: row for row, name in enumerate(tree.names)}
         inner = [None, *(name for name in tree.names if tree.children(name))]
         self._inner = {rows.get(name, -1): [rows[child] for child in tree.children(name)] for name in inner}
 

@@ -178,8 +178,9 @@ def check_reached(parents: Parents, depths: Mapping[str, int], children: Mapping
                     f"them, or add a child for the other cells of {name!r}."
                 )
         return
+    above = {name: parent for name, parent in parents.items() if parent is not None}
     cycle = [left[0]]
-    while (parent := parents[cycle[-1]]) not in cycle:
+    while (parent := above[cycle[-1]]) not in cycle:
         cycle.append(parent)
     cycle = cycle[cycle.index(parent) :]
     way = " < ".join(map(repr, [*cycle, parent]))

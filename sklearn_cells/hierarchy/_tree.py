@@ -79,13 +79,16 @@ class CellTypeTree:
     names: tuple[str, ...]
     leaves: tuple[str, ...]
     max_depth: int
+    _parents: dict[str, str | None]
+    _children: dict[str | None, tuple[str, ...]]
+    _depths: dict[str, int]
+    _identifiers: dict[str, str]
 
     def __init__(self, parents: Mapping[str, str | None], *, identifiers: Mapping[str, str] | None = None):
         check_parents(parents)
-        children: dict[str | None, list[str]] = {None: []}
+        children: dict[str | None, list[str]] = {name: [] for name in [None, *parents]}
         for name, parent in parents.items():
-            children.setdefault(name, [])
-            children.setdefault(parent, []).append(name)
+            children[parent].append(name)
         depths: dict[str, int] = {}
         to_visit = [(name, 1) for name in reversed(children[None])]
         while to_visit:
@@ -380,12 +383,9 @@ class CellTypeTree:
         """
         if not names:
             raise ValueError("Pass the name of one type or more.")
-        common = None
-        for level in zip(*map(self.path, names), strict=False):
-            if len(set(level)) > 1:
-                break
-            common = level[0]
-        return common
+        levels = zip(*map(self.path, names), strict=False)
+        common = [level[0] for level in levels if len(set(level)) == 1]
+        return common[-1] if common else None
 
     def reachability(self, leaves: Iterable[str] | None = None) -> NDArray[np.bool_]:
         """Return which leaves lie below which types.

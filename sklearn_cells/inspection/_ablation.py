@@ -1,5 +1,8 @@
 """gene_ablation: what a classifier loses with each block of genes."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 from rich.progress import Progress
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
@@ -19,6 +23,7 @@ from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import check_cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import choice_of, clone_for_x
+from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._validation import HasMethods, Interval, StrOptions, check_labels, validate_params
 from sklearn_cells._warnings import gathered, once_per_call, warn_of_texts
 from sklearn_cells.feature_selection import js_divergence
@@ -44,22 +49,22 @@ from sklearn_cells.feature_selection import js_divergence
     prefer_skip_nested_validation=True,
 )
 def gene_ablation(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: CellsLike,
+    y: ArrayLike,
     *,
-    block_size=100,
-    n_genes=2000,
-    method="zero",
-    retrain=True,
-    cv=5,
-    groups=None,
-    scoring="accuracy",
-    n_jobs=None,
-    random_state=None,
-    callback=None,
-    verbose=0,
-):
+    block_size: int = 100,
+    n_genes: int | None = 2000,
+    method: str = "zero",
+    retrain: bool = True,
+    cv: Any = 5,
+    groups: ArrayLike | None = None,
+    scoring: str | Callable[..., float] | None = "accuracy",
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+    callback: Callable[[int, int], object] | None = None,
+    verbose: int = 0,
+) -> pd.DataFrame:
     """Score a classifier without one block of genes after the other, the most divergent first.
 
     With retraining, the score falls where a block carries information that the other genes lack.
@@ -159,37 +164,37 @@ def gene_ablation(
     counts = counts.tocsr() if sp.issparse(counts) else counts
     gene_names = X.columns if isinstance(X, pd.DataFrame) else cells.gene_names
     classes, codes = check_labels(y, cells.shape[0])
-    y = classes[codes]
+    labels = classes[codes]
     n_genes = cells.shape[1] if n_genes is None else min(n_genes, cells.shape[1])
     starts = range(0, n_genes, block_size)
-    folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(counts, y, groups))
+    folds = list(check_cv(cv, labels, classifier=is_classifier(estimator)).split(counts, labels, groups))
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=(len(folds), len(starts)))
     score = delayed(partial(_scores, estimator, check_scoring(estimator, scoring), method=method, retrain=retrain))
 
     def part(rows, genes):
         names = None if make is None else (make, cells.obs.iloc[rows], gene_names[genes])
-        return _Part(counts[rows][:, genes], y[rows], names)
+        return _Part(counts[rows][:, genes], labels[rows], names)
 
     def jobs():
         for (train, test), fold_seeds in zip(folds, seeds, strict=True):
-            genes, ranks = _most_divergent(counts[train], y[train], n_genes)
+            genes, ranks = _most_divergent(counts[train], labels[train], n_genes)
             parts = part(train, genes), part(test, genes)
             blocks = [(ranks // block_size == i, seed) for i, seed in enumerate(fold_seeds)]
             for some in [[None], *([block] for block in blocks)] if retrain else [[None, *blocks]]:
                 yield score(*parts, some)
 
     n_fits = len(folds) * (len(starts) + 1 if retrain else 1)
-    scores = []
+    found_scores: list[float] = []
     with once_per_call(), Progress(disable=verbose == 0) as progress:
         task = progress.add_task("gene_ablation", total=n_fits)
         results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs())
         for n_done, (of_blocks, found) in enumerate(results, start=1):
-            scores += of_blocks
+            found_scores += of_blocks
             warn_of_texts(found)
             progress.advance(task)
             if callback is not None:
                 callback(n_done, n_fits)
-    scores = np.reshape(scores, (len(folds), len(starts) + 1))
+    scores = np.reshape(found_scores, (len(folds), len(starts) + 1))
     fold, block = np.indices((len(folds), len(starts)))
     return pd.DataFrame(
         {
@@ -213,7 +218,7 @@ class _Part:
 
     def without(self, block, method):
         """Return the cells in the container that came, without a block of genes; None leaves all."""
-        counts = self.counts if block is None else _without(self.counts, *block, method)
+        counts = self.counts if block is None else _without(self.counts, block, method)
         if self.names is None:
             return counts
         make, obs, gene_names = self.names
@@ -249,8 +254,9 @@ def _scores(estimator, scorer, train, test, blocks, *, method, retrain):
     return scores, found
 
 
-def _without(X, in_block, seed, method):
+def _without(X, block, method):
     """Return counts whose genes of a block are zero, or those of other cells."""
+    in_block, seed = block
     rest = _zeroed(X, in_block)
     if method == "zero":
         return rest

@@ -1,15 +1,20 @@
 """gene_attributions: what each gene adds to the network's evidence for each class."""
 
+from __future__ import annotations
+
 import re
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 
 from sklearn_cells._cells import check_same_order, row_blocks
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._models import inner_model
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, check_labels, validate_params
 from sklearn_cells._warnings import gathered, once_per_call, warn
 from sklearn_cells.preprocessing import VarianceStabilizer
@@ -27,7 +32,16 @@ from sklearn_cells.preprocessing import VarianceStabilizer
     },
     prefer_skip_nested_validation=True,
 )
-def gene_attributions(model, X, y=None, *, method="integrated_gradients", baseline="mean", n_steps=32, batch_size=256):
+def gene_attributions(
+    model: Any,
+    X: CellsLike,
+    y: ArrayLike | None = None,
+    *,
+    method: str = "integrated_gradients",
+    baseline: str = "mean",
+    n_steps: int = 32,
+    batch_size: int = 256,
+) -> pd.DataFrame:
     """Attribute the network's evidence for each class, in the mean cell of the class, to the genes.
 
     The evidence is the logit of the class less the mean of the logits of all classes. The genes with

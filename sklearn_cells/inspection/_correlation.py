@@ -1,16 +1,20 @@
 """gene_correlation: which genes go together."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._gene_names import cells_and_names, places_of
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells.feature_selection import js_divergence
 
@@ -28,7 +32,17 @@ from sklearn_cells.feature_selection import js_divergence
     },
     prefer_skip_nested_validation=True,
 )
-def gene_correlation(X, y=None, *, genes=None, n_genes=50, method="pearson", cluster=True, layer=None, gene_names=None):
+def gene_correlation(
+    X: CellsLike,
+    y: ArrayLike | None = None,
+    *,
+    genes: ArrayLike | None = None,
+    n_genes: int = 50,
+    method: str = "pearson",
+    cluster: bool = True,
+    layer: str | None = None,
+    gene_names: str | None = None,
+) -> pd.DataFrame:
     """Correlate the values of genes across the cells.
 
     Parameters

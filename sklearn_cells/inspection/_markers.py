@@ -1,13 +1,17 @@
 """marker_genes: of the genes that speak for a class, those that it shows more of."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._gene_names import cells_and_names, places_of
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, check_labels, validate_params
 
 
@@ -22,7 +26,15 @@ from sklearn_cells._validation import Interval, check_labels, validate_params
     },
     prefer_skip_nested_validation=True,
 )
-def marker_genes(evidence, X, y, *, n_genes=10, layer=None, gene_names=None):
+def marker_genes(
+    evidence: pd.DataFrame,
+    X: CellsLike,
+    y: ArrayLike,
+    *,
+    n_genes: int = 10,
+    layer: str | None = None,
+    gene_names: str | None = None,
+) -> pd.DataFrame:
     """Find the genes of most evidence for each class, among those that it shows more than the others.
 
     A gene that a class lacks is evidence for it too, but marks other classes.
@@ -93,8 +105,8 @@ def marker_genes(evidence, X, y, *, n_genes=10, layer=None, gene_names=None):
     speaks = evidence.where(means.T > others.T)
     markers = pd.DataFrame(index=pd.RangeIndex(1, n_genes + 1), columns=evidence.columns, dtype=object)
     for label in evidence:
-        best = speaks[label].nlargest(n_genes)
-        best = best.index[best > 0]
+        most = speaks[label].nlargest(n_genes)
+        best = most.index[most > 0]
         markers[label] = [*best, *[None] * (n_genes - len(best))]
     return markers
 

@@ -1,9 +1,12 @@
 """How far a confidence can be trusted."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
@@ -21,7 +24,9 @@ from sklearn_cells.metrics._labels import check_lengths, checked_labels, checked
     },
     prefer_skip_nested_validation=True,
 )
-def expected_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
+def expected_calibration_error(
+    y_true: ArrayLike, y_proba: ArrayLike, *, labels: ArrayLike | None = None, n_bins: int = 15
+) -> float:
     """Mean distance between the probability of the predicted class and how often it is right.
 
     Parameters
@@ -82,7 +87,9 @@ def expected_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     return float(np.abs(differences).sum() / len(right))
 
 
-def confidence_and_right(y_true, y_proba, labels=None):
+def confidence_and_right(
+    y_true: ArrayLike, y_proba: ArrayLike, labels: ArrayLike | None = None
+) -> tuple[NDArray, NDArray[np.bool_]]:
     """Check probabilities, and give the greatest of each cell and whether it is that of the true class.
 
     Parameters
@@ -119,25 +126,27 @@ def confidence_and_right(y_true, y_proba, labels=None):
     return y_proba.max(axis=1), labels[y_proba.argmax(axis=1)] == y_true
 
 
-def checked_probabilities(y_proba, y_true, labels):
+def checked_probabilities(y_proba: ArrayLike, y_true: NDArray, labels: NDArray) -> NDArray:
     """Return probabilities as an array of a row for each cell and a column for each class."""
-    y_proba = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
-    check_lengths(y_true, y_proba, "y_proba")
-    if len(labels) != y_proba.shape[1]:
+    checked: NDArray = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
+    check_lengths(y_true, checked, "y_proba")
+    if len(labels) != checked.shape[1]:
         raise ValueError(
-            f"y_proba has {y_proba.shape[1]} columns for {len(labels)} classes: pass the class of each as labels."
+            f"y_proba has {checked.shape[1]} columns for {len(labels)} classes: pass the class of each as labels."
         )
-    low, high = y_proba.min(), y_proba.max()
+    low, high = checked.min(), checked.max()
     if low < 0 or high > 1 + 1e-5:  # the softmax of a float32 network can round to just above 1
         raise ValueError(f"expected probabilities from 0 to 1, got values from {low:.3g} to {high:.3g}.")
-    return y_proba
+    return checked
 
 
 @validate_params(
     {"y_true": ["array-like"], "y_pred": ["array-like"], "confidence": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def risk_coverage_curve(y_true, y_pred, confidence):
+def risk_coverage_curve(
+    y_true: ArrayLike, y_pred: ArrayLike, confidence: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray]:
     """Share of wrong predictions among the cells kept, for each threshold of the confidence.
 
     Parameters
@@ -199,13 +208,13 @@ def risk_coverage_curve(y_true, y_pred, confidence):
     """
     check_same_order(y_true, confidence, "y_true", "confidence")
     y_true, y_pred = checked_pair(y_true, y_pred)
-    confidence = check_array(confidence, ensure_2d=False, dtype=FLOAT_DTYPES, input_name="confidence")
-    confidence = column_or_1d(confidence)
-    check_lengths(y_true, confidence, "confidence")
-    thresholds, step = np.unique(confidence, return_inverse=True)
+    checked = check_array(confidence, ensure_2d=False, dtype=FLOAT_DTYPES, input_name="confidence")
+    checked = column_or_1d(checked)
+    check_lengths(y_true, checked, "confidence")
+    thresholds, step = np.unique(checked, return_inverse=True)
     kept = _from_each_on(np.bincount(step))
     wrong = _from_each_on(np.bincount(step, y_true != y_pred))
-    return kept / len(confidence), wrong / kept, thresholds
+    return kept / len(checked), wrong / kept, thresholds
 
 
 def _from_each_on(values):

@@ -1,9 +1,12 @@
 """How right, and how deep, names in a tree are."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import check_sample_weight, validate_params
@@ -22,7 +25,14 @@ from sklearn_cells.metrics._labels import check_lengths, checked_labels
     },
     prefer_skip_nested_validation=True,
 )
-def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None, unassigned_label="Unassigned"):
+def hierarchical_accuracy(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    hierarchy: CellTypeTree,
+    sample_weight: ArrayLike | None = None,
+    unassigned_label: str | int | None = "Unassigned",
+) -> float:
     """Return the share of cells whose name is right, at any depth of a tree.
 
     Parameters
@@ -70,10 +80,10 @@ def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None, unas
     truth, names = _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label)
     if sample_weight is not None:
         check_lengths(truth, np.atleast_1d(sample_weight), "sample_weight")
-    sample_weight = check_sample_weight(sample_weight, truth[:, np.newaxis], ensure_non_negative=True)
+    weights = check_sample_weight(sample_weight, truth[:, np.newaxis], ensure_non_negative=True)
     ancestry = hierarchy.ancestry()
     right = (ancestry | ancestry.T)[names, truth] & (names >= 0)
-    return float(np.average(right, weights=sample_weight))
+    return float(np.average(right, weights=weights))
 
 
 @validate_params(
@@ -85,7 +95,9 @@ def hierarchical_accuracy(y_true, y_pred, *, hierarchy, sample_weight=None, unas
     },
     prefer_skip_nested_validation=True,
 )
-def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy, unassigned_label="Unassigned"):
+def hierarchical_precision_recall_fscore(
+    y_true: ArrayLike, y_pred: ArrayLike, *, hierarchy: CellTypeTree, unassigned_label: str | int | None = "Unassigned"
+) -> tuple[float, float, float]:
     """Compute precision, recall and F of names in a tree, each name with its ancestors.
 
     Parameters
@@ -148,7 +160,9 @@ def hierarchical_precision_recall_fscore(y_true, y_pred, *, hierarchy, unassigne
     {"y_true": ["array-like"], "y_proba": ["array-like"], "labels": ["array-like"], "hierarchy": [CellTypeTree]},
     prefer_skip_nested_validation=True,
 )
-def error_specificity_curve(y_true, y_proba, *, labels, hierarchy):
+def error_specificity_curve(
+    y_true: ArrayLike, y_proba: ArrayLike, *, labels: ArrayLike, hierarchy: CellTypeTree
+) -> pd.DataFrame:
     """Compute the error among named cells and the depth of their names, at each threshold.
 
     Parameters

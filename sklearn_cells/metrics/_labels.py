@@ -1,7 +1,12 @@
 """Checks of true and predicted labels, and the mean F1 of types."""
 
+from __future__ import annotations
+
+from collections.abc import Sized
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import f1_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import unique_labels
@@ -9,7 +14,7 @@ from sklearn.utils.multiclass import unique_labels
 from sklearn_cells._cells import check_same_order
 
 
-def checked_pair(y_true, y_pred):
+def checked_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, NDArray]:
     """Check true and predicted classes.
 
     Parameters
@@ -35,7 +40,7 @@ def checked_pair(y_true, y_pred):
     return y_true, y_pred
 
 
-def checked_labels(labels, name):
+def checked_labels(labels: ArrayLike, name: str) -> NDArray:
     """Refuse no labels and missing ones, whose kind check_labels of an estimator refuses too.
 
     Parameters
@@ -66,7 +71,7 @@ def checked_labels(labels, name):
     return column_or_1d(labels)
 
 
-def check_lengths(y_true, other, name):
+def check_lengths(y_true: NDArray, other: Sized, name: str) -> None:
     if len(y_true) != len(other):
         raise ValueError(
             f"Found inconsistent numbers of samples: y_true has {len(y_true)} and {name} {len(other)}. Pass one of "
@@ -74,6 +79,6 @@ def check_lengths(y_true, other, name):
         )
 
 
-def macro_f1(y_true, y_pred):
+def macro_f1(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Return the mean F1 of the classes that occur in `y_true`."""
     return float(f1_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0))

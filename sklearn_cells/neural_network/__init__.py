@@ -1,8 +1,14 @@
 """The classifier: Keras networks behind scikit-learn's interface."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sklearn_cells.neural_network._classifier import KerasCellClassifier
+
+if TYPE_CHECKING:  # on demand below
+    from sklearn_cells.neural_network._architectures import build_cnn, build_mlp
+    from sklearn_cells.neural_network._saved_architecture import SavedArchitecture
+    from sklearn_cells.neural_network._trainers import clear_cache
 
 __all__ = ["KerasCellClassifier", "SavedArchitecture", "build_cnn", "build_mlp", "clear_cache"]
 
@@ -17,7 +23,7 @@ _ON_DEMAND = {
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _ON_DEMAND:
         return getattr(import_module(f"sklearn_cells.neural_network.{_ON_DEMAND[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

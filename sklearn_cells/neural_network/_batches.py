@@ -76,7 +76,7 @@ class CellBatches:
         block = {"cells": self.norm(self.cells.take(rows)).reshape(-1, *self.input_shape)}
         return block | {name: values[rows] for name, values in self.fields.items()}
 
-    def blocks(self, epochs: Iterable[int], first: int = 0) -> Generator[dict[str, NDArray]]:
+    def blocks(self, epochs: Iterable[int], first: int = 0) -> Generator[dict[str, NDArray], None, None]:
         """Return the blocks of one epoch after the other; the next one is made while the last one is in use.
 
         The `first` ones are left out.

@@ -47,7 +47,7 @@ class Checkpoint:
 
     def write(self, state: dict[str, Any]) -> None:
         """Write numbers and lists of arrays in place of the state before."""
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, value in state.items():
             if isinstance(value, list):
                 arrays |= {f"{name}/{place:06d}": array for place, array in enumerate(value)}

@@ -1,16 +1,24 @@
 """KerasCellClassifier: Keras networks behind scikit-learn's classifier interface."""
 
-from sklearn.base import BaseEstimator, ClassifierMixin
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Any, Self
+
+from numpy.typing import ArrayLike
 from sklearn.callback import CallbackSupportMixin
 
 from sklearn_cells._cells import check_same_order
+from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._validation import all_or_nothing, fit_context
+from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.neural_network._fitted_network import FittedNetwork
 from sklearn_cells.neural_network._label_codes import labels_for_fit, labels_for_partial_fit
 from sklearn_cells.neural_network._parameters import CONSTRAINTS
 
 
-class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, BaseEstimator):
+class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
     """Classify cells with a Keras network.
 
     Parameters
@@ -280,49 +288,49 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
 
     def __init__(
         self,
-        architecture="mlp",
+        architecture: str | Callable[[int, int], Any] = "mlp",
         *,
-        hidden_layer_sizes=(128,),
-        activation="relu",
-        dropout=0.0,
-        kernel_l2=0.005,
-        bias_l2=0.0,
-        filters=(16, 32, 64, 128),
-        kernel_size=(10, 10, 2, 5),
-        padding=("same", "same", "valid", "same"),
-        pooling="max",
-        pool_size=(4, 4, 4, 3),
-        conv_dropout=0.0,
-        conv_l2=0.0,
-        dtype="float32",
-        views=None,
-        gene_noise=0.0,
-        program_noise=0.0,
-        missing_genes=0.0,
-        linear_path=False,
-        home_network=False,
-        novelty=False,
-        input_norm=15.0,
-        optimizer="adam",
-        learning_rate=0.003,
-        learning_rate_schedule="cosine",
-        batch_size=64,
-        epochs="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        class_weight="balanced",
-        priors=None,
-        hierarchy=None,
-        level_weight=0.3,
-        engine="tensorflow",
-        warm_start=False,
-        checkpoint=None,
-        random_state=None,
-        verbose=0,
-        layer=None,
-        gene_names="var_names",
-    ):
+        hidden_layer_sizes: int | Sequence[int] = (128,),
+        activation: str = "relu",
+        dropout: float | Sequence[float] = 0.0,
+        kernel_l2: float | Sequence[float] = 0.005,
+        bias_l2: float | Sequence[float] = 0.0,
+        filters: Sequence[int] = (16, 32, 64, 128),
+        kernel_size: int | Sequence[int] = (10, 10, 2, 5),
+        padding: str | Sequence[str] = ("same", "same", "valid", "same"),
+        pooling: str = "max",
+        pool_size: int | Sequence[int] = (4, 4, 4, 3),
+        conv_dropout: float | Sequence[float] = 0.0,
+        conv_l2: float | Sequence[float] = 0.0,
+        dtype: str = "float32",
+        views: str | None = None,
+        gene_noise: float = 0.0,
+        program_noise: float = 0.0,
+        missing_genes: float = 0.0,
+        linear_path: bool = False,
+        home_network: bool = False,
+        novelty: bool = False,
+        input_norm: float | None = 15.0,
+        optimizer: Any = "adam",
+        learning_rate: float = 0.003,
+        learning_rate_schedule: str = "cosine",
+        batch_size: int = 64,
+        epochs: int | str = "auto",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        class_weight: Mapping[Any, float] | str | None = "balanced",
+        priors: Mapping[Any, float] | ArrayLike | None = None,
+        hierarchy: CellTypeTree | None = None,
+        level_weight: float = 0.3,
+        engine: str = "tensorflow",
+        warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        random_state: RandomState = None,
+        verbose: int = 0,
+        layer: str | None = None,
+        gene_names: str = "var_names",
+    ) -> None:
         self.architecture = architecture
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -366,7 +374,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         self.gene_names = gene_names
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: CellsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train the network.
 
         Parameters
@@ -411,7 +419,9 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork, ClassifierMixin, 
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self, X: CellsLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train one more epoch, on these cells.
 
         The optimizer goes on where the last call of `partial_fit` ended, and starts anew after

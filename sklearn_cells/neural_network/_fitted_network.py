@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import copy
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import check_cells, check_genes
 from sklearn_cells._empty_cells import warn_of_empty_cells
+from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.neural_network._class_weights import prior_ratios, shares, with_priors
@@ -35,10 +40,10 @@ def _totals(X):
     return X @ np.ones(X.shape[1])
 
 
-class FittedNetwork:
+class FittedNetwork(ClassifierMixin, BaseEstimator):
     """The predictions of a classifier that has a network as `model_`."""
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: CellsLike) -> NDArray[np.floating]:
         """Predict the probability of each class.
 
         With `class_weight="balanced"`, the default, these are the probabilities where all classes are
@@ -60,7 +65,7 @@ class FittedNetwork:
         blocks = (block for _, block in cells.blocks(READ_VALUES // 4))
         return np.concatenate([network(block if laboratory is None else laboratory(block)) for block in blocks])
 
-    def in_laboratory(self, random_state=None):
+    def in_laboratory(self, random_state: RandomState = None) -> Self:
         """Return a copy of the fitted classifier that sees cells as another laboratory would show them.
 
         What it predicts of held-out cells says how well the classifier does elsewhere. The laboratory is
@@ -147,7 +152,7 @@ class FittedNetwork:
         return None if views is None else views.weights_as_arrays()
 
     @cached_property
-    def model_(self):
+    def model_(self) -> Any:
         """The network; that of a model file is made when it is first asked for.
 
         Returns
@@ -165,7 +170,7 @@ class FittedNetwork:
         names = object.__dir__(self)
         return [name for name in names if name in vars(self) or (name != "model_" and hasattr(self, name))]
 
-    def novelty_of(self, X, y_proba=None):
+    def novelty_of(self, X: CellsLike, y_proba: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return how unlike the training cells of its predicted class each cell is.
 
         Cells of a type that was not in training stand far from the mean of the type that they are given,
@@ -200,7 +205,7 @@ class FittedNetwork:
         codes = np.argmax(self.predict_proba(X) if y_proba is None else np.asarray(y_proba), axis=1)
         return self.novelty_.of_cells(self._views(), self._check_cells(X, reset=False), codes)
 
-    def predict(self, X):
+    def predict(self, X: CellsLike) -> NDArray:
         """Predict the class of each cell.
 
         Parameters
@@ -215,7 +220,7 @@ class FittedNetwork:
         """
         return self.assign(self.predict_proba(X))
 
-    def assign(self, probabilities):
+    def assign(self, probabilities: ArrayLike) -> NDArray:
         """Return the labels of cells whose probabilities are known.
 
         Parameters
@@ -231,7 +236,7 @@ class FittedNetwork:
         check_is_fitted(self)
         return self.classes_[np.asarray(probabilities).argmax(axis=1)]
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: CellsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of cells whose predicted class is right.
 
         Parameters
@@ -253,11 +258,12 @@ class FittedNetwork:
         check_is_fitted(self)
         if self.hierarchy_ is None:
             return super().score(X, y, sample_weight)
-        options = {"sample_weight": sample_weight, "unassigned_label": None}
-        return hierarchical_accuracy(y, self.predict(X), hierarchy=self.hierarchy_, **options)
+        return hierarchical_accuracy(
+            y, self.predict(X), hierarchy=self.hierarchy_, sample_weight=sample_weight, unassigned_label=None
+        )
 
     @classmethod
-    def from_keras(cls, model, *, classes, feature_names=None):
+    def from_keras(cls, model: Any, *, classes: Iterable[Any], feature_names: Iterable[str] | None = None) -> Self:
         """Make a fitted classifier of a trained Keras model.
 
         Parameters
@@ -314,7 +320,7 @@ class FittedNetwork:
                     "Pass one per input."
                 )
             check_genes(classifier, names)
-        vars(classifier).update(attributes)
+        classifier.__dict__.update(attributes)
         return classifier
 
     def _check_cells(self, X, *, reset):
@@ -348,7 +354,7 @@ class FittedNetwork:
     def __copy__(self):
         """Return a classifier that shares the network, which a pickle would write and read."""
         copied = type(self).__new__(type(self))
-        vars(copied).update(vars(self))
+        copied.__dict__.update(vars(self))
         return copied
 
     def __getstate__(self):

@@ -75,7 +75,8 @@ class Fitting:
         parameters = {name: value for name, value in classifier.get_params(deep=False).items() if name not in left_out}
         parameters |= {name: _named(getattr(classifier, name)) for name in ("architecture", "optimizer")}
         settings = tf.__version__, parameters, plan.objective.key, list(plan.classes), self.cells.shape
-        start: list[str | NDArray] = [repr(settings), plan.rows, plan.sample_weight, self.norm.means, *plan.fields.values()]
+        start: list[str | NDArray] = [repr(settings), plan.rows, plan.sample_weight, self.norm.means]
+        start += plan.fields.values()
         start += [] if plan.held_out is None else [plan.held_out]
         start += [variable.numpy() for variable in self.network.variables]
         of_cells = (part for _, X in self.cells.blocks() for part in _parts(X))

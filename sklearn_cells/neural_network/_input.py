@@ -125,7 +125,8 @@ def dense_blocks(cells: Cells, means: NDArray | None) -> Iterator[NDArray]:
 
 def _raw_blocks(cells):
     for _, X in cells.blocks(_blocks.DENSE_VALUES):
-        for rows in _blocks.row_slices(*X.shape, _blocks.DENSE_VALUES):  # blocks of Dask have sizes of their own
+        n_rows, n_genes = X.shape
+        for rows in _blocks.row_slices(n_rows, n_genes, _blocks.DENSE_VALUES):  # blocks of Dask have sizes of their own
             yield _raw(X[rows])
 
 

@@ -29,7 +29,7 @@ class Laboratory:
         rng = np.random.default_rng(seed)
         n_genes = len(views.gene_shares)
         logs = views.gene_noise * rng.standard_normal(n_genes)
-        if views.program_noise > 0:
+        if views.programs is not None and views.program_noise > 0:
             logs += views.program_noise * rng.standard_normal(N_PROGRAMS) @ views.programs
         self.factors = np.exp(np.clip(logs, -MOST_LOG_FACTOR, MOST_LOG_FACTOR))
         self.missing_genes = views.missing_genes
@@ -51,7 +51,7 @@ class Laboratory:
         return shown
 
 
-def _uniform(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+def _uniform(keys: NDArray[np.uint64]) -> NDArray[np.floating]:
     """Return a number from 0 to 1 for each key, which looks random: SplitMix64 of Steele et al. (OOPSLA 2014)."""
     mixed = keys * np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

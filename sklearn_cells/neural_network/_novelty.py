@@ -74,11 +74,11 @@ class Novelty:
         logs = np.zeros(len(codes))
         if len(codes) > N_FOLDS:
             for train, test in KFold(N_FOLDS, shuffle=True, random_state=seed).split(codes):
-                axes = _axes(seen[train], codes[train], n_classes, n_within, seed)
-                directions, means = axes
+                directions, means = _axes(seen[train], codes[train], n_classes, n_within, seed)
                 logs[test] = _logs(seen[test].astype(np.float64) @ directions.astype(np.float64), means, codes[test])
                 logs[test[~np.isin(codes[test], codes[train])]] = np.nan  # there is no mean to be far from
-        return cls(*_axes(seen, codes, n_classes, n_within, seed), np.nanquantile(logs, np.linspace(0, 1, N_QUANTILES)))
+        directions, means = _axes(seen, codes, n_classes, n_within, seed)
+        return cls(directions, means, np.nanquantile(logs, np.linspace(0, 1, N_QUANTILES)))
 
     def of_cells(self, views: ViewWeights, cells: Cells, codes: NDArray) -> NDArray[np.float64]:
         """Return the share of training cells that are nearer to their type than each cell to the one of its code."""

@@ -111,8 +111,8 @@ class Trainer:
         batch |= {name: tf.TensorSpec([None], FIELD_DTYPES.get(name, dtype)) for name in objective.fields}
         batch_size = tf.TensorSpec([], tf.int32)
         l2, rates = (tf.TensorSpec([None], dtype) for dtype in (tf.float64, tf.float32))
-        self._train_block = tf.function(self._train_block, input_signature=[batch, batch_size, l2, rates])
-        self._test_block = tf.function(self._test_block, input_signature=[batch, batch_size])
+        self._compiled_train_block = tf.function(self._train_block, input_signature=[batch, batch_size, l2, rates])
+        self._compiled_test_block = tf.function(self._test_block, input_signature=[batch, batch_size])
 
     @property
     def n_bytes(self) -> int:
@@ -149,7 +149,7 @@ class Trainer:
                     training.tasks.begin()
                     progress.is_restored = False
                 steps = training.learning_rates[number, place * per_block : (place + 1) * per_block]
-                progress.totals += self._train_block(block, batches.batch_size, self._l2, steps).numpy()
+                progress.totals += self._compiled_train_block(block, batches.batch_size, self._l2, steps).numpy()
                 progress.done += 1
                 bar.advance(number, len(block["cells"]))
                 if progress.done % n_blocks == 0:
@@ -157,7 +157,7 @@ class Trainer:
                     logs = {"loss": totals[0] / totals[2], "accuracy": totals[1] / totals[2]}
                     if held_out is not None:
                         tests = held_out.blocks([0])
-                        totals = sum(self._test_block(block, batches.batch_size).numpy() for block in tests)
+                        totals = sum(self._compiled_test_block(block, batches.batch_size).numpy() for block in tests)
                         logs |= {"val_loss": totals[0] / totals[3], "val_accuracy": totals[1] / totals[2]}
                     bar.end_epoch(logs)
                     if training.verbose > 1:

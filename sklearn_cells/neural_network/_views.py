@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -57,7 +58,8 @@ class ViewWeights:
         names = ["gene_shares", "depth", "center", "factor", "loadings", "noise"]
         names += ["square_shares"] if kind == "all" else []
         names += ["programs"] if noise.get("program_noise", 0) > 0 else []
-        return cls(kind, **dict(zip(names, arrays, strict=False)), **noise)
+        parts: dict[str, Any] = {**dict(zip(names, arrays, strict=False)), **noise}
+        return cls(kind, **parts)
 
 
 class Measured:

@@ -1,13 +1,18 @@
 """The card of a model: what it was trained on, and how good it is."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold, check_cv, cross_validate
 
 from sklearn_cells._models import hierarchy_of, rejecting_model
+from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.metrics import macro_f1
 
@@ -32,7 +37,7 @@ class ModelCard(dict):
       classes 2: B (1), T (1)
     """
 
-    def heading(self):
+    def heading(self) -> list[str]:
         """Return what the model is.
 
         Returns
@@ -42,7 +47,7 @@ class ModelCard(dict):
         """
         return [str(self[key]) for key in ("name", "description") if self.get(key)] or ["Model without a name"]
 
-    def rows(self):
+    def rows(self) -> dict[str, str]:
         """Return all but the heading as text.
 
         Returns
@@ -66,7 +71,7 @@ class ModelCard(dict):
             rows["versions"] = ", ".join(f"{name} {version}" for name, version in self["versions"].items())
         return rows
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = self.rows()
         width = max(map(len, rows), default=0)
         text = "\n".join(self.heading() + [f"  {key:<{width}} {value}" for key, value in rows.items()])
@@ -86,8 +91,18 @@ def _score(value):
 
 
 def training_card(
-    model, X, y, *, cv=5, random_state=None, n_jobs=None, name=None, description=None, license=None, source=None
-):
+    model: Any,
+    X: CellsLike,
+    y: ArrayLike,
+    *,
+    cv: Any = 5,
+    random_state: RandomState = None,
+    n_jobs: int | None = None,
+    name: str | None = None,
+    description: str | None = None,
+    license: str | None = None,
+    source: str | None = None,
+) -> dict[str, Any]:
     """Describe what a model is trained on, and how good it is on cells that were held out.
 
     Parameters

@@ -55,11 +55,11 @@ def _pipeline_1(parameters: Values, fitted: Values) -> None:
     # What the normaliser learns today for queries that lack genes, as far as the other steps know it.
     steps = {type(step).__name__: step for _, step in parameters["steps"]}
     stabilizer, selector = steps.get("VarianceStabilizer"), steps.get("JSDivergenceSelector")
-    if not hasattr(stabilizer, "scales_"):
+    if stabilizer is None or not hasattr(stabilizer, "scales_"):
         return
     if "GeneAligner" in steps:
         steps["GeneAligner"].require_counts = stabilizer._holds_counts
-    if hasattr(selector, "_table"):
+    if selector is not None and hasattr(selector, "_table"):
         stabilizer.gene_shares_ = _gene_shares(selector, stabilizer)
         stabilizer._normalizer.gene_shares_ = stabilizer.gene_shares_["counts"]
     layers = getattr(getattr(steps.get("KerasCellClassifier"), "model_", None), "layers", [])

@@ -1,10 +1,18 @@
 """ClassScoresDisplay: precision and recall of each class."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_fscore_support
 
 from sklearn_cells._cells import check_same_order
+from sklearn_cells._typing import CellsLike
 from sklearn_cells.plotting._predictions import checked_predictions
 from sklearn_cells.plotting._style import (
     BLUE,
@@ -48,11 +56,13 @@ class ClassScoresDisplay:
     T       0.67     1.0      2
     """
 
-    def __init__(self, scores):
+    def __init__(self, scores: pd.DataFrame) -> None:
         self.scores = scores
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, cmap=None, ax=None):
+    def from_estimator(
+        cls, estimator: Any, X: CellsLike, y: ArrayLike, *, cmap: Colormap | str | None = None, ax: Axes | None = None
+    ) -> Self:
         """Predict cells and draw the scores.
 
         Parameters
@@ -82,7 +92,9 @@ class ClassScoresDisplay:
         return cls.from_predictions(y, estimator.predict(X), cmap=cmap, ax=ax)
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, cmap=None, ax=None):
+    def from_predictions(
+        cls, y_true: ArrayLike, y_pred: ArrayLike, *, cmap: Colormap | str | None = None, ax: Axes | None = None
+    ) -> Self:
         """Draw the scores of predictions.
 
         Parameters
@@ -114,7 +126,7 @@ class ClassScoresDisplay:
         scores = {"precision": precision, "recall": recall, "cells": cells.astype(int)}
         return cls(pd.DataFrame(scores, index=classes)).plot(cmap=cmap, ax=ax)
 
-    def plot(self, *, cmap=None, ax=None):
+    def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
         """Draw two dots for each class.
 
         Parameters

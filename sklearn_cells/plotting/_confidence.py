@@ -1,10 +1,17 @@
 """Pictures of how sure a model is: risk and coverage, calibration."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._models import check_model, hierarchy_of, rejecting_model
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.metrics import (
     confidence_and_right,
@@ -64,14 +71,18 @@ class RiskCoverageDisplay:
     array([0.25, 0.  , 0.  , 0.  ])
     """
 
-    def __init__(self, coverage, risk, *, name=None, point=None):
+    def __init__(
+        self, coverage: ArrayLike, risk: ArrayLike, *, name: str | None = None, point: tuple[float, float] | None = None
+    ) -> None:
         self.coverage = coverage
         self.risk = risk
         self.name = name
         self.point = point
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, name=None, ax=None):
+    def from_estimator(
+        cls, estimator: Any, X: CellsLike, y: ArrayLike, *, name: str | None = None, ax: Axes | None = None
+    ) -> Self:
         """Predict cells and draw the curve; of a reject option also the point that it chose.
 
         Of a model with a tree of types the curve is that of names in the tree, see
@@ -114,7 +125,16 @@ class RiskCoverageDisplay:
         return cls.from_predictions(y, predicted, confidence, threshold=threshold, name=name, ax=ax)
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, confidence, *, threshold=None, name=None, ax=None):
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        confidence: ArrayLike,
+        *,
+        threshold: float | None = None,
+        name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the curve of predictions.
 
         Parameters
@@ -147,7 +167,9 @@ class RiskCoverageDisplay:
         return cls.from_curve(curve, threshold=threshold, name=name, ax=ax)
 
     @classmethod
-    def from_curve(cls, curve, *, threshold=None, name=None, ax=None):
+    def from_curve(
+        cls, curve: pd.DataFrame, *, threshold: float | None = None, name: str | None = None, ax: Axes | None = None
+    ) -> Self:
         """Draw a curve that is computed already.
 
         Parameters
@@ -176,7 +198,7 @@ class RiskCoverageDisplay:
             point = curve["coverage"].iloc[i], curve["error"].iloc[i]
         return cls(curve["coverage"].to_numpy(), curve["error"].to_numpy(), name=name, point=point).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the curve.
 
         Parameters
@@ -254,13 +276,15 @@ class ReliabilityDisplay:
     0.7        0.75       0.5    1.0
     """
 
-    def __init__(self, bins, *, calibration_error, n_bins=15):
+    def __init__(self, bins: pd.DataFrame, *, calibration_error: float, n_bins: int = 15) -> None:
         self.bins = bins
         self.calibration_error = calibration_error
         self.n_bins = n_bins
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, n_bins=15, ax=None):
+    def from_estimator(
+        cls, estimator: Any, X: CellsLike, y: ArrayLike, *, n_bins: int = 15, ax: Axes | None = None
+    ) -> Self:
         """Predict cells and draw how far the probabilities can be trusted.
 
         Parameters
@@ -294,7 +318,15 @@ class ReliabilityDisplay:
         return cls.from_predictions(y, probabilities, labels=estimator.classes_, n_bins=n_bins, ax=ax)
 
     @classmethod
-    def from_predictions(cls, y_true, y_proba, *, labels=None, n_bins=15, ax=None):
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_proba: ArrayLike,
+        *,
+        labels: ArrayLike | None = None,
+        n_bins: int = 15,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw how far probabilities can be trusted.
 
         Parameters
@@ -333,7 +365,7 @@ class ReliabilityDisplay:
         bins = groups.mean().assign(share=groups.size() / len(cells))
         return cls(bins, calibration_error=error, n_bins=n_bins).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the accuracy of the bins as dots, and their shares of the cells as bars.
 
         Parameters

@@ -1,10 +1,18 @@
 """CellConfusionDisplay: which types are taken for which."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from numpy.typing import ArrayLike
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._models import hierarchy_of, rejecting_model
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import StrOptions, check_sample_weight, validate_params
 from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.plotting._groups import (
@@ -20,7 +28,7 @@ from sklearn_cells.plotting._predictions import checked_predictions, unassigned_
 from sklearn_cells.plotting._style import SHARES, axes_for, finish, font_size, name_room, write_names
 
 # What the numbers are shares of, and what the colour bar says.
-NORMALIZATIONS = {
+NORMALIZATIONS: dict[str | None, str] = {
     "true": "share of the true type (%)",
     "pred": "share of the predicted type (%)",
     "all": "share of all cells (%)",
@@ -91,15 +99,26 @@ class CellConfusionDisplay:
     B      0      0      0  1           0
     """
 
-    def __init__(self, confusion, *, hierarchy=None, normalize="true"):
+    def __init__(
+        self, confusion: pd.DataFrame, *, hierarchy: CellTypeTree | None = None, normalize: str | None = "true"
+    ) -> None:
         self.confusion = confusion
         self.hierarchy = hierarchy
         self.normalize = normalize
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, y, *, hierarchy=None, sample_weight=None, normalize="true", cmap=None, ax=None
-    ):
+        cls,
+        estimator: Any,
+        X: CellsLike,
+        y: ArrayLike,
+        *,
+        hierarchy: CellTypeTree | None = None,
+        sample_weight: ArrayLike | None = None,
+        normalize: str | None = "true",
+        cmap: Colormap | str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Predict cells and draw the confusion.
 
         Parameters
@@ -163,16 +182,16 @@ class CellConfusionDisplay:
     )
     def from_predictions(
         cls,
-        y_true,
-        y_pred,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
         *,
-        hierarchy=None,
-        unassigned_label=None,
-        sample_weight=None,
-        normalize="true",
-        cmap=None,
-        ax=None,
-    ):
+        hierarchy: CellTypeTree | None = None,
+        unassigned_label: str | int | None = None,
+        sample_weight: ArrayLike | None = None,
+        normalize: str | None = "true",
+        cmap: Colormap | str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the confusion of predictions.
 
         Parameters
@@ -223,7 +242,7 @@ class CellConfusionDisplay:
         confusion = pd.DataFrame(counts, index=rows, columns=columns)
         return cls(confusion, hierarchy=hierarchy, normalize=normalize).plot(cmap=cmap, ax=ax)
 
-    def plot(self, *, cmap=None, ax=None):
+    def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
         """Draw a shade for each share, and a number for those that matter.
 
         Shares are in per cent. Their numbers are left out below 0.5, and below 5 where there are more
@@ -245,7 +264,7 @@ class CellConfusionDisplay:
         """
         n_rows, n_columns = self.confusion.shape
         names = self._row_names()
-        per_class = np.interp(n_columns, [3, 10, 40], [0.7, 0.48, 0.24 if self.hierarchy is None else 0.21])
+        per_class = float(np.interp(n_columns, [3, 10, 40], [0.7, 0.48, 0.24 if self.hierarchy is None else 0.21]))
         if ax is not None:
             # Names beside the picture take some of the room.
             box = ax.get_window_extent()

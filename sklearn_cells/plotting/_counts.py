@@ -1,13 +1,20 @@
 """Pictures of counts: of one gene by class, and of many genes in cells."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._gene_names import cells_and_names, places_of
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, check_labels, validate_params
 from sklearn_cells.feature_selection import js_divergence
 from sklearn_cells.plotting._style import (
@@ -27,6 +34,8 @@ from sklearn_cells.plotting._style import (
 
 # Where the bins of counts begin.
 COUNT_EDGES = np.array([0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
+
+Names = Sequence[Any] | NDArray | pd.Index
 
 
 class CountDistributionDisplay:
@@ -63,12 +72,12 @@ class CountDistributionDisplay:
     T  1.0  0.0
     """
 
-    def __init__(self, shares, *, gene=None):
+    def __init__(self, shares: pd.DataFrame, *, gene: str | int | None = None) -> None:
         self.shares = shares
         self.gene = gene
 
     @classmethod
-    def from_data(cls, X, y, *, gene, ax=None):
+    def from_data(cls, X: CellsLike, y: ArrayLike, *, gene: str | int, ax: Axes | None = None) -> Self:
         """Draw the counts of a gene.
 
         Parameters
@@ -105,7 +114,7 @@ class CountDistributionDisplay:
         shares.columns = [_range_name(edges, i, counts.max()) for i in shares.columns]
         return cls(shares.rename_axis(None), gene=gene).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw a bar for each class, dark where counts are high; a count has the same shade for all genes.
 
         Parameters
@@ -184,7 +193,7 @@ class ExpressionHeatmapDisplay:
     (90, 30)
     """
 
-    def __init__(self, values, *, genes, classes, class_sizes=None):
+    def __init__(self, values: NDArray, *, genes: Names, classes: Names, class_sizes: Names | None = None) -> None:
         self.values = values
         self.genes = genes
         self.classes = classes
@@ -202,7 +211,16 @@ class ExpressionHeatmapDisplay:
         },
         prefer_skip_nested_validation=True,
     )
-    def from_data(cls, X, y, *, genes=None, n_genes=100, n_cells=600, ax=None):
+    def from_data(
+        cls,
+        X: CellsLike,
+        y: ArrayLike,
+        *,
+        genes: ArrayLike | None = None,
+        n_genes: int = 100,
+        n_cells: int = 600,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw log1p of the counts of cells.
 
         Each class gets the same height, whatever its size: cells are taken evenly from all over the
@@ -252,7 +270,7 @@ class ExpressionHeatmapDisplay:
         sizes = np.bincount(codes)
         return cls(values, genes=names[places], classes=classes, class_sizes=sizes).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the heat map, with a bar of the classes at its left.
 
         Parameters
@@ -275,7 +293,7 @@ class ExpressionHeatmapDisplay:
         ax.hlines(height * np.arange(1, n_classes) - 0.5, -0.5, n_genes - 0.5, color="white", linewidth=0.8)
         write_names(ax.yaxis, height * (np.arange(n_classes) + 0.5) - 0.5, names, fontsize=font_size(n_classes))
         ax.tick_params(axis="y", length=0, pad=12)
-        bar = ax.inset_axes([-0.018, 0, 0.014, 1])
+        bar = ax.inset_axes((-0.018, 0, 0.014, 1))
         bar.barh(np.arange(n_classes), 1, height=1, color=[CLASS_BAR[i % len(CLASS_BAR)] for i in range(n_classes)])
         bar.set(xlim=(0, 1), ylim=(n_classes - 0.5, -0.5))
         bar.axis("off")

@@ -1,10 +1,17 @@
 """Pictures of what genes say: ranking, correlation, ablation."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from sklearn_cells._models import step_of
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, validate_params
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.inspection import gene_ablation, gene_correlation
@@ -55,7 +62,7 @@ class GeneRankingDisplay:
     'Jensen-Shannon divergence (nats)'
     """
 
-    def __init__(self, table):
+    def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
 
     @classmethod
@@ -67,7 +74,7 @@ class GeneRankingDisplay:
         },
         prefer_skip_nested_validation=True,
     )
-    def from_estimator(cls, estimator, *, n_genes=30, ax=None):
+    def from_estimator(cls, estimator: Any, *, n_genes: int = 30, ax: Axes | None = None) -> Self:
         """Draw the ranking of a selector.
 
         Parameters
@@ -88,7 +95,7 @@ class GeneRankingDisplay:
         """
         return cls(step_of(estimator, JSDivergenceSelector).gene_table().head(n_genes)).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the ranking.
 
         Nothing is written beside a gene that marks no class.
@@ -154,11 +161,21 @@ class GeneCorrelationDisplay:
     (10, 10)
     """
 
-    def __init__(self, correlation):
+    def __init__(self, correlation: pd.DataFrame) -> None:
         self.correlation = correlation
 
     @classmethod
-    def from_data(cls, X, y=None, *, genes=None, n_genes=50, method="pearson", cluster=True, ax=None):
+    def from_data(
+        cls,
+        X: CellsLike,
+        y: ArrayLike | None = None,
+        *,
+        genes: ArrayLike | None = None,
+        n_genes: int = 50,
+        method: str = "pearson",
+        cluster: bool = True,
+        ax: Axes | None = None,
+    ) -> Self:
         """Correlate genes and draw that.
 
         Parameters
@@ -191,7 +208,7 @@ class GeneCorrelationDisplay:
         """
         return cls(gene_correlation(X, y, genes=genes, n_genes=n_genes, method=method, cluster=cluster)).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the matrix, with names up to 60 genes.
 
         Parameters
@@ -253,11 +270,13 @@ class GeneAblationDisplay:
     'rank of the genes taken away'
     """
 
-    def __init__(self, ablation):
+    def __init__(self, ablation: pd.DataFrame) -> None:
         self.ablation = ablation
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, ax=None, **params):
+    def from_estimator(
+        cls, estimator: Any, X: CellsLike, y: ArrayLike, *, ax: Axes | None = None, **params: Any
+    ) -> Self:
         """Take blocks of genes away and draw what that costs.
 
         Parameters
@@ -284,7 +303,7 @@ class GeneAblationDisplay:
         """
         return cls(gene_ablation(estimator, X, y, **params)).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the mean drop of each block, and a dot for each fold.
 
         Parameters

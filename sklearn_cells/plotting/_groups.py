@@ -1,7 +1,7 @@
 """Types in the order of a tree: brackets over those that stand together, and boxes around right names."""
 
 import textwrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -18,7 +18,7 @@ GAP, END, SPACE = 0.07, 0.06, 0.04
 LINE = 1.2
 
 # What a name may be beside the true type, and how the box around it looks.
-BOXES = {
+BOXES: dict[str, tuple[str, dict[str, Any]]] = {
     "same": ("right", {"edgecolor": "0.15", "linewidth": 1.2}),
     "coarser": ("right but coarser", {"edgecolor": VERMILION, "linewidth": 1.2, "linestyle": (0, (4, 2))}),
     "finer": ("finer than the true type", {"edgecolor": "0.4", "linewidth": 1, "linestyle": (0, (1, 1.5))}),
@@ -58,14 +58,14 @@ def groups_of(hierarchy, names):
 
     Of groups with the same members, the deepest is taken. Innermost ones have level 0.
     """
-    members = {}
+    members: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         for above in hierarchy.path(name) if name in hierarchy else ():
             members.setdefault(above, []).append(place)
     of_span = {
         (members[name][0], members[name][-1]): name for name in hierarchy.names if len(members.get(name, ())) > 1
     }
-    groups = []
+    groups: list[Group] = []
     for (first, last), name in reversed(of_span.items()):
         inside = [group.level for group in groups if first <= group.first and group.last <= last]
         groups.append(Group(name, first, last, max(inside, default=-1) + 1))
@@ -81,7 +81,9 @@ class Brackets:
     def __init__(self, groups, per_place, *, rows):
         self.rows = rows
         self.size = SMALL if per_place > 0.35 else SMALL - 1
-        self._texts, self._offsets, ends = {}, {}, {}
+        self._texts: dict[Group, _Text] = {}
+        self._offsets: dict[Group, float] = {}
+        ends: dict[Group, float] = {}
         for group in sorted(groups, key=lambda group: group.level):
             text = _fitted(group.name, (group.last - group.first + 0.8) * per_place, self.size, rows)
             inside = [end for other, end in ends.items() if group.first <= other.first and other.last <= group.last]
@@ -164,7 +166,7 @@ def boxes_of(hierarchy, rows, columns):
     boxes : dict of list
         By the relation: (first row, last row, first column, last column) of each box.
     """
-    boxes = {"same": [], "coarser": [], "finer": []}
+    boxes: dict[str, list[tuple[int, ...]]] = {"same": [], "coarser": [], "finer": []}
     for j, name in enumerate(columns):
         found = {i: relation(hierarchy, true, name) for i, true in enumerate(rows)}
         boxes["same"] += [(i, i, j, j) for i, kind in found.items() if kind == "same"]

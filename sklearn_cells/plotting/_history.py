@@ -1,6 +1,12 @@
 """Picture of a training: loss or accuracy by epoch."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import numpy as np
+from matplotlib.axes import Axes
 
 from sklearn_cells._models import last_step_of
 from sklearn_cells.plotting._style import (
@@ -43,12 +49,12 @@ class TrainingHistoryDisplay:
     'epoch'
     """
 
-    def __init__(self, history, *, metric="loss"):
+    def __init__(self, history: Mapping[str, Sequence[float]], *, metric: str = "loss") -> None:
         self.history = history
         self.metric = metric
 
     @classmethod
-    def from_estimator(cls, estimator, *, metric="loss", ax=None):
+    def from_estimator(cls, estimator: Any, *, metric: str = "loss", ax: Axes | None = None) -> Self:
         """Draw the training of a fitted model.
 
         Parameters
@@ -79,7 +85,7 @@ class TrainingHistoryDisplay:
             )
         return cls(classifier.history_, metric=metric).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw a line for the training cells, and one for the cells set aside.
 
         Parameters
@@ -110,7 +116,7 @@ class TrainingHistoryDisplay:
             held_out = self.history[f"val_{self.metric}"]
             ax.plot(epochs, held_out, "s--", color=VERMILION, markersize=4, label="cells set aside")
         ax.set(xlabel="epoch", ylabel="loss (nats)" if self.metric == "loss" else self.metric)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False)
         return finish(self, ax)

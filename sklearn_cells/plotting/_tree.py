@@ -1,10 +1,18 @@
 """CellTypeTreeDisplay: how many cells are named by each type of a tree, and how right these names are."""
 
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Self
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._models import hierarchy_of, rejecting_model
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import validate_params
 from sklearn_cells._warnings import warn
 from sklearn_cells.hierarchy import CellTypeTree
@@ -103,13 +111,21 @@ class CellTypeTreeDisplay:
     Name: T, dtype: int64
     """
 
-    def __init__(self, counts, hierarchy, *, others=None):
+    def __init__(self, counts: pd.DataFrame, hierarchy: CellTypeTree, *, others: pd.Series | None = None) -> None:
         self.counts = counts
         self.hierarchy = hierarchy
         self.others = others
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, hierarchy=None, ax=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: CellsLike,
+        y: ArrayLike | None = None,
+        *,
+        hierarchy: CellTypeTree | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Predict cells and draw their names in the tree.
 
         Parameters
@@ -166,7 +182,15 @@ class CellTypeTreeDisplay:
         },
         prefer_skip_nested_validation=True,
     )
-    def from_predictions(cls, y_true, y_pred, *, hierarchy, unassigned_label=None, ax=None):
+    def from_predictions(
+        cls,
+        y_true: ArrayLike | None,
+        y_pred: ArrayLike,
+        *,
+        hierarchy: CellTypeTree,
+        unassigned_label: str | int | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the names of cells in a tree.
 
         Parameters
@@ -201,7 +225,7 @@ class CellTypeTreeDisplay:
         if y_true is not None:
             kinds = {"same": "right", "finer": "right", "coarser": "too_coarse", None: "wrong"}
             counts = counts.assign(right=0, too_coarse=0, wrong=0)
-            for (true, name), n in pd.Series(list(zip(y_true, y_pred, strict=True))).value_counts().items():
+            for (true, name), n in Counter(zip(y_true, y_pred, strict=True)).items():
                 if name in hierarchy:
                     counts.loc[name, kinds[relation(hierarchy, true, name)]] += n
         unassigned = unassigned_labels(unassigned_label)
@@ -209,7 +233,7 @@ class CellTypeTreeDisplay:
         others = pd.Series([n_cells[label] for label in labels], index=labels, dtype="int64")
         return cls(counts, hierarchy, others=others).plot(ax=ax)
 
-    def plot(self, *, ax=None):
+    def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw a row for each type, indented below its parent, with bars of its cells.
 
         The coloured part of a bar has the cells that are given exactly this name, the light one those

@@ -1,16 +1,21 @@
 """GeneAligner: the genes of the training cells, in their order, whatever genes the query has."""
 
+from __future__ import annotations
+
 import re
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import Cells, check_cells, check_genes
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import StrOptions, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import once_per_call, warn
 from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
@@ -22,7 +27,9 @@ GENOME = re.compile(r"^(?:GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)_+")
 DOTS = str.maketrans("-_ ", "...")
 
 
-class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
+    CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """Bring cells to the genes of the training cells, in their order.
 
     Genes that a query lacks were not measured there. They become NaN, which the other steps of this
@@ -90,14 +97,21 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
         "require_counts": ["boolean"],
     }
 
-    def __init__(self, *, layer=None, gene_names="var_names", duplicates="sum", require_counts=False):
+    def __init__(
+        self,
+        *,
+        layer: str | None = None,
+        gene_names: str = "var_names",
+        duplicates: str = "sum",
+        require_counts: bool = False,
+    ) -> None:
         self.layer = layer
         self.gene_names = gene_names
         self.duplicates = duplicates
         self.require_counts = require_counts
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: CellsLike, y: Any = None) -> Self:
         """Remember the genes.
 
         Parameters
@@ -121,13 +135,13 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
         """
         with all_or_nothing(self):
             context = self._init_callback_context().call_on_fit_task_begin(estimator=self, X=X, y=y)
-            self.check(X, reset=True)
+            self._check(X, reset=True)
             if hasattr(self, "feature_names_in_"):
                 _refuse_repeated(_without_version(self.feature_names_in_), "training cells")
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: CellsLike, y: Any = None) -> Any:
         """Remember the genes of cells, and return the cells.
 
         Parameters
@@ -146,7 +160,7 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
         with once_per_call():
             return self.fit(X, y).transform(X)
 
-    def transform(self, X):
+    def transform(self, X: CellsLike) -> Any:
         """Return the training genes of cells, in their order.
 
         Parameters
@@ -168,7 +182,7 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
             cells without names have another number of genes.
         """
         check_is_fitted(self)
-        cells = self.check(X, reset=None)
+        cells = self._check(X, reset=None)
         wanted = getattr(self, "feature_names_in_", None)
         if cells.gene_names is None or wanted is None:
             check_genes(self, cells.gene_names, reset=False, n_genes=cells.shape[1])
@@ -177,7 +191,7 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
             if aligned.measured is not None and not aligned.measured.any():
                 raise ValueError(
                     f"The cells have none of the {len(wanted)} training genes: their genes are "
-                    f"{_some(cells.gene_names)}, those of the training cells {_some(wanted)}. {self.advice(cells)}"
+                    f"{_some(cells.gene_names)}, those of the training cells {_some(wanted)}. {self._advice(cells)}"
                 )
             if self.duplicates != "first" and cells.first == 0:  # the first block of a query speaks for all
                 _warn_of_renamed(pd.Index(cells.gene_names), wanted)
@@ -187,15 +201,15 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
             cells = aligned
         return cells if isinstance(X, Cells) or cells.on_disk else _like(X, cells)
 
-    def check(self, X, *, reset):
-        """Return checked cells, with the genes that they have. Not for users."""
+    def _check(self, X: CellsLike, *, reset: bool | None) -> Cells:
+        """Return checked cells, with the genes that they have."""
         values = "counts" if self.require_counts else "any"
         cells = check_cells(X, estimator=self, reset=reset, values=values)
         if self.require_counts:
             warn_of_scaled_counts(cells)
         return cells
 
-    def places_of(self, gene_names):
+    def places_of(self, gene_names: ArrayLike) -> NDArray[np.intp]:
         """Return the place of each training gene among other names, -1 where it is missing.
 
         Parameters
@@ -215,7 +229,7 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
         found = names[first].get_indexer(wanted)
         return np.where(found >= 0, first[found], -1)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the training genes.
 
         Parameters
@@ -231,8 +245,8 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
         check_is_fitted(self)
         return check_feature_names_in(self, input_features)
 
-    def advice(self, cells):
-        """Return what is likely wrong with the gene names of a query, as a sentence. Not for users."""
+    def _advice(self, cells: Cells) -> str:
+        """Return what is likely wrong with the gene names of a query, as a sentence."""
         names, wanted = pd.Index(cells.gene_names), _without_version(self.feature_names_in_)
         spelling = _other_spelling(names, wanted)
         if spelling:
@@ -269,8 +283,9 @@ def _like(X, cells):
     matrix = cells.lazy() if cells.is_dask else cells.take()
     if not isinstance(X, pd.DataFrame):
         return matrix
-    make = pd.DataFrame.sparse.from_spmatrix if sp.issparse(matrix) else pd.DataFrame
-    return make(matrix, X.index, cells.gene_names)
+    if sp.issparse(matrix):
+        return pd.DataFrame.sparse.from_spmatrix(matrix, X.index, cells.gene_names)  # type: ignore[attr-defined]
+    return pd.DataFrame(matrix, X.index, cells.gene_names)
 
 
 def _refuse_repeated(names, where):

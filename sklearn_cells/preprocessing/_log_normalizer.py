@@ -1,6 +1,9 @@
 """LogNormalizer: log1p of counts, with or without scaling to a common depth."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
 from sklearn_cells._empty_cells import warn_of_empty_cells
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, fit_context
 from sklearn_cells.preprocessing._rows import (
     column_means,
@@ -83,13 +87,15 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         "gene_names": [str],
     }
 
-    def __init__(self, target_sum=None, *, layer=None, gene_names="var_names"):
+    def __init__(
+        self, target_sum: float | str | None = None, *, layer: str | None = None, gene_names: str = "var_names"
+    ) -> None:
         self.target_sum = target_sum
         self.layer = layer
         self.gene_names = gene_names
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: CellsLike, y: Any = None) -> Self:
         """Learn the target total where it is the median.
 
         Parameters
@@ -135,7 +141,7 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         cells = check_cells(X, estimator=self, reset=reset, dtype=FLOAT_DTYPES, values="nonnegative", allow_nan=True)
         return cells.take()
 
-    def transform(self, X):
+    def transform(self, X: CellsLike) -> Any:
         """Normalise counts.
 
         Parameters

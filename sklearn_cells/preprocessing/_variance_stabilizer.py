@@ -1,9 +1,13 @@
 """VarianceStabilizer: square roots, shares and depth-scaled logs of counts, side by side."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.sparsefuncs import mean_variance_axis
@@ -11,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells, check_same_order
 from sklearn_cells._empty_cells import warn_of_empty_cells
+from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import warn
 from sklearn_cells.feature_selection import js_divergence
@@ -121,15 +126,15 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        sqrt_share=0.4,
-        linear_share=0.2,
-        log_share=0.4,
+        sqrt_share: float = 0.4,
+        linear_share: float = 0.2,
+        log_share: float = 0.4,
         *,
-        target_sum=10_000,
-        divergence_power=0.25,
-        layer=None,
-        gene_names="var_names",
-    ):
+        target_sum: float | str | None = 10_000,
+        divergence_power: float = 0.25,
+        layer: str | None = None,
+        gene_names: str = "var_names",
+    ) -> None:
         self.sqrt_share = sqrt_share
         self.linear_share = linear_share
         self.log_share = log_share
@@ -139,7 +144,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.gene_names = gene_names
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: CellsLike, y: ArrayLike | None = None) -> Self:
         """Learn the factor of each gene and view.
 
         Parameters
@@ -165,7 +170,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: CellsLike, y: ArrayLike | None = None) -> Any:
         """Learn the factor of each gene and view, and give the views of the same counts.
 
         Parameters
@@ -226,7 +231,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return views
 
-    def transform(self, X):
+    def transform(self, X: CellsLike) -> Any:
         """Return the views of counts: square roots, shares and logs, in this order.
 
         Parameters
@@ -252,7 +257,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         warn_of_empty_cells(row_sums(X), X.shape[1])
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the name of each column: the view, two underscores, and the gene.
 
         Parameters

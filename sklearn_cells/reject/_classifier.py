@@ -1,8 +1,13 @@
 """RejectOptionClassifier: cells that a classifier is unsure of get a coarser name, or become "Unassigned"."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
@@ -15,14 +20,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import Cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
-from sklearn_cells._validation import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    TemperatureScaling,
-    all_or_nothing,
-    fit_context,
-)
+from sklearn_cells._typing import CellsLike, RandomState
+from sklearn_cells._validation import HasMethods, Interval, StrOptions, TemperatureScaling, all_or_nothing, fit_context
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.hierarchy import CellTypeTree, NamesInTree, NamesOfClasses
 from sklearn_cells.metrics import expected_calibration_error, hierarchical_accuracy
@@ -222,20 +221,20 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
 
     def __init__(
         self,
-        estimator,
+        estimator: Any,
         *,
-        threshold=None,
-        target_error=None,
-        target_coverage=None,
-        confidence_level=0.9,
-        hierarchy=None,
-        calibration="temperature",
-        cv=5,
-        n_laboratories=3,
-        unassigned_label=None,
-        n_jobs=None,
-        random_state=None,
-    ):
+        threshold: float | None = None,
+        target_error: float | None = None,
+        target_coverage: float | None = None,
+        confidence_level: float | None = 0.9,
+        hierarchy: CellTypeTree | None = None,
+        calibration: str | None = "temperature",
+        cv: Any = 5,
+        n_laboratories: int = 3,
+        unassigned_label: str | int | None = None,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+    ) -> None:
         self.estimator = estimator
         self.threshold = threshold
         self.target_error = target_error
@@ -250,7 +249,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=False)  # the estimator is not validated yet
-    def fit(self, X, y, **fit_params):
+    def fit(self, X: CellsLike, y: ArrayLike, **fit_params: Any) -> Self:
         """Fit the estimator on all cells, and learn temperature and threshold from held-out ones.
 
         Parameters
@@ -290,7 +289,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             check_one_target(self)
             check_same_order(X, y)
             X = X if isinstance(X, Cells) else indexable(X)[0]
-            labels, codes = checked_labels(self, y, X.shape[0] if hasattr(X, "shape") else len(X))
+            labels, codes = checked_labels(self, y, len(X) if isinstance(X, Sequence) else X.shape[0])
             unassigned_label = checked_label(self.unassigned_label, labels)
             fit_params, split_params = self._routed(fit_params)
             check_same_order(X, split_params.get("groups"), y_name="groups")
@@ -308,9 +307,9 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
                 n_laboratories = self.n_laboratories if split_params.get("groups") is None else 0
                 rng = check_random_state(self.random_state)
                 seeds = rng.randint(np.iinfo(np.int32).max, size=(len(splits), n_laboratories)).tolist()
-                y, classes = labels[codes], estimator.classes_
-                logits = held_out_logits(context, self, X, y, classes, fit_params, splits, seeds)
-                self._learn_from(logits, [y[test] for _, test in splits], classes, names)
+                true, classes = labels[codes], estimator.classes_
+                logits = held_out_logits(context, self, X, true, classes, fit_params, splits, seeds)
+                self._learn_from(logits, [true[test] for _, test in splits], classes, names)
             self.hierarchy_ = self.hierarchy
             self.classes_, self.unassigned_label_, self.estimator_ = estimator.classes_, unassigned_label, estimator
             context.call_on_fit_task_end(**told)
@@ -348,7 +347,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             for name, values in (("before", before), ("after", leaves_alone(labels, after, classes)[1]))
         }
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: CellsLike) -> NDArray[np.floating]:
         """Predict the calibrated probability of each class.
 
         Parameters
@@ -370,7 +369,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
             )
         return softmax(logits_of(self.estimator_, X, self.classes_) / self.temperature_, axis=1)
 
-    def predict(self, X):
+    def predict(self, X: CellsLike) -> NDArray:
         """Predict the class of each cell, or that it is unassigned.
 
         Parameters
@@ -386,7 +385,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         """
         return self.assign(self.predict_proba(X))
 
-    def assign(self, probabilities):
+    def assign(self, probabilities: ArrayLike) -> NDArray:
         """Label cells whose probabilities are known.
 
         Parameters
@@ -401,7 +400,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         """
         return self.assign_with_confidence(probabilities)[0]
 
-    def assign_with_confidence(self, probabilities):
+    def assign_with_confidence(self, probabilities: ArrayLike) -> tuple[NDArray, NDArray[np.floating]]:
         """Label cells whose probabilities are known, and return the probability of each label.
 
         Parameters
@@ -421,7 +420,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         ends, confidence = self._names().ways(probabilities).ends(self.threshold_)
         return np.append(self.names_, self.unassigned_label_)[ends], confidence
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: CellsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the share of cells with a right label; an unassigned cell is an error.
 
         Parameters
@@ -449,7 +448,7 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         return hierarchical_accuracy(y, predicted, hierarchy=tree, **options)
 
     @property
-    def names_(self):
+    def names_(self) -> NDArray:
         """The labels that assigned cells can have."""
         return self._names().names
 
@@ -458,16 +457,16 @@ class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, Classifie
         return NamesOfClasses(self.classes_) if tree is None else NamesInTree(tree, self.classes_)
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """The number of genes in `fit`."""
         return self.estimator_.n_features_in_
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> NDArray[np.object_]:
         """The names of the genes in `fit`, where the cells had any."""
         return self.estimator_.feature_names_in_
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Return which parameters of `fit` go where, when metadata routing is enabled.
 
         Returns

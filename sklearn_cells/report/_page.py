@@ -1,9 +1,14 @@
 """One self-contained page about a model on cells whose types are known: write_html."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
+from os import PathLike
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from sklearn_cells import __version__
@@ -12,6 +17,7 @@ from sklearn_cells._cells import check_cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._files import atomic_path
 from sklearn_cells._models import as_taken, check_model, choice_of, hierarchy_of, inner_model, rejecting_model
+from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._validation import check_labels, shortened, validate_params
 from sklearn_cells._warnings import gathered, once_per_call, warn_of_texts
 from sklearn_cells.annotation import annotate
@@ -50,20 +56,20 @@ from sklearn_cells.report._sections import (
     prefer_skip_nested_validation=True,
 )
 def write_html(
-    model,
-    X,
-    y,
-    path,
+    model: Any,
+    X: CellsLike,
+    y: ArrayLike,
+    path: str | PathLike[str],
     *,
-    layer=None,
-    gene_names=None,
-    cv=5,
-    peers=True,
-    title=None,
-    overwrite=False,
-    random_state=None,
-    verbose=0,
-):
+    layer: str | None = None,
+    gene_names: str | None = None,
+    cv: Any = 5,
+    peers: bool = True,
+    title: str | None = None,
+    overwrite: bool = False,
+    random_state: RandomState = None,
+    verbose: int = 0,
+) -> None:
     """Write a page about a model on cells whose types are known.
 
     The page is one file that loads nothing from elsewhere. It shows the model card, how many of

@@ -173,7 +173,7 @@ def comparison_section(model, cells, true, cv, seed, verbose):
     """Cross-validate a new copy of the model and its peers on the same folds of these cells."""
     cv = 5 if cv is None else cv
     types, counts = np.unique(true, return_counts=True)
-    rare = types[counts < cv] if isinstance(cv, Integral) else types[:0]
+    rare = types[counts < int(cv)] if isinstance(cv, Integral) else types[:0]
     intro = (
         "Cross-validated scores on these cells: each classifier is trained anew on all folds but one and scored on "
         "that one, on the same folds for all. These are not scores of the given model, which are above. All cells are "
