@@ -22,6 +22,7 @@ __all__ = [
     "__version__",
     "annotate",
     "expected_calibration_error",
+    "from_celltypist",
     "js_divergence",
     "js_divergence_test",
     "load_model",
@@ -38,6 +39,7 @@ __all__ = [
 _ON_DEMAND = {
     "KerasCellClassifier": "neural_network",
     "annotate": "annotation",
+    "from_celltypist": "persistence",
     "load_model": "persistence",
     "majority_vote": "annotation",
     "read_cells": "io",

@@ -1,6 +1,7 @@
 """GeneAligner: the genes of the training cells, in their order, whatever genes the query has."""
 
 import re
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import Cells, check_cells, check_genes
-from sklearn_cells._validation import StrOptions, all_or_nothing, check_feature_names_in, fit_context
+from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import once_per_call, warn
 from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 
@@ -48,6 +49,10 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
         Whether values that are not whole numbers are refused, as normalised ones are by the model
         of :func:`make_cell_pipeline`.
 
+    target_sum : float, default=None
+        The total that the counts of each cell are scaled to. It is the total over all genes of the cell,
+        those that are dropped too. None leaves the counts as they are.
+
     Attributes
     ----------
     n_features_in_ : int
@@ -70,7 +75,7 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
     In sparse AnnData, genes that were not measured are not stored: `var["measured"]` is False for
     them. The matrix alone would hold as many NaN as there are cells.
 
-    Cells on disk stay there.
+    Cells on disk stay there. With `target_sum` a cell without any count stays zero.
 
     Examples
     --------
@@ -88,13 +93,15 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
         "gene_names": [str],
         "duplicates": [StrOptions({"sum", "first", "error"})],
         "require_counts": ["boolean"],
+        "target_sum": [Interval(Real, 0, None, closed="neither"), None],
     }
 
-    def __init__(self, *, layer=None, gene_names="var_names", duplicates="sum", require_counts=False):
+    def __init__(self, *, layer=None, gene_names="var_names", duplicates="sum", require_counts=False, target_sum=None):
         self.layer = layer
         self.gene_names = gene_names
         self.duplicates = duplicates
         self.require_counts = require_counts
+        self.target_sum = target_sum
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -185,11 +192,13 @@ class GeneAligner(CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wr
             if spelling:
                 warn(spelling)
             cells = aligned
+        if self.target_sum is not None:
+            cells = cells.scaled_to(self.target_sum)
         return cells if isinstance(X, Cells) or cells.on_disk else _like(X, cells)
 
     def check(self, X, *, reset):
         """Return checked cells, with the genes that they have. Not for users."""
-        values = "counts" if self.require_counts else "any"
+        values = "counts" if self.require_counts else "any" if self.target_sum is None else "nonnegative"
         cells = check_cells(X, estimator=self, reset=reset, values=values)
         if self.require_counts:
             warn_of_scaled_counts(cells)
