@@ -29,6 +29,7 @@ __all__ = [
     "__version__",
     "annotate",
     "expected_calibration_error",
+    "from_celltypist",
     "js_divergence",
     "js_divergence_test",
     "load_model",
@@ -45,6 +46,7 @@ __all__ = [
 _ON_DEMAND = {
     "KerasCellClassifier": "neural_network",
     "annotate": "annotation",
+    "from_celltypist": "persistence",
     "load_model": "persistence",
     "majority_vote": "annotation",
     "read_cells": "io",

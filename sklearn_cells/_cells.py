@@ -28,6 +28,7 @@ from sklearn_cells._checks import (
     check_unique,
     refuse_other_objects,
 )
+from sklearn_cells._rows import inverse, row_sums, scale_rows
 from sklearn_cells._sources import Dask, Disk, Memory
 from sklearn_cells._stored_rows import StoredRows
 from sklearn_cells._threads import in_advance
@@ -45,9 +46,9 @@ __all__ = [
     "row_blocks",
 ]
 
-
 # What other cells made of some keep.
-KEPT = ("source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin", "chosen", "in_chain")
+KEPT = ["source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin", "chosen", "in_chain"]
+KEPT += ["target_sum"]
 
 
 class Cells:
@@ -91,6 +92,9 @@ class Cells:
 
     in_chain : bool, default=False
         Whether all steps to come take these objects, so that what is selected need not be in memory.
+
+    target_sum : float, default=None
+        What the values of each cell are scaled to, over all genes of the source; None leaves them.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Cells:
         origin=None,
         chosen=None,
         in_chain=False,
+        target_sum=None,
     ):
         self.source = source
         self.n_source_genes = shape[1]
@@ -120,6 +125,7 @@ class Cells:
         self.origin = origin
         self.chosen = chosen
         self.in_chain = in_chain
+        self.target_sum = target_sum
 
     in_memory = property(lambda self: isinstance(self.source, Memory), doc="Whether all values are in memory.")
     on_disk = property(lambda self: isinstance(self.source, Disk), doc="Whether they are backed AnnData.")
@@ -157,7 +163,7 @@ class Cells:
         checks = replace(self.checks, gene_names=names, allow_nan=self.checks.allow_nan or self.measured is not None)
         source = StoredRows(blocks, n_genes)
         changes = {"source": source, "shape": (self.shape[0], n_genes), "gene_names": names, "checks": checks}
-        return self._with(**changes, columns=None, measured=None)
+        return self._with(**changes, columns=None, measured=None, target_sum=None)
 
     def blocks(self, values=None):
         """Yield slices of rows and what `take` returns of them, in order."""
@@ -195,6 +201,10 @@ class Cells:
         columns = chooser if self.columns is None else (self.columns @ chooser).tocsc()
         return self._with(columns=columns, measured=None if measured.all() else measured, gene_names=gene_names)
 
+    def scaled_to(self, target_sum):
+        """Return the same cells, each scaled to a total over all genes of the source, those left out too."""
+        return self._with(target_sum=target_sum)
+
     def counts_elsewhere(self):
         """Say which other matrix of their AnnData holds counts, as a sentence, empty where none does."""
         return "" if self.origin is None else where_counts_are(self.origin, self.chosen[0])
@@ -211,9 +221,8 @@ class Cells:
     def lazy(self):
         """Return a Dask array that `stored` would compute: its blocks are checked when they are computed."""
         X = self.source.X
-        return X.map_blocks(
-            _stored_block, self._unread(), chunks=(X.chunks[0], (self.shape[1],)), dtype=X.dtype, meta=X._meta
-        )
+        dtype, chunks = self._dtype_of(X), (X.chunks[0], (self.shape[1],))
+        return X.map_blocks(_stored_block, self._unread(), chunks=chunks, dtype=dtype, meta=X._meta.astype(dtype))
 
     def delayed(self, genes=None):
         """Return blocks of Dask that are not computed: slices of rows, and what `take` would return of them."""
@@ -229,23 +238,12 @@ class Cells:
     def _unread(self):
         """Return these cells without values and without what they came from, for blocks of Dask."""
         checks = replace(self.checks, hint=self.checks._said())
-        return Cells(None, (0, self.n_source_genes), checks, columns=self.columns, measured=self.measured)
+        without = {"source": None, "gene_names": None, "obs": None, "origin": None}
+        return self._with(shape=(0, self.n_source_genes), checks=checks, **without)
 
     def _with(self, *, shape=None, **changes):
-        names = (
-            "source",
-            "checks",
-            "gene_names",
-            "obs",
-            "columns",
-            "measured",
-            "first",
-            "origin",
-            "chosen",
-            "in_chain",
-        )
-        arguments = {name: changes.get(name, getattr(self, name)) for name in names}
-        return Cells(shape=shape or (self.shape[0], self.n_source_genes), **arguments)
+        kept = {name: getattr(self, name) for name in KEPT}
+        return Cells(shape=shape or (self.shape[0], self.n_source_genes), **kept | changes)
 
     def _read(self, rows):
         if self.in_memory:
@@ -256,6 +254,16 @@ class Cells:
         return self.first + np.arange(self.shape[0])[slice(None) if rows is None else rows]
 
     def _choose(self, X, genes):
+        chosen = self._choose_genes(X, genes)
+        if self.target_sum is None:
+            return chosen
+        dtype = self._dtype_of(X)
+        return scale_rows(chosen.astype(dtype), (self.target_sum * inverse(row_sums(X))).astype(dtype))
+
+    def _dtype_of(self, X):
+        return X.dtype if X.dtype.kind == "f" or self.target_sum is None else np.dtype(np.float64)
+
+    def _choose_genes(self, X, genes):
         if self.columns is None:
             if genes is None:
                 return X

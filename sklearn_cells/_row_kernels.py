@@ -86,7 +86,8 @@ def gather(start, stop, sources, targets, columns, values, gathered_columns, gat
 def _find_wrong(start, stop, indptr, genes, values, n_genes, nonnegative, whole, wrong):
     for row in range(start, stop):
         first, last = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
-        found, previous = np.bool_(False), np.int64(-1)
+        found: np.bool_ = np.bool_(False)
+        previous = np.int64(-1)
         for entry in range(first, last):  # vectorized, as the next loop is not
             value = values[entry]
             found |= value - value != 0 or (nonnegative and value < 0) or (whole and value != np.rint(value))

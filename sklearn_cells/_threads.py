@@ -20,9 +20,10 @@ def by_rows(loop: Callable[..., None], n_rows: int, *arguments) -> None:
     The loop must release the GIL, and treat each row by itself, so that the number of threads changes nothing. It is
     that of the cores, of which joblib gives each of its workers some.
     """
-    import numba
+    from numba.core import config
 
-    n_threads = min(joblib.cpu_count(), numba.config.NUMBA_NUM_THREADS, -(-n_rows // LEAST_ROWS))
+    n_allowed = vars(config)["NUMBA_NUM_THREADS"]  # of which joblib gives each worker some
+    n_threads = min(joblib.cpu_count(), n_allowed, -(-n_rows // LEAST_ROWS))
     if n_threads <= 1:
         loop(0, n_rows, *arguments)
         return

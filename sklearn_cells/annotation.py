@@ -342,7 +342,9 @@ def _predict(model, cells, n_cells, verbose):
     labels, confidence, novelty = [classes[:0]], [np.empty(0)], [np.empty(0)]
     probabilities = [np.empty((0, len(model.classes_)))]
     has_novelty = hasattr(last_step_of(model), "novelty_")
-    front, rest = split_at_last_step(model) if has_novelty else (None, model)  # both of its last step take the same
+    has_assign = hasattr(naming, "assign")
+    # What more than one method of the last step takes is made once.
+    front, rest = split_at_last_step(model) if has_novelty or not has_assign else (None, model)
     # To stderr, so that what a command prints can be kept.
     with once_per_call(), Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=n_cells)
@@ -355,11 +357,11 @@ def _predict(model, cells, n_cells, verbose):
                     novelty.append(_novelty_of(inner_model(rest), X, probabilities[-1]))
             if hasattr(naming, "assign_with_confidence"):
                 of_labels, confidence[-1] = naming.assign_with_confidence(probabilities[-1])
-            elif hasattr(naming, "assign"):
+            elif has_assign:
                 of_labels = naming.assign(probabilities[-1])
             else:
                 with gathered():
-                    of_labels = model.predict(block)
+                    of_labels = rest.predict(X)
             labels.append(of_labels)
             progress.advance(task, len(probabilities[-1]))
     of_cells = np.concatenate(labels)

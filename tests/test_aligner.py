@@ -7,8 +7,9 @@ import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
-from sklearn_cells import GeneAligner, JSDivergenceSelector
+from sklearn_cells import GeneAligner, JSDivergenceSelector, LogNormalizer
 from sklearn_cells.pipeline import CellPipeline
 
 GENES = ["CD3E", "CD79A", "LYZ", "CD74"]
@@ -20,6 +21,10 @@ TYPES = ["T", "T", "B", "B"]
 def cells_of(counts, names, **columns):
     var = pd.DataFrame(columns, index=names)
     return ad.AnnData(counts, obs=pd.DataFrame(index=[f"cell {i}" for i in range(counts.shape[0])]), var=var)
+
+
+def as_dask(X):
+    return pytest.importorskip("dask.array").from_array(X, chunks=(2, -1))
 
 
 @pytest.fixture
@@ -233,3 +238,48 @@ def test_a_sparse_data_frame_stays_one(genes):
     kept = list(frame.columns[genes])
     np.testing.assert_array_equal(aligned[kept].to_numpy(), frame[kept].to_numpy())
     assert aligned.drop(columns=kept).isna().to_numpy().all()
+
+
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_matrix, sp.csc_array, as_dask])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_cells_are_scaled_to_a_total_over_all_genes_that_came(container, dtype):
+    aligner = GeneAligner(target_sum=10).fit(cells_of(COUNTS, GENES))
+    counts = np.array([[5, 7, 8], [0, 1, 3], [0, 0, 0]], dtype=dtype)
+    aligned = aligner.transform(cells_of(container(counts), ["CD74", "MS4A1", "CD3E"]))
+    X = aligned.X.compute() if hasattr(aligned.X, "compute") else aligned.X
+    assert X.dtype == aligned.X.dtype == (np.float32 if dtype == np.float32 else np.float64)
+    np.testing.assert_allclose(dense(X), [[4, 0, 0, 2.5], [7.5, 0, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
+    assert aligned.var["measured"].tolist() == [True, False, False, True]
+    frame = aligner.transform(pd.DataFrame(counts, columns=["CD74", "MS4A1", "CD3E"]))
+    np.testing.assert_allclose(frame, [[4, np.nan, np.nan, 2.5], [7.5, np.nan, np.nan, 0], [0, np.nan, np.nan, 0]])
+
+
+def test_the_total_is_of_genes_whose_name_repeats_too_and_of_the_training_genes_alike():
+    aligner = GeneAligner(target_sum=10, duplicates="first").fit(cells_of(COUNTS, GENES))
+    with pytest.warns(UserWarning, match="Variable names are not unique"):
+        query = cells_of(np.array([[1.0, 6, 1]]), ["CD74", "CD74", "CD3E"])
+    with pytest.warns(UserWarning, match="The first of equal names is taken"):
+        np.testing.assert_allclose(aligner.transform(query).X, [[1.25, 0, 0, 1.25]])
+    expected = [[7.5, 0, 0, 2.5], [20 / 3, 0, 10 / 3, 0]]
+    np.testing.assert_allclose(aligner.transform(cells_of(COUNTS, GENES)).X[:2], expected, rtol=1e-6)
+    np.testing.assert_allclose(aligner.fit_transform(COUNTS)[:2], expected, rtol=1e-6)
+
+
+def test_scaled_cells_on_disk_are_read_by_the_next_step(tmp_path):
+    query = cells_of(sp.csr_matrix(COUNTS), ["CD3E", "other", "LYZ", "CD74"])
+    query.write_h5ad(tmp_path / "query.h5ad")
+    chain = make_pipeline(GeneAligner(target_sum=10, require_counts=True), LogNormalizer("as_is"))
+    chain.fit(cells_of(COUNTS, GENES))
+    backed = ad.read_h5ad(tmp_path / "query.h5ad", backed="r")
+    np.testing.assert_array_equal(dense(chain.transform(backed)), dense(chain.transform(query)))
+    expected = np.log1p(10 * COUNTS / COUNTS.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(dense(chain.transform(query))[:, [0, 2, 3]], expected[:, [0, 2, 3]], rtol=1e-6)
+    backed.file.close()
+
+
+def test_a_total_needs_values_of_zero_or_more():
+    aligner = GeneAligner(target_sum=10).fit(cells_of(COUNTS, GENES))
+    with pytest.raises(ValueError, match="got -1.0 at cell 0 .*, gene 'CD3E'"):
+        aligner.transform(cells_of(np.array([[-1.0, 3]]), ["CD3E", "LYZ"]))
+    with pytest.raises(ValueError, match="'target_sum' parameter of GeneAligner must be"):
+        GeneAligner(target_sum=0).fit(COUNTS)

@@ -54,17 +54,26 @@ def test_cells_on_disk_are_annotated_by_blocks_with_a_bar(cells, model, monkeypa
     expected = annotate(model, cells)
     assert capsys.readouterr() == ("", "")
     sizes = []
-    predict_proba = type(model).predict_proba
+    predict_proba = type(model[-1]).predict_proba
 
     def counted(self, X):
         sizes.append(X.shape[0])
         return predict_proba(self, X)
 
-    monkeypatch.setattr(type(model), "predict_proba", counted)
+    monkeypatch.setattr(type(model[-1]), "predict_proba", counted)
     pd.testing.assert_frame_equal(annotate(model, backed, verbose=1), expected)
     assert sizes == [50, 50, 50, 50, 40]
     assert "100%" in capsys.readouterr().err
     backed.file.close()
+
+
+def test_what_labels_and_probabilities_both_need_is_made_once(cells, model, monkeypatch):
+    calls = []
+    transform = LogNormalizer.transform
+    monkeypatch.setattr(LogNormalizer, "transform", lambda self, X: calls.append(len(calls)) or transform(self, X))
+    annotation = annotate(model, cells)
+    assert len(calls) == 1
+    np.testing.assert_array_equal(annotation["predicted_label"], model.predict(cells))
 
 
 def test_clusters_vote(cells, model):

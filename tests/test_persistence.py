@@ -20,6 +20,7 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import ProgressBar
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -261,6 +262,12 @@ def test_another_estimator_is_one_line_more(fitted, cells, labels, tmp_path, mon
     assert not hasattr(loaded.estimator["classify"], "model_")
     assert loaded.threshold_ == 0.5
     np.testing.assert_array_equal(loaded.estimator_.predict_proba(cells), fitted.predict_proba(cells))
+
+
+def test_frozen_model_is_saved_too(fitted, cells, tmp_path):
+    loaded = saved_and_loaded(FrozenEstimator(fitted), tmp_path)
+    assert type(loaded) is FrozenEstimator
+    np.testing.assert_array_equal(loaded.predict_proba(cells), fitted.predict_proba(cells))
 
 
 def test_model_that_says_unassigned_keeps_its_threshold_and_curve(cells, labels, tmp_path):

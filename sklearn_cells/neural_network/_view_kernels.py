@@ -108,8 +108,8 @@ def add_products(start, stop, indptr, genes, counts, numbers, depth, share, squa
         total = max(total / share, 1.0)
         for view in range(n_views):
             number, squares = numbers[view], 0.0
-            for whole in range(N_SMALL):
-                small[whole] = _view(number, np.float64(whole), total, depth)
+            for place in range(N_SMALL):
+                small[place] = _view(number, np.float64(place), total, depth)
             for place in range(n_counts):
                 whole = np.uint64(wholes[place])
                 value = small[whole] if whole < N_SMALL else _view(number, kept[place], total, depth)

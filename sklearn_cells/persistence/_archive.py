@@ -39,7 +39,10 @@ MAX_JSON_SIZE = 2**25
 ARRAY_KINDS = "biufU"
 
 # What the first bytes of other files tell, and what to do with them.
-PICKLE = "a pickle, such as joblib.dump writes: joblib.load reads it, and runs any code that is in it"
+PICKLE = (
+    "a pickle, such as joblib.dump writes: joblib.load reads it, and runs any code that is in it; of CellTypist, "
+    "from_celltypist reads it and runs none"
+)
 COMPRESSED = "compressed, perhaps a pickle of joblib.dump: joblib.load reads that, and runs any code that is in it"
 OTHER_FILES = {
     b"\x89HDF": "HDF5: KerasCellClassifier.from_keras loads Keras models (.h5), read_cells reads cells (.h5ad)",

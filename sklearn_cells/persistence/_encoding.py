@@ -19,6 +19,8 @@ from sklearn_cells.persistence._upgrades import upgrade
 # The estimators that a file may hold, and where they are imported from when a file holds them.
 ESTIMATORS = {
     "CellPipeline": "sklearn_cells.pipeline",
+    "CellTypistClassifier": "sklearn_cells.linear_model",
+    "FrozenEstimator": "sklearn.frozen",
     "GeneAligner": "sklearn_cells.preprocessing",
     "JSDivergenceSelector": "sklearn_cells.feature_selection",
     "KerasCellClassifier": "sklearn_cells.neural_network",
@@ -58,10 +60,10 @@ class Encoder:
             raise _refusal(where, estimator)
         parameters = estimator.get_params(deep=False)
         _check_parameters(estimator)
-        if hasattr(estimator, "_pack_parameters"):
+        if hasattr(type(estimator), "_pack_parameters"):  # a frozen estimator has the attributes of the one inside
             parameters = estimator._pack_parameters(parameters)
         fitted = {key: vars(estimator)[key] for key in vars(estimator) if key not in (*parameters, *NOT_SAVED)}
-        if hasattr(estimator, "_pack_state"):
+        if hasattr(type(estimator), "_pack_state"):
             fitted = estimator._pack_state(fitted)
         return {
             "estimator": name,
@@ -160,7 +162,7 @@ def _decode_estimator(content, array, version):
     _check_parameters(estimator)
     if fitted.keys() & estimator.get_params(deep=False).keys():  # these would not have been checked
         raise ValueError(f"some parameters of {name} are among its fitted attributes.")
-    if hasattr(estimator, "_unpack_state"):
+    if hasattr(type(estimator), "_unpack_state"):
         fitted = estimator._unpack_state(fitted)
     vars(estimator).update(fitted)
     return estimator
@@ -174,7 +176,8 @@ def _check_parameters(estimator):
     """Check parameters as fit does: what they may hold besides data, such as functions, is not in a file."""
     parameters = estimator.get_params(deep=False)
     name = type(estimator).__name__
-    validate_parameter_constraints(getattr(estimator, "_parameter_constraints", {}), parameters, caller_name=name)
+    constraints = getattr(type(estimator), "_parameter_constraints", {})
+    validate_parameter_constraints(constraints, parameters, caller_name=name)
     if parameters.get("memory") is not None:
         # joblib.Memory reads pickles from the folder that is named here.
         raise ValueError(f"a {name} with memory={parameters['memory']!r} is not for files: set_params(memory=None).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cells._anndata import as_anndata, is_anndata
 from sklearn_cells._cells import Cells, check_cells, check_genes
 from sklearn_cells._typing import CellsLike
-from sklearn_cells._validation import StrOptions, all_or_nothing, check_feature_names_in, fit_context
+from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import once_per_call, warn
 from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 
@@ -55,6 +56,10 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         Whether values that are not whole numbers are refused, as normalised ones are by the model
         of :func:`make_cell_pipeline`.
 
+    target_sum : float, default=None
+        The total that the counts of each cell are scaled to. It is the total over all genes of the cell,
+        those that are dropped too. None leaves the counts as they are.
+
     Attributes
     ----------
     n_features_in_ : int
@@ -77,7 +82,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
     In sparse AnnData, genes that were not measured are not stored: `var["measured"]` is False for
     them. The matrix alone would hold as many NaN as there are cells.
 
-    Cells on disk stay there.
+    Cells on disk stay there. With `target_sum` a cell without any count stays zero.
 
     Examples
     --------
@@ -95,6 +100,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         "gene_names": [str],
         "duplicates": [StrOptions({"sum", "first", "error"})],
         "require_counts": ["boolean"],
+        "target_sum": [Interval(Real, 0, None, closed="neither"), None],
     }
 
     def __init__(
@@ -104,11 +110,13 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         gene_names: str = "var_names",
         duplicates: str = "sum",
         require_counts: bool = False,
+        target_sum: float | None = None,
     ) -> None:
         self.layer = layer
         self.gene_names = gene_names
         self.duplicates = duplicates
         self.require_counts = require_counts
+        self.target_sum = target_sum
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: CellsLike, y: Any = None) -> Self:
@@ -199,11 +207,13 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             if spelling:
                 warn(spelling)
             cells = aligned
+        if self.target_sum is not None:
+            cells = cells.scaled_to(self.target_sum)
         return cells if isinstance(X, Cells) or cells.on_disk else _like(X, cells)
 
     def _check(self, X: CellsLike, *, reset: bool | None) -> Cells:
         """Return checked cells, with the genes that they have."""
-        values = "counts" if self.require_counts else "any"
+        values = "counts" if self.require_counts else "any" if self.target_sum is None else "nonnegative"
         cells = check_cells(X, estimator=self, reset=reset, values=values)
         if self.require_counts:
             warn_of_scaled_counts(cells)

@@ -13,9 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells
 from sklearn_cells._empty_cells import warn_of_empty_cells
-from sklearn_cells._typing import CellsLike
-from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, fit_context
-from sklearn_cells.preprocessing._rows import (
+from sklearn_cells._rows import (
     column_means,
     filled,
     gene_shares,
@@ -23,6 +21,8 @@ from sklearn_cells.preprocessing._rows import (
     row_sums,
     scale_rows,
 )
+from sklearn_cells._typing import CellsLike
+from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, fit_context
 
 
 class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

@@ -15,12 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import FLOAT_DTYPES, check_cells, check_same_order
 from sklearn_cells._empty_cells import warn_of_empty_cells
-from sklearn_cells._typing import CellsLike
-from sklearn_cells._validation import Interval, all_or_nothing, check_feature_names_in, fit_context
-from sklearn_cells._warnings import warn
-from sklearn_cells.feature_selection import js_divergence
-from sklearn_cells.preprocessing._log_normalizer import LogNormalizer
-from sklearn_cells.preprocessing._rows import (
+from sklearn_cells._rows import (
     column_means,
     filled,
     gene_shares,
@@ -30,6 +25,11 @@ from sklearn_cells.preprocessing._rows import (
     scale_columns,
     scale_rows,
 )
+from sklearn_cells._typing import CellsLike
+from sklearn_cells._validation import Interval, all_or_nothing, check_feature_names_in, fit_context
+from sklearn_cells._warnings import warn
+from sklearn_cells.feature_selection import js_divergence
+from sklearn_cells.preprocessing._log_normalizer import LogNormalizer
 
 
 class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):

@@ -6,11 +6,12 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, make_scorer
 from sklearn.model_selection import cross_validate
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from sklearn_cells._models import as_taken, clone_for_x, inner_model
+from sklearn_cells._models import as_taken, clone_for_x, inner_model, last_step_of
 from sklearn_cells.feature_selection import JSDivergenceSelector
+from sklearn_cells.linear_model import CellTypistClassifier
 from sklearn_cells.metrics import macro_f1
 from sklearn_cells.preprocessing import LogNormalizer
 
@@ -56,11 +57,12 @@ def with_interval(values, intervals):
 def untrained(model):
     """Return a new copy of what names the cells, without reject option or search, for AnnData as it is here.
 
-    Of a network that was trained elsewhere there is none: its parameters do not describe it.
+    Of what was trained elsewhere, a network or a model of CellTypist, there is none: its parameters do not
+    describe it.
     """
-    inner = inner_model(model)
-    classifier = inner[-1] if isinstance(inner, Pipeline) else inner
-    return None if getattr(classifier, "history_", None) == {} else clone_for_x(inner)
+    inner, classifier = inner_model(model), last_step_of(model)
+    is_from_elsewhere = isinstance(classifier, CellTypistClassifier) or getattr(classifier, "history_", None) == {}
+    return None if is_from_elsewhere else clone_for_x(inner)
 
 
 def peers_of(n_genes):

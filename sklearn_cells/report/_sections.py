@@ -1,5 +1,6 @@
 """The sections of the page, each from the predictions and the cells to HTML."""
 
+from copy import copy
 from itertools import combinations
 from numbers import Integral
 from typing import NamedTuple
@@ -96,7 +97,7 @@ def genes_section(model, cells):
     except TypeError:
         return cells, ""
     aligner = for_query(aligner, layer="X", gene_names="var_names") if is_anndata(cells) else aligner
-    aligned = aligner.transform(cells)
+    aligned = _of_counts(aligner).transform(cells)
     if not (is_anndata(cells) or hasattr(cells, "columns")):
         return aligned, html.paragraph("The cells have no gene names: their columns are taken for the model's genes.")
     found = gene_coverage(aligner, _selector_of(model), check_cells(cells) if is_anndata(cells) else cells)
@@ -106,6 +107,11 @@ def genes_section(model, cells):
     with gathered() as warnings:
         found.check()
     return aligned, "".join(map(html.paragraph, [f"{said}.", *(text for _, text in warnings)]))
+
+
+def _of_counts(aligner):
+    """Return an aligner that leaves counts as they are."""
+    return copy(aligner).set_params(target_sum=None)
 
 
 def scores_section(found, seed):
@@ -189,7 +195,7 @@ def comparison_section(model, cells, true, cv, seed, verbose):
     splits = list(folds.split(true, true))
     copied, classifiers = untrained(model), peers_of(cells.shape[1])
     if copied is None:
-        intro += " The network was trained elsewhere, so that there is no new copy of it to train."
+        intro += " The model was trained elsewhere, so that there is no new copy of it to train."
     else:
         classifiers = {"a new copy of the model": copied, **classifiers}
     rows = {}

@@ -1,4 +1,4 @@
-"""Arithmetic of rows and columns, dense or sparse, that the normalisers share. NaN is a gene that was not measured."""
+"""Arithmetic of rows and columns, dense or sparse. NaN is a gene that was not measured."""
 
 import numpy as np
 import scipy.sparse as sp

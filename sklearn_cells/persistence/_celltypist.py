@@ -1,0 +1,233 @@
+"""from_celltypist: a model of CellTypist as a pipeline of this package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+
+from sklearn_cells._validation import shortened
+from sklearn_cells.linear_model import CellTypistClassifier
+from sklearn_cells.persistence._card import ModelCard
+from sklearn_cells.persistence._pickled_data import ForeignCodeError, Stored, array_of, read_pickle
+from sklearn_cells.pipeline import CellPipeline
+from sklearn_cells.preprocessing import GeneAligner, LogNormalizer
+
+# The total that CellTypist scales cells to.
+TARGET_SUM = 10_000.0
+
+# Where the classes of a model are from; compiled losses of scikit-learn name their module alone.
+PACKAGES = ("sklearn", "_loss", "_sgd_fast")
+
+HOLDS = (
+    "A CellTypist model is a pickled dict with 'Model', a LogisticRegression or SGDClassifier of scikit-learn, "
+    "'Scaler_', a StandardScaler, and 'description'"
+)
+
+
+class Weights(NamedTuple):
+    """What a CellTypist model has learned."""
+
+    classes: NDArray
+    coef: NDArray
+    intercept: NDArray
+    mean: NDArray
+    scale: NDArray
+    gene_names: NDArray
+
+
+def from_celltypist(path: str | os.PathLike) -> FrozenEstimator:
+    """Read a model file of CellTypist as a classifier for counts, without running code of the file.
+
+    The classifier gives the labels, decision scores and probabilities of CellTypist, for cells in
+    memory, on disk or in Dask arrays. CellTypist is not needed.
+
+    Parameters
+    ----------
+    path : str or path
+        A `.pkl` file of CellTypist, such as `Immune_All_Low.pkl` in `~/.celltypist/data/models`, or one
+        that `model.write` of CellTypist wrote.
+
+    Returns
+    -------
+    model : FrozenEstimator of CellPipeline
+        It takes raw counts with gene names, as the model of :func:`make_cell_pipeline` does. The steps
+        are `align` (:class:`GeneAligner`), which scales each cell to 10,000 counts over all of its genes,
+        `normalize` (:class:`LogNormalizer`) and `classify`
+        (:class:`~sklearn_cells.linear_model.CellTypistClassifier`). Its `card_` says what the
+        description of the file says.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    ValueError
+        If the file is no model of CellTypist, names code that such a model does not hold, is damaged,
+        or its parts do not go together.
+
+    See Also
+    --------
+    annotate : Names cells with the model.
+    save_model : Saves the model as data.
+
+    Notes
+    -----
+    The file is a pickle, which is a program. It is read as data: names of classes and functions in it
+    are not imported and nothing is called. Any name but those of scikit-learn and of arrays is refused.
+
+    `predict_proba` gives the probability of each type against all others, as the `probability_matrix` of
+    CellTypist does. These do not sum to one. `confidence` of :func:`annotate` is the greatest of them,
+    the `conf_score` of CellTypist. Divide by the sum where a score needs probabilities that sum to one,
+    as :func:`sklearn.metrics.log_loss` does.
+
+    Genes that a query lacks count as their mean in the training cells of the model, so that they add
+    nothing to any score, as in CellTypist. Of genes whose names occur more than once the first is taken.
+
+    The model is frozen: `fit` leaves it as it is. :class:`RejectOptionClassifier` of it learns a threshold
+    from labelled cells, which must have all types of the model. It divides probabilities by their sum.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> import numpy as np
+    >>> from sklearn.linear_model import SGDClassifier
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn_cells import LogNormalizer, annotate, from_celltypist
+    >>> from sklearn_cells.datasets import make_cells
+    >>> cells = make_cells(200, 50, n_classes=2, random_state=0)
+    >>> X = LogNormalizer(10_000).fit_transform(cells.X.toarray())
+    >>> scaler = StandardScaler().fit(X)
+    >>> classifier = SGDClassifier(loss="log_loss", random_state=0).fit(scaler.transform(X), cells.obs["cell_type"])
+    >>> classifier.features = cells.var_names.to_numpy()
+    >>> with TemporaryDirectory() as folder:
+    ...     with open(f"{folder}/model.pkl", "wb") as file:  # what CellTypist writes
+    ...         pickle.dump({"Model": classifier, "Scaler_": scaler, "description": {}}, file)
+    ...     model = from_celltypist(f"{folder}/model.pkl")
+    >>> annotate(model, cells)["predicted_label"].head(2).tolist()
+    ['type 0', 'type 1']
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no file {path}. Pass the path of a model, such as ~/.celltypist/data/models/Immune_All_Low.pkl, "
+            "where CellTypist puts those that it downloads."
+        )
+    try:
+        content = read_pickle(path.read_bytes(), PACKAGES)
+        weights = _weights_of(content)
+        model = _pipeline_of(weights)
+    except ForeignCodeError as error:
+        raise ValueError(
+            f"{path} names {error}, which a model of CellTypist does not hold. {HOLDS}; its arrays are of NumPy. "
+            "Nothing of the file was run. A program that unpickles it would run what it names: unpickle it only if "
+            "you know who wrote it."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not a model of CellTypist that can be read: {error}. {HOLDS}.") from error
+    model.card_ = _card_of(path, content, weights)
+    return model
+
+
+def _weights_of(content: Any) -> Weights:
+    """Return the checked weights of what a pickle holds."""
+    if not isinstance(content, dict) or not {"Model", "Scaler_"} <= content.keys():
+        found = f"a dict with {shortened(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise ValueError(f"it holds {found}")
+    model = _attributes_of(content, "Model", ("LogisticRegression", "SGDClassifier"))
+    scaler = _attributes_of(content, "Scaler_", ("StandardScaler",))
+    classes, genes = _names(model, "classes_", "Model", "Uiu"), _names(model, "features", "Model", "U")
+    if len(classes) < 2:
+        raise ValueError("there is one cell type in it, and two or more are needed")
+    n_rows = 1 if len(classes) == 2 and len(_array(model, "coef_", "Model")) == 1 else len(classes)
+    coef = _numbers(model, "coef_", "Model", (n_rows, len(genes)))
+    intercept = _numbers(model, "intercept_", "Model", (n_rows,))
+    scale = _numbers(scaler, "scale_", "Scaler_", (len(genes),))
+    if scale.min() <= 0:
+        raise ValueError(f"'scale_' of 'Scaler_' is {scale.min()} for a gene, and values above 0 are expected")
+    if scaler.get("with_mean", True) is False:
+        return Weights(classes, coef, intercept, np.zeros(len(genes)), scale, genes)
+    mean = _numbers(scaler, "mean_", "Scaler_", (len(genes),))
+    if mean.min() < 0 or mean.max() > np.log1p(TARGET_SUM):
+        raise ValueError(
+            f"'mean_' of 'Scaler_' is from {mean.min():.3g} to {mean.max():.3g}, and means of log1p of counts at "
+            f"{TARGET_SUM:,.0f} per cell are expected, from 0 to {np.log1p(TARGET_SUM):.3g}"
+        )
+    return Weights(classes, coef, intercept, mean, scale, genes)
+
+
+def _attributes_of(content, key, classes):
+    """Return the attributes of an object of scikit-learn, whose class must be one of those named."""
+    stored = content[key]
+    found = stored.name if isinstance(stored, Stored) else type(stored).__name__
+    if found.rpartition(".")[2] not in classes or not isinstance(stored.state, dict):
+        raise ValueError(f"{key!r} is a {found}, and a {' or '.join(classes)} is expected")
+    return stored.state
+
+
+def _array(attributes, name, of):
+    if name not in attributes:
+        raise ValueError(f"{of!r} has no {name!r}: it was not trained by CellTypist")
+    try:
+        return array_of(attributes[name])
+    except ValueError as error:
+        raise ValueError(f"{name!r} of {of!r}: {error}") from None
+
+
+def _names(attributes, name, of, kinds):
+    """Return names that are unique: text, or numbers where their kind is among those allowed."""
+    names = _array(attributes, name, of)
+    if names.dtype == object and all(isinstance(value, str) for value in names):
+        names = names.astype(str)
+    if names.dtype.kind not in kinds or names.ndim != 1 or len(names) == 0:
+        raise ValueError(f"{name!r} of {of!r} is of type {names.dtype} and shape {names.shape}, and names are expected")
+    unique, counts = np.unique(names, return_counts=True)
+    if len(unique) < len(names):
+        raise ValueError(f"{name!r} of {of!r} has {unique[counts.argmax()].item()!r} more than once")
+    return names
+
+
+def _numbers(attributes, name, of, shape):
+    """Return finite numbers of a shape, as float64."""
+    numbers = _array(attributes, name, of)
+    if numbers.dtype.kind not in "fiu" or numbers.shape != shape:
+        raise ValueError(
+            f"{name!r} of {of!r} is of type {numbers.dtype} and shape {numbers.shape}, and numbers of shape {shape} "
+            "are expected, by the numbers of cell types and genes"
+        )
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name!r} of {of!r} has values that are not finite")
+    return numbers.astype(np.float64)
+
+
+def _pipeline_of(weights):
+    """Return the frozen pipeline: its transformers are fitted on one cell, that of the means."""
+    mean_cell = pd.DataFrame([np.expm1(weights.mean)], columns=weights.gene_names)
+    aligner = GeneAligner(duplicates="first", require_counts=True, target_sum=TARGET_SUM)
+    steps = [
+        ("align", aligner.fit(0 * mean_cell)),
+        ("normalize", LogNormalizer("as_is").fit(mean_cell)),
+        ("classify", CellTypistClassifier._of_weights(*weights[:-1])),
+    ]
+    return FrozenEstimator(CellPipeline(steps))
+
+
+def _card_of(path, content, weights):
+    """Return what the description in a file says, as a card."""
+    description = content.get("description")
+    texts = {key: str(value) for key, value in description.items()} if isinstance(description, dict) else {}
+    source = ["CellTypist model", *(texts.get(key) for key in ("version", "source", "url"))]
+    card = {
+        "name": path.stem,
+        "description": texts.get("details", ""),
+        "genes": len(weights.gene_names),
+        "date": texts.get("date", ""),
+        "source": ", ".join(filter(None, source)),
+    }
+    return ModelCard({key: value for key, value in card.items() if value})
