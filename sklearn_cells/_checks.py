@@ -63,6 +63,21 @@ class Checks:
         values = X.data if sp.issparse(X) else X
         if values.size == 0:
             return
+        if self.values == "any" or not _are_finite_and_nonnegative(values):
+            self._check_finite_and_sign(X, values, rows)
+        if self.values == "counts":
+            wrong = values != np.rint(values)
+            if self.allow_nan:
+                wrong &= ~np.isnan(values)
+            if wrong.any():
+                value, place = self._place(X, wrong, rows)
+                raise ValueError(
+                    f"Expected counts, which are whole numbers, got {value:g} at {place}: the values look normalised. "
+                    f"Pass raw counts.{self._said()} If these are estimated counts, such as those of RSEM, set "
+                    "require_counts=False of GeneAligner (align__require_counts=False of a pipeline)."
+                )
+
+    def _check_finite_and_sign(self, X, values, rows):
         # The extremes are NaN where a NaN is, so two passes without temporaries settle both questions.
         low, high = values.min(), values.max()
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -83,17 +98,6 @@ class Checks:
                 f"Negative values in data: expected counts >= 0, got {value} at {place}. Pass raw counts, not centred "
                 f"or scaled values.{self._said()}"
             )
-        if self.values == "counts":
-            wrong = values != np.rint(values)
-            if self.allow_nan:
-                wrong &= ~np.isnan(values)
-            if wrong.any():
-                value, place = self._place(X, wrong, rows)
-                raise ValueError(
-                    f"Expected counts, which are whole numbers, got {value:g} at {place}: the values look normalised. "
-                    f"Pass raw counts.{self._said()} If these are estimated counts, such as those of RSEM, set "
-                    "require_counts=False of GeneAligner (align__require_counts=False of a pipeline)."
-                )
 
     def _said(self):
         return self.hint() if callable(self.hint) else self.hint
@@ -117,12 +121,23 @@ class Checks:
 
 def _check_indices(X, file):
     """Refuse places outside of the matrix, with which compiled code would read any memory."""
-    if X.nnz and not 0 <= X.indices.min() <= X.indices.max() < X.shape[X.format == "csr"]:
+    unsigned = X.indices.view(f"u{X.indices.itemsize}")  # a negative one is a large one
+    if X.nnz and unsigned.max() >= X.shape[X.format == "csr"]:
         where = "" if file is None else f"{file}: "
         raise ValueError(
             f"{where}The sparse matrix of shape {X.shape} has indices from {X.indices.min()} to {X.indices.max()}: it "
             "is damaged. Write it again."
         )
+
+
+def _are_finite_and_nonnegative(values):
+    """Return whether all values are finite and have no sign, in one pass; False where the dtype is of another kind."""
+    if values.dtype.kind not in "fiu" or values.itemsize > 8 or not values.dtype.isnative:
+        return False
+    # Read as unsigned integers, values >= 0 keep their order. Negative ones, infinity and NaN are larger.
+    largest = (np.finfo if values.dtype.kind == "f" else np.iinfo)(values.dtype).max
+    unsigned = f"u{values.itemsize}"
+    return values.view(unsigned).max() <= np.array(largest, values.dtype).view(unsigned)
 
 
 def refuse_other_objects(X):

@@ -62,6 +62,34 @@ def test_log1p_gives_the_table_of_the_counts(dtype):
     assert as_dict(count_table(np.log1p(X.astype(dtype)), codes, 2)) == counted_one_by_one(X, codes)
 
 
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("block_size", [2**20, 7])  # in one thread and in two
+def test_the_last_cell_decides_what_values_are(container, block_size, monkeypatch):
+    monkeypatch.setattr(_count_table, "BLOCK_SIZE", block_size)
+    rng = np.random.default_rng(2)
+    X, codes = rng.integers(0, 2, size=(40, 5)).astype(float), np.repeat([0, 1, 2], [20, 19, 1])
+    X[-1] = [0, 0, 0, 1, 0.5]
+    with pytest.raises(ValueError, match="neither counts nor log1p of counts, such as 0.5 in column 4"):
+        count_table(container(X), codes, 3)
+    table = count_table(container(X), codes, 3, continuous=True)
+    assert not table.of_counts
+    assert table.n_cells.sum() == (X > 0).sum()
+    X[:-1], X[-1] = 0, np.log1p([0, 0, 9, 1, 70])
+    table = count_table(container(X), codes, 3)
+    assert table.of_log1p
+    assert as_dict(table) == {(2, 9, 2): 1, (3, 1, 2): 1, (4, 70, 2): 1}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("scale", [1, 40])
+def test_weights_of_one_change_nothing(container, scale):
+    rng = np.random.default_rng(3)
+    X, codes = rng.poisson(1, size=(60, 8)) * scale, rng.integers(3, size=60)
+    table, weighted = count_table(container(X), codes, 3), count_table(container(X), codes, 3, np.ones(60))
+    assert as_dict(table) == as_dict(weighted) == counted_one_by_one(X, codes)
+    assert table.n_cells.dtype == weighted.n_cells.dtype == np.float64
+
+
 def test_other_values_are_refused_or_taken_to_a_precision_of_a_32nd():
     X = np.array([[0.25, 0.0], [0.2501, 1.5], [0.75, 1.55]])
     codes = np.array([0, 0, 1])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 from sklearn.feature_selection import mutual_info_classif
 
+from sklearn_cells.feature_selection import _count_table
 from sklearn_cells.feature_selection._count_table import count_table
 from sklearn_cells.feature_selection._divergence import class_contributions, class_weights, divergence
 
@@ -31,6 +32,17 @@ def test_by_hand():
     X = np.array([[0, 0, 1], [0, 1, 1], [3, 1, 1], [3, 1, 1]])
     by_hand = [np.log(2), entropy([1 / 4, 3 / 4]) - np.log(2) / 2, 0]
     assert divergence(count_table(X, np.array([0, 0, 1, 1]), 2), "uniform") == pytest.approx(by_hand, abs=1e-15)
+
+
+@pytest.mark.parametrize("size", [1, 10, 1000])
+def test_pieces_of_a_table_give_what_the_whole_gives(size, monkeypatch):
+    X, codes = random_counts(0, n_genes=40)
+    X[:, [0, 5, 6, 39]] = 0
+    table = count_table(X, codes, 4)  # the last class is empty
+    weights = class_weights(table.class_sizes, "uniform")
+    expected = class_contributions(table, weights)
+    monkeypatch.setattr(_count_table, "PIECE_SIZE", size)
+    np.testing.assert_array_equal(class_contributions(table, weights), expected)
 
 
 @pytest.mark.parametrize("seed", range(5))

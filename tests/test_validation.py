@@ -1,5 +1,7 @@
 """What bad cells and labels are told, with the place of the first fault."""
 
+from functools import partial
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -19,6 +21,36 @@ def with_value(value, container=np.asarray):
     X[4, 2] = value
     X[5, 3] = value
     return container(X)
+
+
+@pytest.mark.parametrize(
+    ("container", "dtype"),
+    [(np.asarray, ">f8"), (np.asarray, ">i4"), (np.asarray, "f2")]
+    + [(container, dtype) for container in CONTAINERS for dtype in ("f4", "f8", "i1", "i4", "i8")],
+)
+def test_signs_infinities_and_nan_are_found_in_all_dtypes(container, dtype):
+    def checked(value):
+        return check_cells(
+            container(with_value(value, partial(np.asarray, dtype=dtype))), dtype=None, values="nonnegative"
+        ).take()
+
+    kind = np.dtype(dtype).kind
+    largest = (np.finfo if kind == "f" else np.iinfo)(dtype).max if dtype != "i8" else 2**53
+    assert checked(largest).max() == largest
+    wrong = {-1: "got -1"} | ({np.inf: "infinity", -np.inf: "-inf", np.nan: "NaN"} if kind == "f" else {})
+    for value, message in wrong.items():
+        with pytest.raises(ValueError, match=f"{message}.* at cell 4, gene 2"):
+            checked(value)
+    if kind == "f":
+        assert checked(-0.0)[[4], [2]] == 0  # which is not negative
+
+
+@pytest.mark.parametrize("place", [-1, 4, 2**31 - 1])
+def test_places_outside_of_a_sparse_matrix_are_refused(place):
+    X = sp.csr_array(with_value(2))
+    X.indices[-1] = place
+    with pytest.raises(ValueError, match=f"indices from {min(place, 0)} to {max(place, 3)}: it is damaged"):
+        check_cells(X)
 
 
 def test_place_has_the_name_of_the_gene():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import chain, groupby
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 # Stored entries that are worked on at once, where they must be copied or their counts sorted: 8 MB of int64 keys.
 BLOCK_SIZE = 2**20
+
+# Entries of a table that divergences are computed of at once: arrays of 256 kB.
+PIECE_SIZE = 2**15
 
 # Counts below this are tallied in an array, the few larger ones by sorting.
 SMALL_COUNT = 32
@@ -65,7 +69,7 @@ class CountTable:
     @property
     def class_code(self) -> NDArray[np.int64]:
         """The class of each entry."""
-        return self.keys % len(self.class_sizes)
+        return self.keys - self.gene_and_count * len(self.class_sizes)  # a remainder takes five times as long
 
     @cached_property
     def row(self) -> NDArray[np.int64]:
@@ -95,20 +99,35 @@ class CountTable:
     @property
     def zeros(self) -> NDArray[np.float64]:
         """The cells of each gene (row) and class (column) that show no count."""
+        return _rest(self.class_sizes, self.by_gene_and_class(self.n_cells))
+
+    def by_gene_and_class(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Add up values of entries, by gene (row) and class (column)."""
         shape = (self.n_genes, len(self.class_sizes))
-        gene_and_class = self.gene * shape[1] + self.class_code
-        shown = np.bincount(gene_and_class, self.n_cells, shape[0] * shape[1]).reshape(shape)
-        return _rest(self.class_sizes, shown)
+        sums = np.bincount(self.gene * shape[1] + self.class_code, values, shape[0] * shape[1])
+        return sums.astype(np.float64, copy=False).reshape(shape)
 
     @property
     def total(self) -> float:
         """All cells."""
         return float(self.class_sizes.sum())
 
+    def pieces(self) -> Iterator[tuple[slice, CountTable]]:
+        """Yield slices of genes and their tables, so small that what is computed from them stays in the cache."""
+        n_classes = len(self.class_sizes)
+        n_pieces = max(1, max(len(self.keys), self.n_genes * n_classes) // PIECE_SIZE)
+        edges = np.linspace(0, self.n_genes, n_pieces + 1).astype(np.int64)
+        first_keys = edges * N_COUNTS * n_classes
+        entries = np.searchsorted(self.keys, first_keys)
+        for i in range(n_pieces):
+            keys, n_cells = self.keys[entries[i] : entries[i + 1]], self.n_cells[entries[i] : entries[i + 1]]
+            piece = CountTable(keys - first_keys[i], n_cells, self.class_sizes, int(edges[i + 1] - edges[i]))
+            yield slice(edges[i], edges[i + 1]), piece
+
     def grouped(self, groups: NDArray[np.int64], n_groups: int) -> CountTable:
         """Return the table of groups of classes. Cells of a class whose group is -1 are left out."""
         group = groups[self.class_code]
-        keys, n_cells = _merge([((self.gene_and_count * n_groups + group)[group >= 0], self.n_cells[group >= 0])])
+        keys, n_cells = _tally((self.gene_and_count * n_groups + group)[group >= 0], self.n_cells[group >= 0])
         sizes = np.bincount(groups[groups >= 0], self.class_sizes[groups >= 0], n_groups).astype(np.float64)
         return CountTable(keys, n_cells, sizes, self.n_genes, self.of_counts, self.of_log1p)
 
@@ -165,8 +184,8 @@ def count_table(
     Returns
     -------
     table : CountTable
-        Making it takes an array of 256 bytes for each gene, some arrays of `BLOCK_SIZE` numbers,
-        and up to 120 bytes for each of its entries; values that are neither take 4 bytes more for
+        Making it takes an array of 128 bytes for each gene (with weights 256), some arrays of
+        `BLOCK_SIZE` numbers, and up to 120 bytes for each of its entries; values that are neither take 4 bytes more for
         each that is stored.
 
     Raises
@@ -177,29 +196,30 @@ def count_table(
     ValueError
         If there are so many genes and classes that a key would overflow.
     """
-    from sklearn_cells.feature_selection._kernels import are_counts
-
     if X.shape[1] * n_classes >= MAX_KEY // N_COUNTS:
         raise ValueError(
             f"{n_classes} classes times {X.shape[1]} genes are too many to tabulate, expected less than "
             f"{MAX_KEY // N_COUNTS}: does y hold cell types, or names of cells?"
         )
-    weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight.astype(np.float64)
-    is_log1p = not are_counts(X.data if sp.issparse(X) else X.ravel(order="K"))
+    # Whole cells are counted in half of the memory.
+    weights = np.ones(X.shape[0], np.uint32) if sample_weight is None else sample_weight.astype(np.float64)
     tallies = _tallies_by_gene if sp.issparse(X) and X.format == "csc" else _tallies_by_class
-    of_counts = True
+    is_log1p, of_counts = False, True
     try:
-        keys, n_cells = _add(tallies(X, class_codes, n_classes, weights, is_log1p))
+        try:
+            keys, n_cells = _add(tallies(X, class_codes, n_classes, weights, False))
+        except NeitherCountsNorLog1pError:
+            is_log1p = True
+            keys, n_cells = _add(tallies(X, class_codes, n_classes, weights, True))
     except NeitherCountsNorLog1pError:
         if not continuous:
             raise NeitherCountsNorLog1pError(_example(X)) from None
         keys, n_cells = _add(tallies(_numbered(X), class_codes, n_classes, weights, False))
         of_counts = False
-    counted = (keys // n_classes % N_COUNTS > 0) & (n_cells > 0)  # sparse input may store zeros
+    if sample_weight is not None and not n_cells.all():
+        keys, n_cells = keys[n_cells > 0], n_cells[n_cells > 0]
     class_sizes = np.bincount(class_codes, weights, minlength=n_classes).astype(np.float64)
-    return CountTable(
-        keys[counted], n_cells[counted], class_sizes, X.shape[1], of_counts, of_log1p=of_counts and is_log1p
-    )
+    return CountTable(keys, n_cells, class_sizes, X.shape[1], of_counts, of_log1p=of_counts and is_log1p)
 
 
 def _example(X) -> str:
@@ -240,8 +260,8 @@ def _is_sound(table: CountTable, n_genes: int, n_classes: int) -> bool:
         return False
     if len(keys) and (keys[0] < 0 or (keys[1:] <= keys[:-1]).any() or table.gene[-1] >= n_genes):
         return False
-    cells = np.bincount(table.gene * n_classes + table.class_code, n_cells, n_genes * n_classes)
-    return bool((table.count > 0).all() and (cells.reshape(n_genes, n_classes) <= sizes * (1 + 1e-9)).all())
+    cells = table.by_gene_and_class(n_cells)
+    return bool((table.count > 0).all() and (cells <= sizes * (1 + 1e-9)).all())
 
 
 def tabulated(X: sp.csc_array, of_counts: bool) -> sp.csc_array:
@@ -291,7 +311,7 @@ def _as_values(tally: Tally, n_classes: int, of_counts: bool, of_log1p: bool) ->
     gene_and_count, code = np.divmod(keys, n_classes)
     gene, count = np.divmod(gene_and_count, N_COUNTS)
     values = np.log1p(count) if of_log1p else count.astype(np.float64)
-    return _merge([((gene * N_COUNTS + _numbered(values)) * n_classes + code, n_cells)])
+    return _tally((gene * N_COUNTS + _numbered(values)) * n_classes + code, n_cells)
 
 
 def pooled(table: CountTable, n_bins: NDArray[np.int64], zeros_apart: NDArray[np.bool_] | bool = True) -> CountTable:
@@ -321,7 +341,7 @@ def pooled(table: CountTable, n_bins: NDArray[np.int64], zeros_apart: NDArray[np
     bins += np.broadcast_to(zeros_apart, table.n_genes)[genes]
     counted = bins[table.row] > 0
     keys = (genes * N_COUNTS + bins)[table.row] * len(table.class_sizes) + table.class_code
-    keys, n_cells = _merge([(keys[counted], table.n_cells[counted])])
+    keys, n_cells = _tally(keys[counted], table.n_cells[counted])
     return CountTable(keys, n_cells, table.class_sizes, table.n_genes)
 
 
@@ -336,21 +356,22 @@ def _tallies_by_class(X, class_codes, n_classes, weights, is_log1p) -> Iterator[
         members = np.flatnonzero(class_codes == code)
         # An array much larger than what is tallied would cost more than sorting that.
         n_small = SMALL_COUNT if X.shape[1] * SMALL_COUNT <= 8 * per_cell * len(members) else 0
-        table = np.zeros((X.shape[1], n_small))
+        table = np.zeros((X.shape[1], n_small), weights.dtype)
         large_counts = []
         for cells in _chunks(members, BLOCK_SIZE // per_cell):
             if sp.issparse(X):
                 rows, numbers, row_weights = X, cells, weights
             else:
                 rows, numbers, row_weights = sp.csr_array(X[cells]), np.arange(len(cells)), weights[cells]
-            n_entries = (rows.indptr[numbers + 1] - rows.indptr[numbers]).sum()
-            keys, n_cells = np.empty(n_entries, np.int64), np.empty(n_entries)
+            room = _room((rows.indptr[numbers + 1] - rows.indptr[numbers]).sum(), weights)
             entries = rows.indptr, rows.indices, rows.data, is_log1p
-            n_keys = tally_rows(*entries, numbers, code, n_classes, row_weights, table, keys, n_cells)
-            large_counts.append(_large_counts(keys, n_cells, n_keys))
-        return _add([*large_counts, _small_counts(table[:, np.newaxis], n_classes, 0, code)])
+            n_keys = tally_rows(*entries, numbers, code, n_classes, row_weights, table, *room)
+            large_counts.append(_large_counts(*room, n_keys))
+        return _add([*large_counts, _small_counts(table, n_classes, 0, code)])
 
-    yield from _in_threads(of_class, np.unique(class_codes), n_stored)
+    sizes = np.bincount(class_codes, minlength=n_classes)
+    largest_first = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]  # so that threads end together
+    yield from _in_threads(of_class, largest_first, n_stored)
 
 
 def _tallies_by_gene(X, class_codes, n_classes, weights, is_log1p) -> Iterator[Tally]:
@@ -358,23 +379,25 @@ def _tallies_by_gene(X, class_codes, n_classes, weights, is_log1p) -> Iterator[T
     from sklearn_cells.feature_selection._kernels import tally_columns
 
     def of_genes(genes: NDArray) -> Tally:
-        table = np.zeros((len(genes), n_classes, SMALL_COUNT))
-        n_entries = X.indptr[genes[-1] + 1] - X.indptr[genes[0]]
-        keys, n_cells = np.empty(n_entries, np.int64), np.empty(n_entries)
+        table = np.zeros((len(genes), SMALL_COUNT, n_classes), weights.dtype)
+        room = _room(X.indptr[genes[-1] + 1] - X.indptr[genes[0]], weights)
         entries = X.indptr, X.indices, X.data, is_log1p
-        n_keys = tally_columns(*entries, genes[0], class_codes, n_classes, weights, table, keys, n_cells)
-        return _merge([_large_counts(keys, n_cells, n_keys), _small_counts(table, n_classes, genes[0], 0)])
+        n_keys = tally_columns(*entries, genes[0], class_codes, n_classes, weights, table, *room)
+        table = table.reshape(len(genes), SMALL_COUNT * n_classes)
+        return _merge([_large_counts(*room, n_keys), _small_counts(table, n_classes, genes[0], -1)])
 
     per_gene = max(n_classes * SMALL_COUNT, X.nnz // X.shape[1])
     yield from _in_threads(of_genes, _chunks(np.arange(X.shape[1]), BLOCK_SIZE // per_gene), X.nnz)
 
 
 def _in_threads(function: Callable, items: Iterable, n_stored: int) -> Iterator[Tally]:
-    """Return the results in order; two threads pay for more than a block, and joblib's workers have one each."""
-    n_jobs = 1 if n_stored <= BLOCK_SIZE else min(2, joblib.cpu_count())
-    return joblib.Parallel(n_jobs, backend="threading", return_as="generator")(
-        joblib.delayed(function)(item) for item in items
-    )
+    """Return the results in order; two threads pay for more than a block."""
+    n_threads = 1 if n_stored <= BLOCK_SIZE else min(2, joblib.cpu_count())
+    if n_threads == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(n_threads) as threads:  # joblib's look for results every 10 ms
+        yield from threads.map(function, items)
 
 
 def _numbered(X):
@@ -389,19 +412,28 @@ def _chunks(indices: NDArray, size: int) -> Iterator[NDArray]:
     return (indices[start : start + size] for start in range(0, len(indices), size))
 
 
+def _room(n_entries: int, weights) -> tuple[NDArray[np.int64], NDArray]:
+    """Make room for keys and weights, whose memory is taken only as they are written."""
+    return np.empty(n_entries, np.int64), np.empty(n_entries, weights.dtype)
+
+
 def _large_counts(keys, n_cells, n_keys: int) -> Tally:
     """Return what a kernel did not tally itself."""
     if n_keys < 0:
         raise NeitherCountsNorLog1pError
-    return _merge([(keys[:n_keys], n_cells[:n_keys])])
+    if n_cells.dtype == np.float64:
+        return _tally(keys[:n_keys], n_cells[:n_keys])
+    keys, n_cells = np.unique(keys[:n_keys], return_counts=True)
+    return keys, n_cells.astype(np.float64)
 
 
-def _small_counts(table, n_classes: int, first_gene: int, first_code: int) -> Tally:
-    """Read off an array of the cells of each gene, class and count."""
-    slots = np.flatnonzero(table)
-    gene, code, count = np.unravel_index(slots, table.shape)
-    keys = ((gene + first_gene) * N_COUNTS + count) * n_classes + code + first_code
-    return _merge([(keys, table.ravel()[slots])])
+def _small_counts(table, n_classes: int, first_gene: int, code: int) -> Tally:
+    """Read off an array of the cells of each gene and count, of one class or (-1) of each."""
+    from sklearn_cells.feature_selection._kernels import read_off
+
+    keys, n_cells = _room(table.size, table)
+    n_keys = read_off(table, first_gene, code, n_classes, keys, n_cells)
+    return keys[:n_keys].copy(), n_cells[:n_keys].astype(np.float64)
 
 
 def _add(tallies: Iterable[Tally]) -> Tally:
@@ -418,9 +450,20 @@ def _add(tallies: Iterable[Tally]) -> Tally:
 
 
 def _merge(tallies: list[Tally]) -> Tally:
-    keys = np.concatenate([keys for keys, _ in tallies])
-    n_cells = np.concatenate([n_cells for _, n_cells in tallies])
-    order = np.argsort(keys, kind="stable")  # merges the runs, each sorted already
+    """Add tallies at once."""
+    tallies = [tally for tally in tallies if len(tally[0])] or tallies[:1]
+    if len(tallies) == 1:
+        return tallies[0]
+    return _tally(*map(np.concatenate, zip(*tallies, strict=True)))
+
+
+def _tally(keys, n_cells) -> Tally:
+    """Sort keys, and add up the cells of each."""
+    order = np.argsort(keys, kind="stable")  # merges the runs of those that are sorted in parts
     keys, n_cells = keys[order], n_cells[order]
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))
-    return keys[starts], np.add.reduceat(n_cells, starts) if len(starts) else n_cells
+    is_first = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
+    if is_first.all():
+        return keys, n_cells
+    starts = np.flatnonzero(is_first)
+    return keys[starts], np.add.reduceat(n_cells, starts)

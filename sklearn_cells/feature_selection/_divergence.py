@@ -34,19 +34,19 @@ def class_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDAr
     contributions : ndarray of shape (n_genes, n_classes), in nats
         Zero for an empty class. The sum over classes is zero for a gene that is constant.
     """
-    shape = (table.n_genes, len(weights))
     sizes = np.where(table.class_sizes > 0, table.class_sizes, 1)
-    class_code = table.class_code
-    gene_and_class = table.gene * len(weights) + class_code
-
-    share = table.n_cells / sizes[class_code]
-    mixture = np.bincount(table.row, weights=weights[class_code] * share)
-    terms = rel_entr(share, mixture[table.row])
-    contributions = np.bincount(gene_and_class, weights=terms, minlength=np.prod(shape)).reshape(shape)
-
-    share_of_zeros = table.zeros / sizes
-    of_zeros = rel_entr(share_of_zeros, (share_of_zeros @ weights)[:, np.newaxis])
-    return weights * (contributions + of_zeros)
+    shape = (table.n_genes, len(weights))
+    contributions, share_of_zeros = np.empty(shape), np.empty(shape)
+    for genes, piece in table.pieces():
+        class_code = piece.class_code
+        share = piece.n_cells / sizes[class_code]
+        mixture = np.bincount(piece.row, weights=weights[class_code] * share)
+        terms = rel_entr(share, mixture[piece.row])
+        contributions[genes] = piece.by_gene_and_class(terms)
+        share_of_zeros[genes] = piece.zeros / sizes
+    contributions += rel_entr(share_of_zeros, (share_of_zeros @ weights)[:, np.newaxis], out=share_of_zeros)
+    contributions *= weights
+    return contributions
 
 
 def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:
@@ -72,12 +72,8 @@ def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:
 
 def is_higher(table: CountTable, marked):
     """Return whether the mean count of each gene is higher in one class than in the mean of the others."""
-    n_classes = len(table.class_sizes)
-    shape = (table.n_genes, n_classes)
-    sums = np.bincount(
-        table.gene * n_classes + table.class_code, weights=table.count * table.n_cells, minlength=np.prod(shape)
-    )
-    means = sums.reshape(shape) / np.where(table.class_sizes > 0, table.class_sizes, 1)
+    sums = table.by_gene_and_class(table.count * table.n_cells)
+    means = sums / np.where(table.class_sizes > 0, table.class_sizes, 1)
     of_marked = means[np.arange(table.n_genes), marked]
     n_others = max(1, np.sum(table.class_sizes > 0) - 1)
     return of_marked > (means.sum(axis=1) - of_marked) / n_others

@@ -12,6 +12,8 @@ LOG1P = np.log1p(np.arange(32.0))
 BETWEEN = np.log1p(np.arange(32.0) + 0.5)
 # Levels of the counts of a gene where genes are compared with each other.
 N_LEVELS = 4
+# Counts up to this are the fast case.
+CAP = 2**16
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 
@@ -30,7 +32,7 @@ def are_counts(values):
         Whether they are.
     """
     for value in values:  # noqa: SIM110
-        if not value < N_COUNTS or value != np.int64(value):
+        if count_of(value, False) < 0:
             return False
     return True
 
@@ -50,10 +52,14 @@ def count_of(value, is_log1p):
     Returns
     -------
     count : int
-        Or -1, where the value is not log1p of a count.
+        Or -1, where the value is not one.
     """
     if not is_log1p:
-        return np.int64(value)
+        # A capped value converts in 32 bits, in half of the time that any count takes.
+        capped = np.int32(min(value, type(value)(CAP)))
+        if type(value)(capped) == value:
+            return np.int64(capped)
+        return np.int64(value) if value < N_COUNTS and value == np.int64(value) else -1
     if value < BETWEEN[-1]:
         count = 0
         while value > BETWEEN[count]:
@@ -94,7 +100,7 @@ def tally_rows(indptr, genes, values, is_log1p, rows, code, n_classes, weights, 
         Weights of counts below `n_small` are added to it.
 
     keys, n_cells : ndarray of shape (n_entries,), int64 and float64
-        Keys and weights of all other entries are written to them.
+        Keys and weights of all larger counts are written to them.
 
     Returns
     -------
@@ -104,13 +110,14 @@ def tally_rows(indptr, genes, values, is_log1p, rows, code, n_classes, weights, 
     n_small, n_keys = table.shape[1], 0
     for row in rows:
         weight = weights[row]
-        for entry in range(indptr[row], indptr[row + 1]):
-            count, gene = count_of(values[entry], is_log1p), genes[entry]
+        row_genes, row_values = genes[indptr[row] : indptr[row + 1]], values[indptr[row] : indptr[row + 1]]
+        for entry in range(len(row_genes)):
+            count, gene = count_of(row_values[entry], is_log1p), np.uint64(row_genes[entry])
             if count < 0:
                 return -1
             if count < n_small:
-                table[gene, count] += weight
-            else:
+                table[gene, np.uint64(count)] += weight  # numba looks for negative indices, but not of unsigned ones
+            elif count > 0:  # which sparse matrices may store
                 keys[n_keys] = (np.int64(gene) * N_COUNTS + count) * n_classes + code
                 n_cells[n_keys] = weight
                 n_keys += 1
@@ -141,29 +148,69 @@ def tally_columns(indptr, cells, values, is_log1p, first_gene, codes, n_classes,
     weights : ndarray of shape (n_cells,)
         The weight of each cell.
 
-    table : ndarray of shape (n_columns, n_classes, n_small), float64
+    table : ndarray of shape (n_columns, n_small, n_classes), float64
         Weights of counts below `n_small` are added to it.
 
     keys, n_cells : ndarray of shape (n_entries,), int64 and float64
-        Keys and weights of all other entries are written to them.
+        Keys and weights of all larger counts are written to them.
 
     Returns
     -------
     n_keys : int
         How many were written, or -1 where a value is not a count.
     """
-    n_small, n_keys = table.shape[2], 0
+    n_small, n_keys = table.shape[1], 0
     for column in range(table.shape[0]):
         gene = first_gene + column
-        for entry in range(indptr[gene], indptr[gene + 1]):
-            count, cell = count_of(values[entry], is_log1p), cells[entry]
+        gene_cells, gene_values = cells[indptr[gene] : indptr[gene + 1]], values[indptr[gene] : indptr[gene + 1]]
+        of_gene = table[column]
+        for entry in range(len(gene_cells)):
+            count, cell = count_of(gene_values[entry], is_log1p), np.uint64(gene_cells[entry])
             if count < 0:
                 return -1
             if count < n_small:
-                table[column, codes[cell], count] += weights[cell]
-            else:
+                of_gene[np.uint64(count), np.uint64(codes[cell])] += weights[cell]
+            elif count > 0:
                 keys[n_keys] = (gene * N_COUNTS + count) * n_classes + codes[cell]
                 n_cells[n_keys] = weights[cell]
+                n_keys += 1
+    return n_keys
+
+
+@njit(nogil=True, cache=True)
+def read_off(table, first_gene, code, n_classes, keys, n_cells):
+    """Read off a table of small counts.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_genes, n_small) or (n_genes, n_small * n_classes)
+        The weights of the cells of each gene and count, of one class or of all.
+
+    first_gene : int
+        The gene of the first row.
+
+    code : int
+        The class; -1 where the table is of all.
+
+    n_classes : int
+        The number of classes.
+
+    keys, n_cells : ndarray of shape (n_entries,), int64 and of the type of the table
+        Keys and weights above zero are written to them, sorted.
+
+    Returns
+    -------
+    n_keys : int
+        How many were written.
+    """
+    of_all = code < 0
+    step, offset = (1, 0) if of_all else (n_classes, code)
+    n_keys = 0
+    for row in range(table.shape[0]):
+        for column in range(n_classes if of_all else 1, table.shape[1]):  # from a count of one
+            if table[row, column] != 0:
+                keys[n_keys] = (first_gene + row) * N_COUNTS * n_classes + column * step + offset
+                n_cells[n_keys] = table[row, column]
                 n_keys += 1
     return n_keys
 
