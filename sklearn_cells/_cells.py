@@ -162,7 +162,7 @@ class Cells:
 
     def counts_elsewhere(self):
         """Say which other matrix of their AnnData holds counts, as a sentence, empty where none does."""
-        return "" if self.origin is None else where_counts_are(self.origin, self.chosen[0])
+        return self.checks._said()
 
     def checked(self, **checks):
         """Return the same cells with other checks; what is in memory is checked at once."""
@@ -173,28 +173,39 @@ class Cells:
             return self._with(checks=checks)
         return self._with(source=_Memory(checks(self.source.X, self._numbers(None))), checks=checks)
 
-    def lazy(self):
-        """Return a Dask array that `stored` would compute: its blocks are checked when they are computed."""
+    def lazy(self, function=None, n_columns=None):
+        """Return a Dask array that `stored` would compute: its blocks are checked when they are computed.
+
+        With a function, its blocks are what that makes of what `take` returns, of `n_columns` columns.
+        """
+        import dask
+
         X = self.source.X
-        return X.map_blocks(
-            _stored_block, self._unread(), chunks=(X.chunks[0], (self.shape[1],)), dtype=X.dtype, meta=X._meta
-        )
+        dtype = X.dtype if function is None or X.dtype in self.checks.dtype else np.dtype(self.checks.dtype[0])
+        columns = (self.shape[1] if n_columns is None else n_columns,)
+        shared = dask.delayed((self.unread(), function), pure=False, traverse=False)  # once for all blocks
+        return X.map_blocks(_lazy_block, shared, chunks=(X.chunks[0], columns), dtype=dtype, meta=X._meta.astype(dtype))
 
     def delayed(self, genes=None):
         """Return blocks of Dask that are not computed: slices of rows, and what `take` would return of them."""
         import dask
 
         take = dask.delayed(_take_block, pure=False)
-        unread = self._unread()
+        unread = dask.delayed(self.unread(), pure=False, traverse=False)  # once for all blocks
         return [
             (rows, take(unread, block, rows, genes))
             for rows, block in zip(self.source.rows, self.source.blocks, strict=True)
         ]
 
-    def _unread(self):
+    def unread(self):
         """Return these cells without values and without what they came from, for blocks of Dask."""
         checks = replace(self.checks, hint=self.checks._said())
-        return Cells(None, (0, self.n_source_genes), checks, columns=self.columns, measured=self.measured)
+        return self._with(source=None, shape=(0, self.n_source_genes), checks=checks, obs=None, origin=None)
+
+    def with_block(self, block, first):
+        """Return a block of these cells, of which the first cell has that number, as cells in memory."""
+        X = self.checks(block, first + np.arange(block.shape[0]))
+        return self._with(source=_Memory(X), shape=X.shape, first=first)
 
     def _with(self, *, shape=None, **changes):
         arguments = {
@@ -277,16 +288,13 @@ def _columns_of(X, columns):
 
 
 def _take_block(cells, block, rows, genes):
-    return _with_block(cells, block, rows.start).take(genes=genes)
+    return cells.with_block(block, rows.start).take(genes=genes)
 
 
-def _stored_block(block, cells, block_info):
-    return _with_block(cells, block, block_info[0]["array-location"][0][0]).stored()
-
-
-def _with_block(cells, block, first):
-    X = cells.checks(block, first + np.arange(block.shape[0]))
-    return cells._with(source=_Memory(X), shape=X.shape)
+def _lazy_block(block, shared, block_info):
+    cells, function = shared
+    cells = cells.with_block(block, block_info[0]["array-location"][0][0])
+    return cells.stored() if function is None else function(cells.take())
 
 
 def is_dask(X) -> bool:
@@ -298,7 +306,15 @@ def row_blocks(X):
     """Yield slices of the rows of cells, and what they hold in the container that came."""
     if isinstance(X, Cells):
         for rows in X.slices():
-            yield rows, X.part(rows)
+            part = X.part(rows)
+            inner = part.slices() if X.is_dask else [slice(0, part.shape[0])]  # blocks of Dask have sizes of their own
+            for of_part in inner:
+                whole = slice(rows.start + of_part.start, rows.start + of_part.stop)
+                yield whole, part if len(inner) == 1 else part.part(of_part)
+        return
+    if is_dask(X):
+        for rows, part in row_blocks(check_cells(X)):
+            yield rows, part.take()
         return
     X = X.tocsr() if sp.issparse(X) else X
     can_be_cut = is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or sp.issparse(X)
