@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import check_cells, check_genes
+from sklearn_cells._dask import map_blocks
 from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._warnings import once_per_call
 from sklearn_cells.metrics import hierarchical_accuracy
@@ -20,6 +21,7 @@ from sklearn_cells.neural_network._input import sorted_csr
 from sklearn_cells.neural_network._laboratory import Laboratory
 from sklearn_cells.neural_network._pickled import PackedNetwork
 from sklearn_cells.neural_network._process import FIT_LOCK, check_process
+from sklearn_cells.neural_network._view_network import PredictingNetwork
 
 # TensorFlow, and what needs it, is imported where it is used: the networks that make_cell_pipeline recommends predict
 # without it.
@@ -31,6 +33,10 @@ def _totals(X):
         return np.nansum(X, axis=1)
     cells = np.repeat(np.arange(X.shape[0]), np.diff(X.tocsr().indptr))
     return np.bincount(cells, np.nan_to_num(X.tocsr().data), X.shape[0])
+
+
+def _probabilities(classifier, block):
+    return classifier.predict_proba(block)
 
 
 class FittedNetwork:
@@ -54,6 +60,9 @@ class FittedNetwork:
         """
         check_is_fitted(self)
         cells = self._check_cells(X, reset=False)
+        if cells.is_dask:
+            with once_per_call():
+                return np.concatenate([*map_blocks(_probabilities, self, cells)])
         network, laboratory = self._network(), getattr(self, "_laboratory", None)
         blocks = (block for _, block in cells.blocks(READ_VALUES // 4))
         return np.concatenate([network(block if laboratory is None else laboratory(block)) for block in blocks])
@@ -342,6 +351,17 @@ class FittedNetwork:
         if "hierarchy_" not in state:  # files of before have the parameter alone
             state = state | {"hierarchy_": self.hierarchy}
         return unpacked(self, state)
+
+    def _without_keras(self):
+        """Return a copy for prediction that needs no Keras in another process, itself where its network does."""
+        if "model_" not in vars(self) or (network := self._view_network()) is None:
+            return self
+        copied = copy(self)
+        del vars(copied)["model_"]
+        copied._saved_network = PredictingNetwork(network)
+        if getattr(self, "home_", None) is not None:
+            copied.home_ = self.home_._without_keras()
+        return copied
 
     def __copy__(self):
         """Return a classifier that shares the network, which a pickle would write and read."""
