@@ -159,7 +159,7 @@ class Cells:
         else:
             blocks = in_advance(lambda rows: self.take(rows, genes), self.slices())
         n_genes = self.shape[1] if genes is None else len(genes)
-        names = self.gene_names if genes is None or self.gene_names is None else self.gene_names[genes]
+        names = self.gene_names if genes is None else None  # as what selects genes in memory
         checks = replace(self.checks, gene_names=names, allow_nan=self.checks.allow_nan or self.measured is not None)
         source = StoredRows(blocks, n_genes)
         changes = {"source": source, "shape": (self.shape[0], n_genes), "gene_names": names, "checks": checks}
@@ -207,7 +207,7 @@ class Cells:
 
     def counts_elsewhere(self):
         """Say which other matrix of their AnnData holds counts, as a sentence, empty where none does."""
-        return "" if self.origin is None else where_counts_are(self.origin, self.chosen[0])
+        return self.checks._said()
 
     def checked(self, **checks):
         """Return the same cells with other checks; what is in memory is checked at once."""
@@ -218,28 +218,40 @@ class Cells:
             return self._with(checks=changed)
         return self._with(source=Memory(changed(self.source.X, self._numbers(None))), checks=changed)
 
-    def lazy(self):
-        """Return a Dask array that `stored` would compute: its blocks are checked when they are computed."""
+    def lazy(self, function=None, n_columns=None):
+        """Return a Dask array that `stored` would compute: its blocks are checked when they are computed.
+
+        With a function, its blocks are what that makes of what `take` returns, of `n_columns` columns.
+        """
+        import dask
+
         X = self.source.X
-        dtype, chunks = self._dtype_of(X), (X.chunks[0], (self.shape[1],))
-        return X.map_blocks(_stored_block, self._unread(), chunks=chunks, dtype=dtype, meta=X._meta.astype(dtype))
+        dtype = self._dtype_of(X)
+        dtype = dtype if function is None or dtype in self.checks.dtype else np.dtype(self.checks.dtype[0])
+        columns = (self.shape[1] if n_columns is None else n_columns,)
+        shared = dask.delayed((self.unread(), function), pure=False, traverse=False)  # once for all blocks
+        return X.map_blocks(_lazy_block, shared, chunks=(X.chunks[0], columns), dtype=dtype, meta=X._meta.astype(dtype))
 
     def delayed(self, genes=None):
         """Return blocks of Dask that are not computed: slices of rows, and what `take` would return of them."""
         import dask
 
         take = dask.delayed(_take_block, pure=False)
-        unread = self._unread()
+        unread = dask.delayed(self.unread(), pure=False, traverse=False)  # once for all blocks
         return [
             (rows, take(unread, block, rows, genes))
             for rows, block in zip(self.source.rows, self.source.blocks, strict=True)
         ]
 
-    def _unread(self):
+    def unread(self):
         """Return these cells without values and without what they came from, for blocks of Dask."""
         checks = replace(self.checks, hint=self.checks._said())
-        without = {"source": None, "gene_names": None, "obs": None, "origin": None}
-        return self._with(shape=(0, self.n_source_genes), checks=checks, **without)
+        return self._with(source=None, shape=(0, self.n_source_genes), checks=checks, obs=None, origin=None)
+
+    def with_block(self, block, first):
+        """Return a block of these cells, of which the first cell has that number, as cells in memory."""
+        X = self.checks(block, first + np.arange(block.shape[0]))
+        return self._with(source=Memory(X), shape=X.shape, first=first)
 
     def _with(self, *, shape=None, **changes):
         kept = {name: getattr(self, name) for name in KEPT}
@@ -299,16 +311,13 @@ def _picked(X, sources, targets, n_genes):
 
 
 def _take_block(cells, block, rows, genes):
-    return _with_block(cells, block, rows.start).take(genes=genes)
+    return cells.with_block(block, rows.start).take(genes=genes)
 
 
-def _stored_block(block, cells, block_info):
-    return _with_block(cells, block, block_info[0]["array-location"][0][0]).stored()
-
-
-def _with_block(cells, block, first):
-    X = cells.checks(block, first + np.arange(block.shape[0]))
-    return cells._with(source=Memory(X), shape=X.shape)
+def _lazy_block(block, shared, block_info):
+    cells, function = shared
+    cells = cells.with_block(block, block_info[0]["array-location"][0][0])
+    return cells.stored() if function is None else function(cells.take())
 
 
 def is_dask(X) -> bool:
@@ -319,7 +328,15 @@ def is_dask(X) -> bool:
 def row_blocks(X):
     """Yield slices of the rows of cells, and what they hold in the container that came."""
     if isinstance(X, Cells):
-        yield from zip(X.slices(), in_advance(X.part, X.slices()), strict=True)
+        for rows, part in zip(X.slices(), in_advance(X.part, X.slices()), strict=True):
+            inner = part.slices() if X.is_dask else [slice(0, part.shape[0])]  # blocks of Dask have sizes of their own
+            for of_part in inner:
+                whole = slice(rows.start + of_part.start, rows.start + of_part.stop)
+                yield whole, part if len(inner) == 1 else part.part(of_part)
+        return
+    if is_dask(X):
+        for rows, part in row_blocks(check_cells(X)):
+            yield rows, part.take()
         return
     X = X.tocsr() if sp.issparse(X) else X
     can_be_cut = is_anndata(X) or hasattr(X, "iloc") or isinstance(X, np.ndarray) or sp.issparse(X)

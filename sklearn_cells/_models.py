@@ -185,6 +185,24 @@ def in_laboratory(model, random_state):
         return None
 
 
+def without_keras(model):
+    """Return a fitted model for prediction in another process, without what is not needed for that.
+
+    A network that can predict without Keras comes without it.
+    """
+    if hasattr(model, "_without_keras"):
+        return model._without_keras()
+    if isinstance(model, Pipeline):
+        return _with(model, {"steps": [(name, without_keras(step)) for name, step in model.steps]})
+    attribute = _held_in(model)
+    if attribute is None:
+        return model
+    changes = {attribute: without_keras(getattr(model, attribute))}
+    if attribute != "estimator":  # a parameter, which may be fitted too
+        changes["estimator"] = clone(model.estimator)
+    return _with(model, changes)
+
+
 def choice_of(estimator):
     """Return how an estimator chooses from AnnData, for `check_cells`: `layer`, `gene_names` and maybe `duplicates`.
 

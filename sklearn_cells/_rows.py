@@ -1,7 +1,16 @@
 """Arithmetic of rows and columns, dense or sparse. NaN is a gene that was not measured."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
+
+from sklearn_cells._blocks import DENSE_VALUES, row_slices
+
+
+def blocks_again(cells):
+    """Return what `take` returns of blocks of cells, of those in memory all at once; each call reads them anew."""
+    return [cells.take()] if cells.in_memory else (block for _, block in cells.blocks())
 
 
 def inverse(values):
@@ -67,20 +76,43 @@ def row_sums(X, power=1, shares=None):
     return np.divide(sums, measured, out=np.zeros_like(sums), where=measured > 1e-9)
 
 
-def gene_shares(X, power=1):
-    """Return the share of each gene in the sum of all values, raised to a power, as float64."""
-    known = measured_only(X)
-    squares = known.power(2) if power == 2 and sp.issparse(known) else known**power if power == 2 else known
-    sums = np.asarray(squares.sum(axis=0, dtype=np.float64)).ravel()
+def gene_shares(blocks, power=1):
+    """Return the share of each gene in the sum of all values of blocks, raised to a power, as float64."""
+    sums: Any = None
+    for X in blocks:
+        known = measured_only(X)
+        squares = known.power(2) if power == 2 and sp.issparse(known) else known**power if power == 2 else known
+        sums = column_sums(squares, sums)
     return sums / (sums.sum() or 1.0)
 
 
-def column_means(X):
-    """Return the mean of each column over the cells where it was measured, 0 where in none, as float64."""
-    X_known = measured_only(X)
-    n_cells = X.shape[0] - (0 if X_known is X else np.asarray(_unmeasured(X).sum(axis=0)).ravel())
-    sums = np.asarray(X_known.sum(axis=0, dtype=np.float64)).ravel()
-    return np.divide(sums, n_cells, out=np.zeros_like(sums), where=n_cells > 0)
+def column_means(blocks):
+    """Return the mean of each column of blocks over the cells where it was measured, 0 where in none, as float64."""
+    sums: Any = None
+    n_cells: Any = 0
+    for X in blocks:
+        known = measured_only(X)
+        n_cells = n_cells + X.shape[0] - (0 if known is X else column_sums(_unmeasured(X)))
+        sums = column_sums(known, sums)
+    return np.divide(sums, n_cells, out=np.zeros_like(sums), where=np.asarray(n_cells) > 0)
+
+
+def column_sums(X, before=None):
+    """Return the sum of each column, as float64, beginning from the sums of blocks before.
+
+    One cell is added after the other, so that blocks have the sums of the whole to the last bit.
+    """
+    sums = np.zeros(X.shape[1]) if before is None else before
+    if not sp.issparse(X):
+        for rows in row_slices(X.shape[0], X.shape[1], DENSE_VALUES):
+            sums = np.add.accumulate(np.vstack([sums, X[rows]]))[-1]  # `sum` adds pairs where there is one column
+        return sums
+    genes = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
+    for start in range(0, X.nnz, DENSE_VALUES):
+        part = slice(start, start + DENSE_VALUES)
+        places, values = np.append(np.arange(X.shape[1]), genes[part]), np.append(sums, X.data[part])
+        sums = np.bincount(places, values, X.shape[1])
+    return sums
 
 
 def filled(X, means):

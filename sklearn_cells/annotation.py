@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._checks import refuse_other_objects
+from sklearn_cells._dask import map_blocks
 from sklearn_cells._models import (
     check_model,
     default_unassigned_label,
@@ -29,7 +30,7 @@ from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells._warnings import gathered, once_per_call
 from sklearn_cells.hierarchy import CellTypeTree, codes_in_tree
-from sklearn_cells.pipeline import blocks_of
+from sklearn_cells.pipeline import told_query
 
 __all__ = ["annotate", "majority_vote"]
 
@@ -338,40 +339,45 @@ def _predict(model, cells, n_cells, verbose):
     rejecting = rejecting_model(model)
     classes = getattr(rejecting, "names_", model.classes_)
     classes = classes if rejecting is None else np.append(classes, rejecting.unassigned_label_)
-    naming = last_step_of(model) if rejecting is None else rejecting
-    labels, confidence, novelty = [classes[:0]], [np.empty(0)], [np.empty(0)]
-    probabilities = [np.empty((0, len(model.classes_)))]
-    has_novelty = hasattr(last_step_of(model), "novelty_")
-    has_assign = hasattr(naming, "assign")
-    # What more than one method of the last step takes is made once.
-    front, rest = split_at_last_step(model) if has_novelty or not has_assign else (None, model)
+    found = [(classes[:0], np.empty(0), np.empty(0), np.empty((0, len(model.classes_))))]
     # To stderr, so that what a command prints can be kept.
     with once_per_call(), Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=n_cells)
-        for block in blocks_of(inner_model(model), cells) if n_cells else ():
-            X = block if front is None else front.transform(block)
-            probabilities.append(rest.predict_proba(X))
-            confidence.append(probabilities[-1].max(axis=1))
-            if has_novelty:
-                with gathered():  # it warns of the same
-                    novelty.append(_novelty_of(inner_model(rest), X, probabilities[-1]))
-            if hasattr(naming, "assign_with_confidence"):
-                of_labels, confidence[-1] = naming.assign_with_confidence(probabilities[-1])
-            elif has_assign:
-                of_labels = naming.assign(probabilities[-1])
-            else:
-                with gathered():
-                    of_labels = rest.predict(X)
-            labels.append(of_labels)
-            progress.advance(task, len(probabilities[-1]))
-    of_cells = np.concatenate(labels)
-    categories = pd.unique(np.concatenate([classes, of_cells]))  # of other packages, labels may be no classes
-    return (
-        pd.Categorical(of_cells, categories=categories),
-        np.concatenate(confidence),
-        np.concatenate(novelty) if has_novelty else None,
-        np.concatenate(probabilities),
-    )
+        for of_block in map_blocks(_of_block, model, told_query(inner_model(model), cells)) if n_cells else ():
+            found.append(of_block)
+            progress.advance(task, len(of_block[0]))
+    labels, confidence, novelty, probabilities = map(np.concatenate, zip(*found, strict=True))
+    categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes
+    named = pd.Categorical(labels, categories=categories)
+    return named, confidence, novelty if _has_novelty(model) else None, probabilities
+
+
+def _of_block(model, block):
+    """Return labels, confidence, novelty and probabilities of a block of cells; without novelty, no values of it."""
+    rejecting = rejecting_model(model)
+    naming = last_step_of(model) if rejecting is None else rejecting
+    # What more than one method of the last step takes is made once.
+    shares = _has_novelty(model) or not hasattr(naming, "assign")
+    front, rest = split_at_last_step(model) if shares else (None, model)
+    X = block if front is None else front.transform(block)
+    probabilities = rest.predict_proba(X)
+    novelty = np.empty(0)
+    if _has_novelty(model):
+        with gathered():  # it warns of the same
+            novelty = _novelty_of(inner_model(rest), X, probabilities)
+    confidence = probabilities.max(axis=1)
+    if hasattr(naming, "assign_with_confidence"):
+        labels, confidence = naming.assign_with_confidence(probabilities)
+    elif hasattr(naming, "assign"):
+        labels = naming.assign(probabilities)
+    else:
+        with gathered():
+            labels = rest.predict(X)
+    return labels, confidence, novelty, probabilities
+
+
+def _has_novelty(model):
+    return hasattr(last_step_of(model), "novelty_")
 
 
 def _novelty_of(model, cells, probabilities):

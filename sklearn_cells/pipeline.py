@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,15 +16,15 @@ from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._cells import Cells, check_cells, check_same_order, row_blocks
+from sklearn_cells._cells import Cells, check_cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
+from sklearn_cells._dask import map_blocks
 from sklearn_cells._models import choice_of
 from sklearn_cells._presets import ANY_LABORATORY, CNN_2019, MLP_2019
 from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import (
     StrOptions,
     available_if,
-    check_method_params,
     is_fitted,
     safe_set_output,
     validate_params,
@@ -342,14 +343,8 @@ class CellPipeline(Pipeline):
             n_classes = len(self.classes_)
             is_binary = method == "decision_function" and n_classes == 2
             return self.classes_[:0] if method == "predict" else np.empty((0,) if is_binary else (0, n_classes))
-        of_block = getattr(super(), method)
         with once_per_call():
-            cells = self._taken(X)
-            self._tell_coverage(cells)
-            results = []
-            for rows, block in row_blocks(cells):
-                results.append(of_block(block, **check_method_params(X, params, indices=rows)))
-        return np.concatenate(results)
+            return np.concatenate([*map_blocks(partial(_predicted, method), self, told_query(self, X), params)])
 
     def _tell_coverage(self, cells):
         coverage = self._coverage(cells)
@@ -374,13 +369,17 @@ def _first_step(model):
     return model
 
 
-def blocks_of(model, X):
-    """Yield blocks of cells; what they lack for a CellPipeline is told once, before the first."""
+def told_query(model, X):
+    """Return cells as a fitted model takes their blocks; what they lack for a CellPipeline is told."""
     if isinstance(model, CellPipeline):
         X = model._taken(X)
         model._tell_coverage(X)
-    for _, block in row_blocks(X):
-        yield block
+    return X
+
+
+def _predicted(method, pipeline, block, **params):
+    """Return what a method of a scikit-learn pipeline gives for a block."""
+    return getattr(super(CellPipeline, pipeline), method)(block, **params)
 
 
 @validate_params({"preset": [StrOptions({"default", "mlp_2019", "cnn_2019"})]}, prefer_skip_nested_validation=True)

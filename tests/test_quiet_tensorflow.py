@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sklearn_cells.neural_network._quiet_tensorflow import native_log_held_back
+from sklearn_cells.neural_network._quiet_tensorflow import native_log_held_back, share_cards, tf
 
 NATIVE_LOG = [
     b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n",
@@ -67,3 +67,22 @@ def test_lines_are_passed_on_when_the_import_fails(capfd):
     assert capfd.readouterr().err == "why\n"
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("initialized"), ValueError("virtual devices")])
+def test_cards_are_shared_where_nothing_else_is_said(monkeypatch, error):
+    shared = []
+
+    def set_growth(card, grows):
+        if error is not None and card == "first":
+            raise error
+        shared.append((card, grows))
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: {"GPU": ["first", "second"]}[kind])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", set_growth)
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    share_cards()
+    assert shared == [("first", True), ("second", True)][error is not None :]
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    share_cards()
+    assert len(shared) == (2 if error is None else 1)

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._cells import check_cells, check_genes
+from sklearn_cells._dask import map_blocks
 from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._warnings import once_per_call
@@ -25,6 +26,7 @@ from sklearn_cells.neural_network._input import sorted_csr
 from sklearn_cells.neural_network._laboratory import Laboratory
 from sklearn_cells.neural_network._pickled import PackedNetwork
 from sklearn_cells.neural_network._process import FIT_LOCK, check_process
+from sklearn_cells.neural_network._view_network import PredictingNetwork
 
 # TensorFlow, and what needs it, is imported where it is used: the networks that make_cell_pipeline recommends predict
 # without it.
@@ -38,6 +40,10 @@ def _totals(X):
     if np.isnan(X.data).any():
         X = type(X)((np.nan_to_num(X.data), X.indices, X.indptr), shape=X.shape)
     return X @ np.ones(X.shape[1])
+
+
+def _probabilities(classifier, block):
+    return classifier.predict_proba(block)
 
 
 class FittedNetwork(ClassifierMixin, BaseEstimator):
@@ -61,6 +67,9 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         cells = self._check_cells(X, reset=False)
+        if cells.is_dask:
+            with once_per_call():
+                return np.concatenate([*map_blocks(_probabilities, self, cells)])
         network, laboratory = self._network(), getattr(self, "_laboratory", None)
         blocks = (block for _, block in cells.blocks(READ_VALUES // 4))
         return np.concatenate([network(block if laboratory is None else laboratory(block)) for block in blocks])
@@ -350,6 +359,17 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         if "hierarchy_" not in state:  # files of before have the parameter alone
             state = state | {"hierarchy_": self.hierarchy}
         return unpacked(self, state)
+
+    def _without_keras(self):
+        """Return a copy for prediction that needs no Keras in another process, itself where its network does."""
+        if "model_" not in vars(self) or (network := self._view_network()) is None:
+            return self
+        copied = copy(self)
+        del copied.__dict__["model_"]
+        copied._saved_network = PredictingNetwork(network)
+        if getattr(self, "home_", None) is not None:
+            copied.home_ = self.home_._without_keras()
+        return copied
 
     def __copy__(self):
         """Return a classifier that shares the network, which a pickle would write and read."""

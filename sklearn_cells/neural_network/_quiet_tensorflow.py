@@ -1,4 +1,4 @@
-"""Import TensorFlow, with one thread for each operation and without its log.
+"""Import TensorFlow, with one thread for each operation, graphics cards shared, and without its log.
 
 Its C++ side logs to standard error. TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet once it runs.
 While it loads, 2.19 and later log before they read it
@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
 NATIVE_LOG_LINE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
@@ -59,5 +59,22 @@ if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
 import keras
 import tensorflow as tf
 from keras import layers, ops
+
+
+def share_cards() -> None:
+    """Let this process take the memory of graphics cards as it needs it, so that other processes can use them too.
+
+    What the environment or the program says of that before stays as it is.
+    """
+    if "TF_FORCE_GPU_ALLOW_GROWTH" in os.environ:
+        return
+    for card in tf.config.list_physical_devices("GPU"):
+        # In use already, or divided by the program.
+        with suppress(RuntimeError, ValueError):
+            tf.config.experimental.set_memory_growth(card, True)
+
+
+with native_log_held_back() if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0" else nullcontext():
+    share_cards()
 
 __all__ = ["keras", "layers", "ops", "tf"]

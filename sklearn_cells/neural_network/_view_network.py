@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -47,7 +48,7 @@ class ViewNetwork:
     """
 
     def __init__(self, views: ViewWeights, activation: str, layers: list[tuple[NDArray, NDArray]], direct=None):
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         (kernel, self.bias), *self.layers = layers
         self.products = ViewProducts(views, kernel if direct is None else np.hstack([kernel, direct]))
 
@@ -57,10 +58,24 @@ class ViewNetwork:
         values, direct = np.split(products, [len(self.bias)], axis=1)
         values = values + self.bias
         for kernel, bias in self.layers:
-            values = product_by_row(self.activation(values), kernel) + bias
+            values = product_by_row(ACTIVATIONS[self.activation](values), kernel) + bias
         if direct.shape[1]:
             values = values + direct
         return softmax(values.astype(np.float64), axis=1).astype(products.dtype)
+
+
+class PredictingNetwork(NamedTuple):
+    """In place of the network of a classifier, what predicts as it does: for workers, which have no Keras."""
+
+    network: ViewNetwork
+
+    def view_network(self) -> ViewNetwork:
+        """Return what predicts."""
+        return self.network
+
+    def views(self) -> ViewWeights:
+        """Return the weights of the views."""
+        return self.network.products.views
 
 
 class ViewProducts:

@@ -11,9 +11,10 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._cells import FLOAT_DTYPES, check_cells
+from sklearn_cells._cells import FLOAT_DTYPES, Cells, check_cells
 from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._rows import (
+    blocks_again,
     column_means,
     filled,
     gene_shares,
@@ -100,8 +101,8 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Counts.
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+            Counts. Those on disk or of Dask are read in blocks.
 
         y : None
             Ignored.
@@ -119,40 +120,40 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         """
         with all_or_nothing(self):
             told = {"estimator": self, "X": X, "y": y}
-            X = self._check(X, reset=True)
+            cells = self._check(X, reset=True)
             context = self._init_callback_context().call_on_fit_task_begin(**told)
-            self.gene_shares_ = gene_shares(X)
-            self.target_sum_ = self._target(X)
-            self.means_ = column_means(self._normalized(X))
+            self.gene_shares_ = gene_shares(blocks_again(cells))
+            self.target_sum_ = self._target(cells)
+            self.means_ = column_means(map(self._normalized, blocks_again(cells)))
             context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
 
-    def _target(self, X):
+    def _target(self, cells):
         if self.target_sum == "as_is":
             return None
         if self.target_sum is not None:
             return self.target_sum
-        totals = row_sums(X, shares=self.gene_shares_)
+        totals = np.concatenate([row_sums(X, shares=self.gene_shares_) for X in blocks_again(cells)])
         if not totals.any():
             raise ValueError("target_sum=None, the median, needs cells with counts, but all values of X are zero.")
         return float(np.median(totals[totals > 0]))
 
     def _check(self, X, *, reset):
-        cells = check_cells(X, estimator=self, reset=reset, dtype=FLOAT_DTYPES, values="nonnegative", allow_nan=True)
-        return cells.take()
+        return check_cells(X, estimator=self, reset=reset, dtype=FLOAT_DTYPES, values="nonnegative", allow_nan=True)
 
     def transform(self, X: CellsLike) -> Any:
         """Normalise counts.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_features_in_)
             Counts; they are not changed.
 
         Returns
         -------
-        X_normalized : {ndarray, CSR, CSC} of shape (n_cells, n_features_in_)
-            Of the dtype of `X` where that is float32 or float64, else float64.
+        X_normalized : {ndarray, CSR, CSC, Dask array} of shape (n_cells, n_features_in_)
+            Of the dtype of `X` where that is float32 or float64, else float64. Blocks of a Dask array, of
+            AnnData too, are normalised when they are computed, without a warning of cells without counts.
 
         Raises
         ------
@@ -160,8 +161,15 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
             If a value is negative or infinite.
         """
         check_is_fitted(self)
-        X = self._check(X, reset=False)
+        cells = self._check(X, reset=False)
+        if cells.is_dask and not isinstance(X, Cells):
+            return cells.lazy(self._transformed)
+        X = cells.take()
         warn_of_empty_cells(row_sums(X), X.shape[1])
+        return self._transformed(X)
+
+    def _transformed(self, X):
+        """Normalise checked counts, and fill in the genes that were not measured."""
         return filled(self._normalized(X), self.means_)
 
     def _normalized(self, X):

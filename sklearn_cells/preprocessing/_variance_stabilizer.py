@@ -13,7 +13,8 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_cells._cells import FLOAT_DTYPES, check_cells, check_same_order
+from sklearn_cells._anndata import is_anndata, matrix_of
+from sklearn_cells._cells import FLOAT_DTYPES, Cells, check_cells, check_same_order, is_dask
 from sklearn_cells._empty_cells import warn_of_empty_cells
 from sklearn_cells._rows import (
     column_means,
@@ -149,8 +150,8 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Counts.
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+            Counts. Those on disk or of Dask are taken into memory.
 
         y : array-like of shape (n_cells,), default=None
             The class of each cell. Not needed where `divergence_power` is 0.
@@ -175,15 +176,15 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Counts; they are not changed.
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
+            Counts; they are not changed. In `fit`, those on disk or of Dask are taken into memory.
 
         y : array-like of shape (n_cells,), default=None
             The class of each cell. Not needed where `divergence_power` is 0.
 
         Returns
         -------
-        X_stabilized : {ndarray, CSR, CSC} of shape (n_cells, n_features_out)
+        X_stabilized : {ndarray, CSR, CSC, Dask array} of shape (n_cells, n_features_out)
             As `transform` gives it.
 
         Raises
@@ -193,6 +194,9 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             be used.
         """
         with all_or_nothing(self):
+            if is_dask(matrix_of(X, self.layer) if is_anndata(X) else X):
+                self._fit_views(X, y)
+                return self.transform(X)
             return self._side_by_side(self._fit_views(X, y))
 
     def _fit_views(self, X, y):
@@ -207,7 +211,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             )
         told = {"estimator": self, "X": X, "y": y}
         check_same_order(X, y)
-        X = self._check(X, reset=True)
+        X = self._check(X, reset=True).take()
         context = self._init_callback_context().call_on_fit_task_begin(**told)
         known = measured_only(X)
         if self.divergence_power == 0:
@@ -227,7 +231,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.scales_ = {
             name: (shares[name] / total / (_total_variance(view) or 1.0)) ** 0.5 for name, view in views.items()
         }
-        self.means_ = {name: column_means(view) for name, view in views.items()}
+        self.means_ = {name: column_means([view]) for name, view in views.items()}
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return views
 
@@ -236,14 +240,15 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+        X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_features_in_)
             Counts; they are not changed.
 
         Returns
         -------
-        X_stabilized : {ndarray, CSR, CSC} of shape (n_cells, n_features_out)
+        X_stabilized : {ndarray, CSR, CSC, Dask array} of shape (n_cells, n_features_out)
             A column for each gene in each view that has a part. Of the dtype of `X` where that is
-            float32 or float64, else float64.
+            float32 or float64, else float64. Blocks of a Dask array, of AnnData too, are made when they are
+            computed, without warnings of their values.
 
         Raises
         ------
@@ -251,10 +256,17 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             If a value is negative or infinite.
         """
         check_is_fitted(self)
-        X = self._check(X, reset=False)
+        cells = self._check(X, reset=False)
+        if cells.is_dask and not isinstance(X, Cells):
+            return cells.lazy(self._transformed, len(self.scales_) * cells.shape[1])
+        X = cells.take()
         if self._holds_counts:
             _warn_unless_counts(measured_only(X))
         warn_of_empty_cells(row_sums(X), X.shape[1])
+        return self._transformed(X)
+
+    def _transformed(self, X):
+        """Return the views of checked counts."""
         return self._side_by_side({name: self._view(X, name) for name in self.scales_})
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
@@ -275,8 +287,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return np.array([f"{view}__{gene}" for view in self.scales_ for gene in genes], dtype=object)
 
     def _check(self, X, *, reset):
-        cells = check_cells(X, estimator=self, reset=reset, dtype=FLOAT_DTYPES, values="nonnegative", allow_nan=True)
-        return cells.take()
+        return check_cells(X, estimator=self, reset=reset, dtype=FLOAT_DTYPES, values="nonnegative", allow_nan=True)
 
     def _view(self, X, name):
         """Return one view, each cell divided by the square root of its norm, genes weighted."""
@@ -288,7 +299,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         elif name == "linear":
             scale_rows(view, inverse(row_sums(X, shares=self.gene_shares_["counts"])).astype(view.dtype))
         if name not in self.gene_shares_:  # in fit
-            self.gene_shares_[name] = gene_shares(view, power=2)
+            self.gene_shares_[name] = gene_shares([view], power=2)
         squares = row_sums(view, power=2, shares=self.gene_shares_[name])
         scale_rows(view, inverse(squares**0.25).astype(view.dtype))
         return scale_columns(view, self.gene_weights_.astype(view.dtype))
