@@ -33,7 +33,7 @@ from sklearn_cells.io import read_cells
 def main(n_cells, n_genes, n_files, n_workers, keep_memory, folder):
     if keep_memory:
         dask.config.set({"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1}})
-    options = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": ":0"}
     # The cluster is there before this process grows, whose peak memory the workers would inherit.
     with LocalCluster(**options) as cluster, tempfile.TemporaryDirectory(dir=folder) as name:
         block = make_cells(BLOCK, n_genes, n_classes=10, n_markers=50, mean_count=0.06, random_state=0)

@@ -60,7 +60,7 @@ def dask(cells, genes):
     blocks = [da.from_array(X[start : start + 2000], asarray=False, chunks=-1) for start in range(0, cells, 2000)]
     lazy = da.concatenate(blocks)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         lazy = lazy.persist()
