@@ -98,7 +98,9 @@ class Trainer:
         self.variables = network.trainable_variables
         optimizer.build(self.variables)
         self._optimizer_start = [_without_zeros(variable.numpy()) for variable in optimizer.variables]
-        self._halved = _is_large(network) and objective.of_single_cells and _treats_cells_alone(network)
+        on_processor = not tf.config.list_physical_devices("GPU")
+        is_separable = objective.of_single_cells and _treats_cells_alone(network)
+        self._halved = on_processor and _is_large(network) and is_separable
         config = optimizer.get_config()
         self._fused = (
             type(optimizer) is keras.optimizers.Adam
