@@ -25,7 +25,10 @@ class Memory:
             return self.X
         if sp.issparse(self._by_rows) and self._by_rows.format == "csc":
             self._by_rows = self.X.tocsr()  # once: each slice of CSC would read all of it
-        return self._by_rows[rows]
+        taken = self._by_rows[rows]
+        if sp.issparse(taken):
+            taken.has_canonical_format = True  # as all of it was checked to be; SciPy would look again
+        return taken
 
 
 class Disk:

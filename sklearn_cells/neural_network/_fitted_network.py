@@ -33,10 +33,12 @@ from sklearn_cells.neural_network._view_network import PredictingNetwork
 
 
 def _totals(X):
-    """Return the total of each cell over the genes that were measured."""
+    """Return the total of each cell over the genes that were measured, or a number that is zero where the total is."""
     if not sp.issparse(X):
         return np.nansum(X, axis=1)
     X = X.tocsr()
+    if (X.data > 0).all():
+        return np.diff(X.indptr)
     if np.isnan(X.data).any():
         X = type(X)((np.nan_to_num(X.data), X.indices, X.indptr), shape=X.shape)
     return X @ np.ones(X.shape[1])
