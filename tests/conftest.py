@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from sklearn_cells._checks import Checks
 from sklearn_cells.cli import main
 from sklearn_cells.datasets import make_cells
 
@@ -53,6 +54,23 @@ def shorten_trainings(patch):
 @pytest.fixture
 def few_minibatches(monkeypatch):
     shorten_trainings(monkeypatch)
+
+
+@pytest.fixture
+def block_sizes(monkeypatch, cells):
+    """Let cells be read in blocks of 20; return a list that gets the number of each block of all genes."""
+    n_genes, n_cells = cells.shape[1], []
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 20 * n_genes)
+    monkeypatch.setattr("sklearn_cells.preprocessing._scaled_counts.N_LOOKED_AT", 20)  # of the first cells
+    check = Checks.__call__
+
+    def counted(self, X, *args):
+        if X.shape[1] == n_genes:
+            n_cells.append(X.shape[0])
+        return check(self, X, *args)
+
+    monkeypatch.setattr(Checks, "__call__", counted)
+    return n_cells
 
 
 @pytest.fixture(scope="session")

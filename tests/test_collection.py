@@ -58,7 +58,7 @@ def test_cells_of_several_files_have_the_genes_of_all(cells, folder, backed, as_
 
 def test_files_on_disk_are_read_block_by_block(folder, cells, monkeypatch):
     pytest.importorskip("dask.array")
-    monkeypatch.setattr("sklearn_cells.io._collection.READ_VALUES", 60 * 30)
+    monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 30)
     joined = read(folder, backed=True)
     assert max(joined.X.chunks[0]) <= 36
     y = joined.obs["cell_type"].astype(str).to_numpy()
@@ -140,7 +140,7 @@ def test_what_cannot_be_joined_is_refused(cells, folder, tmp_path, monkeypatch):
         return importing(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_dask)
-    with pytest.raises(ImportError, match="need Dask: run `pip install 'sklearn_cells\\[dask\\]'`"):
+    with pytest.raises(ImportError, match="need Dask to stay on disk: run `pip install 'sklearn_cells\\[dask\\]'`"):
         read_cells([first, folder / "other.h5ad"], backed=True)
 
 
@@ -148,3 +148,37 @@ def test_genes_that_only_some_columns_of_obs_have(cells, folder):
     joined = read(folder)
     assert isinstance(joined, ad.AnnData)
     assert set(joined.obs) == {"cell_type", "batch"}
+
+
+AS_STORED = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": lambda X: X.toarray()}
+
+
+@pytest.mark.parametrize("end", ["h5ad", "zarr"])
+@pytest.mark.parametrize("of_layer", AS_STORED)
+@pytest.mark.parametrize("of_x", [*AS_STORED, None])
+def test_matrices_of_a_single_file_stay_on_disk_by_rows(cells, tmp_path, of_x, of_layer, end):
+    da = pytest.importorskip("dask.array")
+    made = cells.copy()
+    made.raw, made.obsm["place"], made.uns["about"] = cells.copy(), np.ones((240, 2)), "test"
+    made.layers["counts"] = AS_STORED[of_layer](cells.X)
+    made.X = None if of_x is None else AS_STORED[of_x](cells.X)
+    path = tmp_path / f"cells.{end}"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Writing zarr v2", UserWarning)
+        made.write_h5ad(path) if end == "h5ad" else made.write_zarr(path)
+    found = read_cells(path, backed=True)
+    assert found.isbacked == (end == "h5ad" and of_x in ("csr", "dense"))
+    in_memory = found.to_memory()
+    matrices = {
+        "X": (found.X, in_memory.X, of_x),
+        "layer": (found.layers["counts"], in_memory.layers["counts"], of_layer),
+    }
+    for name, (matrix, loaded, form) in matrices.items():
+        if form is not None:
+            loaded = loaded.compute() if isinstance(loaded, da.Array) else loaded
+            np.testing.assert_array_equal(loaded.toarray() if sp.issparse(loaded) else loaded, cells.X.toarray())
+            assert sp.issparse(matrix) == (form == "csc")
+            assert isinstance(matrix, da.Array) == (form != "csc" and not (name == "X" and found.isbacked))
+    assert found.raw.shape == (240, 60)
+    assert found.obsm["place"].shape == (240, 2)
+    assert found.uns == {"about": "test"}

@@ -32,6 +32,7 @@ from sklearn_cells import (
 )
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.inspection import gene_ablation, gene_attributions, gene_correlation, marker_genes
+from sklearn_cells.plotting import CountDistributionDisplay
 
 SMALL = {"hidden_layer_sizes": (16,), "epochs": 8, "learning_rate": 0.01, "random_state": 0}
 PIPELINE = {"select__n_features_to_select": 30, **{f"classify__{name}": value for name, value in SMALL.items()}}
@@ -682,3 +683,27 @@ def test_estimators_that_take_no_anndata_get_its_matrix_in_an_ablation(cells, ty
     options = {"block_size": 15, "n_genes": 45, "cv": 2}
     found = gene_ablation(estimator, cells, types, **options)
     pd.testing.assert_frame_equal(found, gene_ablation(estimator, cells.X, types, **options))
+
+
+@pytest.mark.parametrize("as_dask", [False, True])
+def test_cells_that_are_not_in_memory_are_read_block_by_block(cells, types, fitted, tmp_path, block_sizes, as_dask):
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    if as_dask:
+        da = pytest.importorskip("dask.array")
+        X = da.from_array(cells.X.toarray(), chunks=(20, 60)).map_blocks(sp.csr_matrix)
+        elsewhere = ad.AnnData(X, obs=cells.obs, var=cells.var)
+    else:
+        elsewhere = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    selector = JSDivergenceSelector(10).fit(cells, types)
+    evidence = pd.DataFrame(selector.contributions_, selector.feature_names_in_, selector.classes_)
+    looks = {
+        "markers": lambda X: marker_genes(evidence, X, types),
+        "correlation": lambda X: gene_correlation(X, types, n_genes=5),
+        "attributions": lambda X: gene_attributions(fitted, X, types, n_steps=2),
+        "counts of a gene": lambda X: CountDistributionDisplay.from_data(X, types, gene="gene 3").shares,
+    }
+    block_sizes.clear()
+    found = {name: look(elsewhere) for name, look in looks.items()}
+    assert max(block_sizes) <= 20
+    for name, look in looks.items():
+        pd.testing.assert_frame_equal(found[name], look(cells))

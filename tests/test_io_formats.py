@@ -71,15 +71,22 @@ def test_zarr_is_what_anndata_reads_zipped_or_not(stored, tmp_path):
         assert adata.uns == {"about": "test"}
 
 
-def test_zarr_with_a_part_that_is_unknown_has_the_rest(stored, monkeypatch):
-    def fail(*args):
-        raise ValueError("No Zarr data type found")
+@pytest.mark.parametrize("backed", [False, True])
+def test_zarr_with_a_part_that_is_unknown_has_the_rest(stored, monkeypatch, backed):
+    read_elem = ad.io.read_elem
+
+    def fail(store):
+        if getattr(store, "path", "uns") == "uns":
+            raise ValueError("No Zarr data type found")
+        return read_elem(store)
 
     monkeypatch.setattr(ad, "read_zarr", fail)
-    with pytest.warns(UserWarning, match=r"cannot read it as a whole, so uns is left out. ValueError: No Zarr"):
-        adata = read_cells(stored)
-    assert np.array_equal(adata.layers["counts"].toarray(), COUNTS)
-    assert np.array_equal(adata.raw.X.toarray(), COUNTS)
+    monkeypatch.setattr(ad.io, "read_elem", fail)
+    with pytest.warns(UserWarning, match=r"cannot read it as a whole, so uns is left out\. ValueError: No Zarr"):
+        adata = read_cells(stored, backed=backed)
+    matrices = adata.layers["counts"], adata.raw.X
+    for matrix in [matrix.compute() for matrix in matrices] if backed else matrices:
+        assert np.array_equal(matrix.toarray(), COUNTS)
     assert adata.obsm["X_umap"].shape == (4, 2)
     assert not adata.uns
 

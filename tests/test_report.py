@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -35,6 +36,7 @@ from sklearn_cells import (
     __version__,
     make_cell_pipeline,
 )
+from sklearn_cells._cells import check_cells
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.hierarchy import CellTypeTree, NamesInTree
 from sklearn_cells.inspection import marker_genes
@@ -45,6 +47,7 @@ from sklearn_cells.plotting import RiskCoverageDisplay
 from sklearn_cells.report import write_html
 from sklearn_cells.report._evaluation import bootstrap, peers_of, with_interval
 from sklearn_cells.report._html import picture
+from sklearn_cells.report._sample import Sample, draw_sample
 from sklearn_cells.report._sections import Predictions, confusion_section
 
 HOSTILE = "<script>alert('x')</script> & \"T\" $\\frac$"
@@ -238,7 +241,8 @@ def test_pairs_stand_by_the_cells_that_are_confused_either_way():
     # "pair" tells A from C alone, "single" tells A from all others, but not every A.
     single = np.where(true == "A", np.arange(len(true)) % 3, 0)
     cells = pd.DataFrame({"single": single, "pair": np.where(true == "C", 0, 9), "of C": np.where(true == "C", 1, 0)})
-    page = confusion_section(Predictions(true, found, found, pd.DataFrame(columns=list("ABCD"))), cells)
+    sample = Sample(cells, true, len(true))
+    page = confusion_section(Predictions(true, found, found, pd.DataFrame(columns=list("ABCD"))), sample)
     assert re.findall(r"<h3>(.*?)</h3>", page) == ["A and C", "A and B", "A and D"]
     assert "2 of 10 cells of A are named C; 2 of 10 cells of C are named A." in page
     assert "3 of 10 cells of A are named B; 0 of 10 cells of B are named A." in page
@@ -360,6 +364,46 @@ def test_models_without_gene_selection_and_cells_without_names_have_a_page(conta
     assert row_of(page, "all cells")[0].startswith(f"{search.score(X, codes):.3f} (")
     assert "no gene selection of its own" in page
     assert "Unassigned cells" not in page
+
+
+@pytest.mark.parametrize("container", ["backed", "dask", "array"])
+def test_models_of_a_matrix_alone_get_cells_block_by_block(cells, types, tmp_path, block_sizes, container):
+    da = pytest.importorskip("dask.array")
+    X = cells[160:].copy()
+    expected = written(tmp_path, MultinomialNB().fit(cells.X, types), X.X if container == "array" else X, types[160:])
+    lazy = da.from_array(X.X.toarray(), chunks=(20, 60)).map_blocks(sp.csr_matrix)
+    X.write_h5ad(tmp_path / "cells.h5ad")
+    not_in_memory = {
+        "backed": ad.read_h5ad(tmp_path / "cells.h5ad", backed="r"),
+        "dask": ad.AnnData(lazy, obs=X.obs, var=X.var),
+        "array": lazy,
+    }[container]
+    model = MultinomialNB().fit(cells.X, types)
+    assert written(tmp_path, model, not_in_memory, types[160:], overwrite=True) == expected
+
+
+def test_splits_of_all_cells_are_refused_where_a_sample_is_taken(model, cells, types, tmp_path, monkeypatch):
+    monkeypatch.setattr("sklearn_cells.report._sample.N_SAMPLED", 100)
+    cells.copy().write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    splits = [(np.arange(120), np.arange(120, 240))]
+    with pytest.raises(ValueError, match="cv holds splits of all 240 cells, .* sample of about 100 is cross-validated"):
+        write_html(model, backed, types, tmp_path / "report.html", cv=splits)
+    write_html(model, cells, types, tmp_path / "report.html", cv=splits)
+
+
+def test_a_sample_has_each_type_by_its_share_and_some_of_rare_ones(monkeypatch):
+    monkeypatch.setattr("sklearn_cells.report._sample.N_SAMPLED", 100)
+    monkeypatch.setattr("sklearn_cells.report._sample.LEAST_SAMPLED", 5)
+    true = np.repeat(["A", "B", "C", "D"], [700, 280, 17, 3])
+    X = np.arange(1000.0)[:, np.newaxis]
+    samples = [draw_sample(check_cells(X), true, seed) for seed in (0, 0, 1)]
+    for sample in samples:
+        assert np.unique(sample.true, return_counts=True)[1].tolist() == [70, 28, 5, 3]
+        assert (true[sample.cells[:, 0].astype(int)] == sample.true).all()
+        assert len(np.unique(sample.cells)) == len(sample.cells)
+    np.testing.assert_array_equal(samples[0].cells, samples[1].cells)
+    assert not np.array_equal(samples[0].cells, samples[2].cells)
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")

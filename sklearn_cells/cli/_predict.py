@@ -10,6 +10,7 @@ from sklearn_cells.cli._shared import (
     find,
     for_model,
     force,
+    is_pattern,
     load,
     model,
     of_cells,
@@ -42,24 +43,26 @@ from sklearn_cells.cli._shared import (
 @of_cells
 @force
 def predict(query, model, output, clusters, threshold, force, **chosen):
-    """Annotate the cells of a file.
+    """Annotate cells.
 
     Writes the cells with obs columns predicted_label and confidence and the probabilities in obsm, and a .csv with the
-    same; with -o NAME.csv that table alone. Cells of an .h5ad are read block by block, so that the file may be larger
-    than memory.
+    same; with -o NAME.csv that table alone.
     """
+    if output is None and is_pattern(query):
+        raise click.BadParameter(f"the cells are those of a pattern, {query}: name the file.", param_hint="--output")
     output = output or query.with_name(f"{query.stem}.named.h5ad")
     table = output.with_suffix(".csv")
     if output.suffix not in (".h5ad", ".csv"):
         raise click.BadParameter(f"{output} must end in .h5ad or .csv.", param_hint="--output")
+    is_h5ad = query.is_file() and query.suffix == ".h5ad"  # which is copied, whatever its size
     if output != table:
-        check_free(output, force, *([] if query.suffix == ".h5ad" else [query]))
+        check_free(output, force, *([] if is_h5ad else [query]))
     check_free(table, force, query)
     from sklearn_cells._annotated_files import check_not_annotated, table_of, write_annotation
     from sklearn_cells._models import hierarchy_of
     from sklearn_cells.annotation import annotate
 
-    cells = read(query, chosen, backed=True)
+    cells = read(query, chosen, backed=is_h5ad or "auto")
     find(model)
     adds = output != table and not force
     if adds:

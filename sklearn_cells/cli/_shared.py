@@ -1,5 +1,6 @@
 """What commands share: options, files that are read and written, columns with labels."""
 
+import glob
 import os
 from pathlib import Path
 
@@ -22,9 +23,24 @@ class _File(click.Path):
         return super().convert(os.path.expanduser(value), param, ctx)
 
 
+class _Cells(_File):
+    """A file or folder that is there, or a pattern that fits files."""
+
+    def __init__(self):
+        super().__init__(exists=True)
+
+    def convert(self, value, param, ctx):
+        pattern = os.path.expanduser(value)
+        if os.path.exists(pattern) or not glob.has_magic(pattern):
+            return super().convert(value, param, ctx)
+        if not glob.glob(pattern):
+            self.fail(f"No file fits the pattern {value}: check it.", param, ctx)
+        return Path(pattern)
+
+
 FILE = _File(dir_okay=False)
 FOLDER = _File(file_okay=False)
-CELLS = _File(exists=True)
+CELLS = _Cells()
 
 
 def _options(*options):
@@ -57,8 +73,8 @@ def for_model(chosen):
     return {name: chosen[name] for name in ("layer", "gene_names", "duplicates") if chosen[name] is not None}
 
 
-def read(path, chosen, *, backed=False):
-    """Read cells; with `backed` those of an .h5ad stay on disk."""
+def read(path, chosen, *, backed="auto"):
+    """Read the cells of a file, a folder or a pattern; large ones stay on disk where the format lets them."""
     from sklearn_cells import read_cells
 
     stage(f"reading {path}")
@@ -127,9 +143,14 @@ def _complete(cells, column, path, option):
     return values
 
 
+def is_pattern(path):
+    """Return whether cells are those of all files that fit a pattern."""
+    return not path.exists()
+
+
 def check_free(path, force, *inputs):
     """Refuse a file that cannot be written, before long work."""
-    if any(path.exists() and path.samefile(file) for file in inputs):
+    if any(path.exists() and path.samefile(file) for given in inputs for file in _files_of(given)):
         raise click.ClickException(f"{path} is read by this command. Name another file to write.")
     if path.is_dir():
         raise click.ClickException(f"{path} is a folder. Name the file to write in it.")
@@ -140,6 +161,13 @@ def check_free(path, force, *inputs):
         raise click.ClickException(f"There is no folder {folder} to write {path.name} to. Make it first.")
     if not os.access(folder, os.W_OK):
         raise click.ClickException(f"{folder} cannot be written to. Name a file in another folder.")
+
+
+def _files_of(path):
+    """Return the files that cells are read from, and the folder that they are in."""
+    if is_pattern(path):
+        return list(map(Path, glob.glob(str(path))))
+    return [path, *(path.iterdir() if path.is_dir() else ())]
 
 
 def write_csv(table, path, force, **options):

@@ -38,7 +38,7 @@ def genes(reference, labels, n_genes, redundancy, output, force, **chosen):
     from sklearn_cells import GeneAligner, JSDivergenceSelector
     from sklearn_cells.pipeline import CellPipeline
 
-    cells = read(reference, chosen, backed=True)
+    cells = read(reference, chosen)
     y = labels_of(cells, labels, reference)
     stage(f"ranking the genes of {reference}")
     selector = JSDivergenceSelector(n_genes, redundancy=redundancy)

@@ -22,7 +22,8 @@ from sklearn_cells.cli._shared import (
     epilog="""sklearn-cells train reference.h5ad --labels cell_type -o blood.cellmodel
     sklearn-cells train reference.h5ad --labels cell_type --target-error 0.1 -o blood.cellmodel
     sklearn-cells train reference.h5ad --labels cell_type --hierarchy tree.json -o blood.cellmodel
-    sklearn-cells train reference.h5ad --labels cell_type --shared-with query.h5ad -o panel.cellmodel""",
+    sklearn-cells train reference.h5ad --labels cell_type --shared-with query.h5ad -o panel.cellmodel
+    sklearn-cells train "atlas/*.h5ad" --labels cell_type --groups batch -o atlas.cellmodel""",
 )
 @click.argument("reference", type=CELLS)
 @click.option("--labels", required=True, help="The column of obs with the types.")
@@ -75,6 +76,9 @@ def train(
 
     The model leaves cells unassigned whose confidence is below a threshold. The threshold and the scores on the model
     card come from cells that were held out: by donor or batch with --groups, else as simulated laboratories show them.
+
+    Large cells are read block by block, and the model is the same as from memory. The preset cnn_2019 takes all genes,
+    and loads the cells.
     """
     check_free(output, force, reference)
     from sklearn.callback import ProgressBar
@@ -90,7 +94,7 @@ def train(
     if shared_with is not None:
         # Of a file in another format, genes in rows and a genome are not what was said of the reference.
         alike = shared_with.suffix == reference.suffix
-        query = read(shared_with, chosen if alike else {**chosen, "transpose": False, "genome": None}, backed=True)
+        query = read(shared_with, chosen if alike else {**chosen, "transpose": False, "genome": None})
         cells = _shared(cells, query, shared_with, for_model(chosen))
     stage(f"training on {reference}")
     pipeline = make_cell_pipeline(preset, hierarchy=tree, classify__random_state=seed, **for_model(chosen))
@@ -129,7 +133,7 @@ def _shared(cells, query, path, where):
     from anndata import AnnData
 
     from sklearn_cells import shared_genes
-    from sklearn_cells._anndata import gene_names_of
+    from sklearn_cells._anndata import gene_names_of, matrix_of
 
     layer, names = where.get("layer"), where.get("gene_names", "var_names")
     own_names = gene_names_of(cells, names, layer)
@@ -140,5 +144,5 @@ def _shared(cells, query, path, where):
     kept = own_names.isin(genes)
     if layer != "raw" or "raw" in cells.layers:
         return cells[:, kept]
-    raw = {"X": cells.raw.X[:, kept], "var": cells.raw.var[kept]}  # which cells[:, kept] has as a whole
+    raw = {"X": matrix_of(cells, "raw")[:, kept], "var": cells.raw.var[kept]}  # which cells[:, kept] has as a whole
     return AnnData(obs=cells.obs, var=raw["var"], raw=raw)

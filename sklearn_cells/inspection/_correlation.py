@@ -95,7 +95,8 @@ def gene_correlation(
     Notes
     -----
     Clusters are those of average linkage of the distance 1 - correlation, its leaves ordered so that
-    neighbours are close [1]_. Sparse cells stay sparse; a copy of the columns of these genes is made.
+    neighbours are close [1]_. Sparse cells stay sparse; a copy of the columns of these genes is made. Cells on
+    disk, or of Dask, are read block by block.
 
     References
     ----------
@@ -115,7 +116,9 @@ def gene_correlation(
     check_same_order(X, y)
     cells, names = cells_and_names(X, layer, gene_names)
     chosen = _most_divergent(cells, y, n_genes) if genes is None else places_of(genes, names, gene_names or "var_names")
-    columns = sp.csc_array(cells.take(genes=chosen), dtype=np.float64)
+    # Not cells.take(genes=chosen), which would read all genes of all cells first.
+    parts = [sp.csc_array(block[:, chosen], dtype=np.float64) for _, block in cells.blocks()]
+    columns = sp.vstack(parts, "csc")
     if method == "spearman":
         _rank_columns(columns)
     correlation = _pearson(columns)

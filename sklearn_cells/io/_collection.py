@@ -9,20 +9,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import anndata
-import h5py
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 
-from sklearn_cells._blocks import READ_VALUES
 from sklearn_cells._warnings import warn
 from sklearn_cells.io._common import Refusal
 from sklearn_cells.io._damage import reading
 from sklearn_cells.io._h5ad import check_parts
+from sklearn_cells.io._lazy import LAZY, check_dask, lazy_cells, opened
 from sklearn_cells.io._other_formats import is_url
 from sklearn_cells.io._zarr import is_zarr
-
-LAZY = (".h5ad", ".zarr")
 
 
 def files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Path | list[Path]:
@@ -112,46 +108,15 @@ def _names_of(files: list[Path]) -> list[str]:
 
 def _lazily(file: Path) -> AnnData:
     """Return the cells of a file whose matrices are read by Dask, a block of rows at a time."""
-    try:
-        import dask  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "Several files with backed=True need Dask: run `pip install 'sklearn_cells[dask]'`, or drop backed=True."
-        ) from error
+    check_dask(file)
     if not file.exists():
         raise FileNotFoundError(f"There is no file or folder at {file.absolute()}: check the name.")
     if file.suffix.lower() not in LAZY:
         raise ValueError(f"{file}: Several files with backed=True must be .h5ad or .zarr; leave out backed=True.")
     try:
         with reading(file):
-            return _parts_of(_opened(file))
+            group = opened(file)
+            check_parts(group)
+            return lazy_cells(group)
     except Refusal as refusal:
         raise ValueError(f"{file}: {refusal}") from refusal.__cause__
-
-
-def _opened(file: Path):
-    if file.is_file():
-        return h5py.File(file)
-    import zarr
-
-    return zarr.open_group(file, mode="r", use_consolidated=False)
-
-
-def _parts_of(group) -> AnnData:
-    check_parts(group)
-    obs, var = (anndata.io.read_elem(group[name]) for name in ("obs", "var"))
-    layers = {name: _matrix(group, f"layers/{name}", len(var)) for name in group.get("layers", ())}
-    X = _matrix(group, "X", len(var)) if "X" in group else None
-    return AnnData(X, obs=obs, var=var, layers=layers)
-
-
-def _matrix(group, name: str, n_genes: int):
-    """Return a matrix of a store as a Dask array of blocks of CSR."""
-    kind = group[name].attrs.get("encoding-type", "")
-    if kind == "csc_matrix":
-        raise Refusal(f"{name} is CSC, in which rows cannot be read by themselves. Write it as CSR: X.tocsr().")
-    chunks = max(1, READ_VALUES // n_genes), n_genes
-    matrix = anndata.experimental.read_elem_lazy(group[name], chunks=chunks)
-    if kind == "csr_matrix":
-        return matrix
-    return matrix.map_blocks(sp.csr_matrix, dtype=matrix.dtype, meta=sp.csr_matrix((0, 0), dtype=matrix.dtype))

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
 from sklearn_cells.io._common import Refusal, check_members
 from sklearn_cells.io._hdf5 import open_hdf5
+from sklearn_cells.io._lazy import BESIDE, has_dask, is_by_genes, matrix_on_disk
 
 BROKEN = " Was its writing broken off? Write it again."
 
@@ -19,11 +21,31 @@ BROKEN = " Was its writing broken off? Write it again."
 def read_h5ad(path: Path, backed: bool = False) -> AnnData:
     with open_hdf5(path) as file:
         check_parts(file)
-        backed = backed and _is_there(file, "X")
-    cells = anndata.read_h5ad(path, backed="r" if backed else None)
-    if not backed:  # on disk they are checked block by block
-        check_indices(cells)
+        has_rows = _is_there(file, "X") and not is_by_genes(file["X"])
+        has_layers = len(file.get("layers", ())) > 0 and "encoding-type" in file.attrs  # of anndata since 0.7
+    if backed and has_layers and has_dask():
+        cells = _with_lazy_layers(path, has_rows)
+    else:
+        cells = anndata.read_h5ad(path, backed="r" if backed and has_rows else None)
+    check_indices(cells)  # of what is in memory; the rest is checked block by block
     return cells
+
+
+def _with_lazy_layers(path: Path, backed: bool) -> AnnData:
+    """Return AnnData, backed or not, as anndata does, but with layers that stay on disk too."""
+    file = h5py.File(path)
+    parts = {name: anndata.io.read_elem(file[name]) for name in ("obs", "var", *BESIDE) if name in file}
+    parts["layers"] = {name: matrix_on_disk(file, f"layers/{name}") for name in file["layers"]}
+    if "raw" in file:
+        parts["raw"] = {name: anndata.io.read_elem(file["raw"][name]) for name in file["raw"] if name != "X"}
+    if backed:
+        parts["filename"] = file
+        return AnnData(**parts)
+    if _is_there(file, "X"):
+        parts["X"] = anndata.io.read_elem(file["X"])
+    if "raw" in file:
+        parts["raw"]["X"] = matrix_on_disk(file, "raw/X")
+    return AnnData(**parts)
 
 
 def check_indices(cells: AnnData) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import scipy.sparse as sp
 from anndata import AnnData
@@ -14,6 +15,7 @@ from sklearn_cells.io._collection import files_of, read_collection
 from sklearn_cells.io._common import Refusal
 from sklearn_cells.io._damage import reading
 from sklearn_cells.io._h5ad import read_h5ad
+from sklearn_cells.io._lazy import are_large
 from sklearn_cells.io._loom import read_loom
 from sklearn_cells.io._mat import read_mat
 from sklearn_cells.io._npz import read_npz
@@ -25,7 +27,7 @@ from sklearn_cells.io._zarr import check_zarr, is_zarr, read_zarr
 # The reader of each end of a name, and which parameters of read_cells it takes.
 _READERS: dict[str, tuple[Callable[..., AnnData], tuple[str, ...]]] = {
     ".h5ad": (read_h5ad, ("backed",)),
-    ".zarr": (read_zarr, ()),
+    ".zarr": (read_zarr, ("backed",)),
     ".zarr.zip": (read_zarr, ()),
     ".h5": (read_10x_h5, ("genome",)),
     ".loom": (read_loom, ()),
@@ -38,7 +40,7 @@ _READERS: dict[str, tuple[Callable[..., AnnData], tuple[str, ...]]] = {
 def read_cells(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
-    backed: bool = False,
+    backed: bool | Literal["auto"] = False,
     transpose: bool = False,
     genome: str | None = None,
     make_unique: bool = False,
@@ -66,9 +68,11 @@ def read_cells(
         The file or folder. "~" is the home folder. Several files become one AnnData: a list, a pattern
         such as ``"cells/*.h5ad"``, or a folder with ``.h5ad`` files and ``.zarr`` folders.
 
-    backed : bool, default=False
-        Whether X of an ``.h5ad`` stays on disk until rows are asked for. Other formats are
-        loaded as a whole. Several ``.h5ad`` and ``.zarr`` stay on disk as a Dask array.
+    backed : bool or "auto", default=False
+        Whether matrices stay on disk until rows are asked for: X of an ``.h5ad``, and with Dask its
+        layers; with Dask also a ``.zarr`` folder, and several ``.h5ad`` and ``.zarr``. "auto" leaves them
+        there if they would take more than 500 MB in memory. Other formats are loaded as a whole, and so
+        are matrices by genes (CSC) of a single file, and what is transposed.
 
     transpose : bool, default=False
         Whether the file has genes in rows and cells in columns, as many tables of text do. What
@@ -98,6 +102,8 @@ def read_cells(
     ------
     FileNotFoundError
         If there is nothing at `path`, or a 10x folder lacks a member.
+    ImportError
+        If something needs Dask to stay on disk, and it is not installed.
     ValueError
         If the end of the name is not in the list above, or if the file is damaged,
         truncated, without cells or genes, or holds something else than its name says.
@@ -137,6 +143,9 @@ def read_cells(
     c2   0.0    7.0
     """
     files = files_of(path)
+    if backed == "auto":
+        backed = are_large([files] if isinstance(files, Path) else files)
+    backed = backed and not transpose and genome is None
     read = partial(_read_one, transpose=transpose, genome=genome, make_unique=make_unique)
     if isinstance(files, Path):
         return read(files, backed=backed)
@@ -148,7 +157,7 @@ def _read_one(
 ) -> AnnData:
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder at {path.absolute()}: check the name.")
-    given = {"backed": backed and not transpose, "transpose": transpose, "genome": genome}
+    given = {"backed": backed, "transpose": transpose, "genome": genome}
     try:
         reader, takes = _reader_of(path)
         if genome is not None and "genome" not in takes:
@@ -168,7 +177,7 @@ def _reader_of(path: Path) -> tuple[Callable[..., AnnData], tuple[str, ...]]:
     if path.is_dir():
         if path.name.lower().endswith(".zarr"):
             check_zarr(path)
-        return (read_zarr if is_zarr(path) else read_10x_folder), ()
+        return (read_zarr, ("backed",)) if is_zarr(path) else (read_10x_folder, ())
     # The longest end first: .zarr.zip is no .zip.
     for end in sorted(_READERS, key=len, reverse=True):
         if path.name.lower().endswith(end):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,7 @@ from anndata import AnnData
 from sklearn_cells._warnings import warn
 from sklearn_cells.io._common import Refusal, listed
 from sklearn_cells.io._h5ad import BROKEN, check_indices, check_parts
-
-# Beside cells and genes. What is left out where anndata cannot read the store as a whole.
-_BESIDE = ("obsm", "varm", "obsp", "varp")
+from sklearn_cells.io._lazy import BESIDE, check_dask, matrix_on_disk, opened
 
 
 def is_zarr(folder: Path) -> bool:
@@ -31,9 +30,16 @@ def check_zarr(folder: Path) -> None:
         )
 
 
-def read_zarr(path: Path) -> AnnData:
+def read_zarr(path: Path, backed: bool = False) -> AnnData:
     import zarr
 
+    if backed and path.is_dir():
+        check_dask(path)
+        group = opened(path)
+        check_parts(group)
+        cells = _read_parts(group, path, matrix_on_disk)
+        check_indices(cells)
+        return cells
     store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else zarr.storage.LocalStore(path, read_only=True)
     try:
         # What is consolidated breaks as a whole if one type of data is unknown.
@@ -41,27 +47,33 @@ def read_zarr(path: Path) -> AnnData:
         check_parts(group)
         try:
             cells = anndata.read_zarr(store)
-        except Exception as error:
-            cells = _read_cells_and_genes(group, path, error)
+        except Exception:
+            cells = _read_parts(group, path, lambda group, name: anndata.io.read_elem(group[name]))
         check_indices(cells)
         return cells
     finally:
         store.close()
 
 
-def _read_cells_and_genes(group: Any, path: Path, error: Exception) -> AnnData:
-    """Read what cells need, and warn of the rest."""
-    parts = {name: anndata.io.read_elem(group[name]) for name in ("X", "obs", "var", "layers") if name in group}
+def _read_parts(group: Any, path: Path, read_matrix: Callable[[Any, str], Any]) -> AnnData:
+    """Read what cells need, and what else can be read; warn of the rest."""
+    parts = {name: anndata.io.read_elem(group[name]) for name in ("obs", "var")}
+    if "X" in group:
+        parts["X"] = read_matrix(group, "X")
+    parts["layers"] = {name: read_matrix(group, f"layers/{name}") for name in group.get("layers", ())}
     if "raw/X" in group:
-        parts["raw"] = {name: anndata.io.read_elem(group[f"raw/{name}"]) for name in ("X", "var")}
-    left_out = ["uns"]
-    for name in _BESIDE:
+        parts["raw"] = {"X": read_matrix(group, "raw/X"), "var": anndata.io.read_elem(group["raw/var"])}
+    errors = {}
+    for name in BESIDE:
         try:
-            parts[name] = anndata.io.read_elem(group[name])
-        except Exception:
-            left_out.append(name)
-    warn(
-        f"{path}: anndata cannot read it as a whole, so {', '.join(left_out)} is left out. {type(error).__name__}: "
-        f"{str(error).partition('{')[0].strip()[:80]}."
-    )
+            if name in group:
+                parts[name] = anndata.io.read_elem(group[name])
+        except Exception as error:
+            errors[name] = error
+    if errors:
+        first = next(iter(errors.values()))
+        warn(
+            f"{path}: anndata cannot read it as a whole, so {', '.join(errors)} is left out. {type(first).__name__}: "
+            f"{str(first).partition('{')[0].strip()[:80]}."
+        )
     return AnnData(**parts)

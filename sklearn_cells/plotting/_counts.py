@@ -306,9 +306,9 @@ class ExpressionHeatmapDisplay:
 
 
 def _counts_of(cells, rows, places, names):
-    """Return some rows and genes of cells as a dense array, which must be counts."""
-    counts = cells.take(rows, places)
-    counts = counts.toarray() if sp.issparse(counts) else counts
+    """Return some rows and genes of cells as a dense array, which must be counts; all rows are read block by block."""
+    parts = [cells.take(rows, places)] if rows is not None else [block[:, places] for _, block in cells.blocks()]
+    counts = np.concatenate([part.toarray() if sp.issparse(part) else part for part in parts])
     is_whole = (counts == np.rint(counts)).all(axis=0)
     if not is_whole.all():
         gene = names[places].tolist()[is_whole.argmin()]

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 
 from sklearn_cells import __version__
 from sklearn_cells._anndata import as_anndata, is_anndata
-from sklearn_cells._cells import check_cells, check_same_order
+from sklearn_cells._cells import Cells, check_cells, check_same_order, is_dask
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._files import atomic_path
 from sklearn_cells._models import as_taken, check_model, choice_of, hierarchy_of, inner_model, rejecting_model
@@ -23,6 +23,7 @@ from sklearn_cells._warnings import gathered, once_per_call, warn_of_texts
 from sklearn_cells.annotation import annotate
 from sklearn_cells.persistence import ModelCard
 from sklearn_cells.report import _html as html
+from sklearn_cells.report._sample import Sample, annotate_blocks, check_splits, draw_sample
 from sklearn_cells.report._sections import (
     Predictions,
     calibration_section,
@@ -85,7 +86,7 @@ def write_html(
         :class:`RejectOptionClassifier`, of :func:`make_cell_pipeline`, or any other.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Counts, as the model takes them. AnnData on disk is loaded.
+        Counts, as the model takes them. AnnData on disk, or of Dask, is read block by block; see Notes.
 
     y : array-like of shape (n_cells,)
         The true type of each cell. Cells of types that the model does not know count as errors.
@@ -140,7 +141,11 @@ def write_html(
     The peers are `LogisticRegression(C=0.03, class_weight="balanced")` and `LinearSVC(C=0.01)` on
     log1p of the counts of the 1,000 most divergent genes, chosen inside each training fold.
 
-    Memory is needed for the cells, as sparse as they come, and the networks that are trained.
+    Memory is needed for the cells, as sparse as they come, and the networks that are trained. Of cells on
+    disk, or of Dask, all are predicted and count in scores, confusion and calibration, block by block. If
+    there are more than 20,000, the comparison, the genes that tell types apart and the markers come from a
+    sample of about so many, drawn at random within each type by its share, and 50 at least of types that have
+    them. The page says so.
 
     References
     ----------
@@ -172,46 +177,56 @@ def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbos
     with once_per_call():
         check_same_order(X, y)
         cells, chosen = _cells_of(model, X, layer, gene_names)
-        found = _predict(model, cells, y, chosen, verbose)
+        if peers:
+            check_splits(cv, cells)
+        found = _predict(model, X, cells, y, chosen, verbose)
         card = ModelCard(getattr(model, "card_", {}))
-        seeds = check_random_state(random_state).randint(2**31 - 1, size=2)
+        seeds = check_random_state(random_state).randint(2**31 - 1, size=3)
         name = card.heading()[0] if card else type(inner_model(model)).__name__
+        n_all = len(found.true)
+        sample = (
+            draw_sample(cells, found.true, seeds[2]) if isinstance(cells, Cells) else Sample(cells, found.true, n_all)
+        )
         with gathered() as others:  # of the same cells again
-            aligned, genes = genes_section(model, cells)
+            aligned, genes = genes_section(model, sample.cells)
             sections = {
                 "Model card": card_section(card) if card else "",
                 "Genes": genes,
                 "Scores": scores_section(found, seeds[0]),
-                "Comparison": comparison_section(model, cells, found.true, cv, seeds[1], verbose) if peers else "",
-                "Confusion": confusion_section(found, cells),
+                "Comparison": comparison_section(model, sample, cv, seeds[1], verbose) if peers else "",
+                "Confusion": confusion_section(found, sample),
                 "Names in the tree": tree_section(found),
                 "Calibration": calibration_section(found),
                 "Unassigned cells": unassigned_section(model, found),
-                "Markers": markers_section(model, aligned, found),
+                "Markers": markers_section(model, sample._replace(cells=aligned)),
             }
         warn_of_texts(others)
-    written = (
-        f"Written on {datetime.now(UTC):%Y-%m-%d} (UTC) by sklearn_cells {__version__}, of {len(found.true):,} cells."
+    written = f"Written on {datetime.now(UTC):%Y-%m-%d} (UTC) by sklearn_cells {__version__}, of {n_all:,} cells."
+    return html.page(
+        title or f"{name} on {n_all:,} cells", introduction(found, sample), sections, html.paragraph(written)
     )
-    title = title or f"{name} on {len(found.true):,} cells"
-    return html.page(title, introduction(found, cells), sections, html.paragraph(written))
 
 
 def _cells_of(model, X, layer, gene_names):
-    """Return cells with the counts in X and the names in `var_names`, and how the model is told so."""
+    """Return cells with the counts in X and the names in `var_names`, and how the model is told so.
+
+    Those that are not in memory are returned as `Cells`, and the model is told as it was passed.
+    """
     chosen = {"layer": layer, "gene_names": gene_names}
     if not is_anndata(X):
         # There is nothing to choose from, and the model says so.
-        return (X if hasattr(X, "shape") else np.asarray(X)), chosen
+        return (check_cells(X) if is_dask(X) else X if hasattr(X, "shape") else np.asarray(X)), chosen
     of_model = choice_of(inner_model(model))
     choice = {"layer": None, "gene_names": "var_names"} if of_model is None else vars(of_model)
     choice = choice | {name: value for name, value in chosen.items() if value is not None}
     cells = check_cells(X, choice=SimpleNamespace(**choice))
+    if not cells.in_memory:
+        return cells, chosen
     cells = as_anndata(cells.stored(), cells.obs, cells.gene_names, cells.measured)
     return cells, ({} if of_model is None else {"layer": "X", "gene_names": "var_names"})
 
 
-def _predict(model, cells, y, chosen, verbose):
+def _predict(model, X, cells, y, chosen, verbose):
     """Predict the cells; all labels become strings."""
     classes, codes = check_labels(y, cells.shape[0])
     true = classes.astype(str)[codes]
@@ -223,8 +238,12 @@ def _predict(model, cells, y, chosen, verbose):
             f"None of the types in y is one that the model knows: {shortened(np.unique(true))} against "
             f"{shortened(names)}."
         )
-    taken = as_taken(inner_model(model), cells)
-    annotation, probabilities = annotate(model, taken, return_proba=True, verbose=verbose, **chosen)
+    in_memory = not isinstance(cells, Cells)
+    if in_memory or choice_of(inner_model(model)) is not None:
+        taken = as_taken(inner_model(model), cells) if in_memory else X
+        annotation, probabilities = annotate(model, taken, return_proba=True, verbose=verbose, **chosen)
+    else:
+        annotation, probabilities = annotate_blocks(model, cells)
     named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
     also_unassigned = np.setdiff1d(np.intersect1d(true, named), names)
     if len(also_unassigned):

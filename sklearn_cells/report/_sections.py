@@ -63,14 +63,20 @@ class Predictions(NamedTuple):
         return np.union1d(self.true, self.probabilities.columns.to_numpy(dtype=str))
 
 
-def introduction(found, cells):
+def introduction(found, sample):
     """Describe the cells, and which types the model or the cells lack."""
     text = (
-        f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {cells.shape[1]:,} genes. What is said of "
-        "the model comes from these cells: if it was trained on them, it does worse on new ones."
+        f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {sample.cells.shape[1]:,} genes. What is "
+        "said of the model comes from these cells: if it was trained on them, it does worse on new ones."
     )
     unknown = np.setdiff1d(found.true, found.names)
     body = html.paragraph(text)
+    if sample.is_part:
+        body += html.paragraph(
+            "The cells were read block by block. Scores, confusion, calibration and unassigned cells come from all of "
+            "them; cross-validation, the genes that tell types apart and markers come from a sample of "
+            f"{len(sample.true):,} cells, drawn at random within each type."
+        )
     if len(unknown):
         n_cells = np.isin(found.true, unknown).sum()
         body += html.paragraph(
@@ -175,13 +181,15 @@ def _scores_by_type(found, seed):
     return pd.DataFrame(columns, index=types)
 
 
-def comparison_section(model, cells, true, cv, seed, verbose):
+def comparison_section(model, sample, cv, seed, verbose):
     """Cross-validate a new copy of the model and its peers on the same folds of these cells."""
+    cells, true = sample.cells, sample.true
     cv = 5 if cv is None else cv
     types, counts = np.unique(true, return_counts=True)
     rare = types[counts < int(cv)] if isinstance(cv, Integral) else types[:0]
+    of_sample = f"a sample of {len(true):,} of these cells" if sample.is_part else "these cells"
     intro = (
-        "Cross-validated scores on these cells: each classifier is trained anew on all folds but one and scored on "
+        f"Cross-validated scores on {of_sample}: each classifier is trained anew on all folds but one and scored on "
         "that one, on the same folds for all. These are not scores of the given model, which are above. All cells are "
         "named. In brackets are the lowest and the highest of the folds."
     )
@@ -205,7 +213,7 @@ def comparison_section(model, cells, true, cv, seed, verbose):
     return html.paragraph(intro) + html.table(pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T)
 
 
-def confusion_section(found, cells):
+def confusion_section(found, sample):
     """Draw the confusion, and name the genes that tell the most confused types apart."""
     options = {"hierarchy": found.tree, "unassigned_label": found.unassigned_label}
     body = html.picture(
@@ -227,7 +235,7 @@ def confusion_section(found, cells):
             if true in found.true
         ]
         body += html.heading(f"{first} and {second}") + html.paragraph(f"{'; '.join(wrong)}.")
-        body += _telling_genes(found.true, cells, [first, second])
+        body += _telling_genes(sample.true, sample.cells, [first, second])
     return body
 
 
@@ -321,19 +329,20 @@ def _risk_coverage(found, threshold):
     return RiskCoverageDisplay.from_curve(curve, threshold=threshold)
 
 
-def markers_section(model, aligned, found):
+def markers_section(model, sample):
     """Name the genes that mark each type, by what the model's selector learned or, without one, by these cells."""
-    selector = _selector_of(model)
+    selector, aligned = _selector_of(model), sample.cells
     source = "the cells that the model was trained on, among the genes that it uses"
     if selector is None or selector.n_features_in_ != aligned.shape[1]:
-        selector = JSDivergenceSelector(None).fit(aligned, found.true)
+        selector = JSDivergenceSelector(None).fit(aligned, sample.true)
         source = "these cells, for the model has no gene selection of its own"
-    known = np.flatnonzero(np.isin(found.true, np.asarray(selector.classes_).astype(str)))
-    true = found.true[known]
+    known = np.flatnonzero(np.isin(sample.true, np.asarray(selector.classes_).astype(str)))
+    true = sample.true[known]
     if len(np.unique(true)) < 2:
         return html.paragraph("Fewer than two types of the model are among the cells.")
     markers = _markers(selector, _rows(aligned, known), true)
-    text = f"Genes of most divergence that these cells show more of in the type. The divergence is that in {source}."
+    show = f"a sample of {len(sample.true):,} of these cells shows" if sample.is_part else "these cells show"
+    text = f"Genes of most divergence that {show} more of in the type. The divergence is that in {source}."
     return html.paragraph(text) + html.table(markers, text=True)
 
 
