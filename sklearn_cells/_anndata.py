@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from sklearn_cells import _blocks
+
 # anndata 0.12 sets an option of pandas for the whole process while it makes a view, so threads take turns.
 _VIEWS = threading.Lock()
 
@@ -40,7 +42,25 @@ def matrix_of(cells, layer=None):
             f"layer={layer!r} is not in the AnnData object{_choice(cells)}.{found} Pass "
             f"{'that' if found else 'the one that holds counts'}. In a chain of steps, the first one alone chooses."
         )
-    X = cells.raw.X
+    return _raw_on_disk(cells) if cells.isbacked else _loaded(cells.raw.X)
+
+
+def _raw_on_disk(cells):
+    """Return the X of `cells.raw` of backed AnnData, of Dask where that is there and rows can be read."""
+    parent, rows, _ = rows_on_disk(cells)
+    X = parent.raw.X
+    try:
+        import dask  # noqa: F401
+        from anndata.experimental import read_elem_lazy
+    except ImportError:
+        return _loaded(cells.raw.X)
+    if not hasattr(X, "group") or X.format == "csc":
+        return _loaded(cells.raw.X)
+    X = read_elem_lazy(X.group, chunks=(max(1, _blocks.READ_VALUES // X.shape[1]), X.shape[1]))
+    return X[rows] if cells.is_view else X
+
+
+def _loaded(X):
     return X.to_memory() if hasattr(X, "to_memory") else X
 
 

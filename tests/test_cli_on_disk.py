@@ -4,13 +4,14 @@ import builtins
 import re
 import warnings
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 from click.testing import CliRunner
 
-from sklearn_cells import load_model, read_cells
+from sklearn_cells import JSDivergenceSelector, load_model, read_cells
 from sklearn_cells.cli import main
 
 pytestmark = pytest.mark.usefixtures("few_minibatches")
@@ -217,3 +218,20 @@ def test_folders_and_patterns_are_checked_before_work(files, tmp_path, monkeypat
         result = run("genes", files / name, "--labels=cell_type")
         assert result.exit_code == 1
         assert result.output.endswith("need Dask to stay on disk: run `pip install 'sklearn_cells[dask]'`.\n")
+
+
+@pytest.mark.parametrize("is_view", [False, True])
+def test_raw_of_a_file_is_read_block_by_block(cells, tmp_path, block_sizes, is_view):
+    whole = cells.copy()
+    whole.raw = cells
+    whole.X = whole.X * 0.5
+    whole.write_h5ad(tmp_path / "raw.h5ad")
+    backed, in_memory = ad.read_h5ad(tmp_path / "raw.h5ad", backed="r"), whole
+    if is_view:
+        backed, in_memory = backed[::2], whole[::2].copy()
+    y = in_memory.obs["cell_type"].to_numpy()
+    divergences = JSDivergenceSelector(20, layer="raw").fit(backed, y).divergences_
+    assert max(block_sizes) <= BLOCK_ROWS
+    expected = JSDivergenceSelector(20, layer="raw").fit(in_memory, y).divergences_
+    np.testing.assert_array_equal(divergences, expected)
+    backed.file.close()
