@@ -12,7 +12,7 @@ from sklearn_cells.cli._shared import (
     force,
     load,
     model,
-    of_cells,
+    of_query,
     progress,
     read,
     write_csv,
@@ -34,19 +34,20 @@ from sklearn_cells.cli._shared import (
     help="The .h5ad to write, with a .csv beside it, or the .csv alone. [default: QUERY.named.h5ad]",
 )
 @click.option(
-    "--clusters", help="A column of obs: adds the label, or type of a tree, that most cells of a cluster have."
+    "--clusters",
+    help="A column of obs, or auto to make clusters: adds the label, or type of a tree, that most cells of one have.",
 )
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), help="The confidence that a label needs. [default: the model's]"
 )
-@of_cells
+@of_query
 @force
 def predict(query, model, output, clusters, threshold, force, **chosen):
     """Annotate the cells of a file.
 
-    Writes the cells with obs columns predicted_label and confidence and the probabilities in obsm, and a .csv with the
-    same; with -o NAME.csv that table alone. Cells of an .h5ad are read block by block, so that the file may be larger
-    than memory.
+    Writes the cells with columns of obs, such as predicted_label, confidence and second_label, the probabilities in
+    obsm, and a .csv with the same; with -o NAME.csv that table alone. Cells of an .h5ad are read block by block, so
+    that the file may be larger than memory.
     """
     output = output or query.with_name(f"{query.stem}.named.h5ad")
     table = output.with_suffix(".csv")
@@ -55,6 +56,7 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
     if output != table:
         check_free(output, force, *([] if query.suffix == ".h5ad" else [query]))
     check_free(table, force, query)
+    from sklearn_cells._annotated import record_of
     from sklearn_cells._annotated_files import check_not_annotated, table_of, write_annotation
     from sklearn_cells._models import hierarchy_of
     from sklearn_cells.annotation import annotate
@@ -82,7 +84,9 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
         write_csv(table_of(annotation, probabilities), table, force, index_label="cell")
     else:
         stage(f"writing {output} and {table}")
-        options = {"model": str(model), "table": table, "overwrite": force}
+        given = {"threshold": threshold, "clusters": clusters, **for_model(chosen)}
+        record = record_of(classifier, annotation, probabilities, name=str(model), **given)
+        options = {"record": record, "table": table, "overwrite": force}
         write_annotation(query, cells, annotation, probabilities, output, **options)
     counts = annotation["predicted_label"].value_counts()
     counts = counts[counts > 0]
