@@ -31,7 +31,7 @@ def main(cells, predicted, output):
     name, cells = cells.stem, read_cells(cells)
     types = cells.obs["cell_type"]
     displays = {
-        f"heatmap_{name}": ExpressionHeatmapDisplay.from_data(cells, types, n_genes=60),
+        f"heatmap_{name}": ExpressionHeatmapDisplay.from_data(cells, types),
         f"correlation_{name}": GeneCorrelationDisplay.from_data(cells, types, method="spearman"),
         f"counts_{name}": CountDistributionDisplay.from_data(cells, types, gene="CD74"),
     }

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401  (the gallery looks names up)
 
 import sklearn_cells
-from sklearn_cells import KerasCellClassifier  # noqa: F401  (imports TensorFlow, quietly, before an example does)
+from sklearn_cells.neural_network import build_mlp  # noqa: F401  (imports TensorFlow, quietly, before an example does)
 
 project = "sklearn_cells"
 author = "sklearn_cells developers"
@@ -35,6 +35,7 @@ toc_object_entries_show_parents = "hide"
 # API: methods as the package defines them. Those that scikit-learn makes are described there.
 autodoc_default_options = {
     "members": True,
+    "inherited-members": True,  # those that skip_other_packages leaves
     "member-order": "bysource",
     "exclude-members": "set_fit_request, set_partial_fit_request, set_score_request, set_transform_request",
 }
@@ -116,6 +117,12 @@ def _scikit_learn_link(target, contnode):
     return nodes.reference("", "", contnode, internal=False, refuri=url)
 
 
+def skip_other_packages(app, what, name, obj, skip, options):
+    """Leave out members that classes inherit from other packages."""
+    obj = getattr(obj, "fget", getattr(obj, "func", obj))  # of a property
+    return skip or not str(getattr(obj, "__module__", None)).startswith("sklearn_cells")
+
+
 def escape_trailing_underscores(app, what, name, obj, options, lines):
     """Keep `n_features_in_` in the shape of a parameter from being read as a link."""
     lines[:] = [re.sub(r"(?<=\w)_(?=[,)])", r"\\_", line) if "of shape" in line else line for line in lines]
@@ -123,4 +130,5 @@ def escape_trailing_underscores(app, what, name, obj, options, lines):
 
 def setup(app):
     app.connect("missing-reference", link_by_name)
+    app.connect("autodoc-skip-member", skip_other_packages)
     app.connect("autodoc-process-docstring", escape_trailing_underscores)

@@ -1,6 +1,5 @@
 """Cells with their annotation in files: an .h5ad, and a .csv beside it."""
 
-import re
 import shutil
 
 import anndata as ad
@@ -8,21 +7,19 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from sklearn_cells._annotated import ANNOTATION, PROBABILITIES, RECORD, plain
 from sklearn_cells._files import atomic_paths
-
-# The columns of obs that an annotation may have, but for terms of an ontology, of which files may have their own.
-ANNOTATION = re.compile(r"predicted_label|confidence|novelty|predicted_level_\d+|majority_label|majority_share")
 
 
 def check_not_annotated(cells, also=()):
     """Raise where AnnData has an annotation already, or other columns that are to be written."""
     found = [f"obs[{name!r}]" for name in map(str, cells.obs) if ANNOTATION.fullmatch(name) or name in also]
-    found += ["obsm['probabilities']"] if "probabilities" in cells.obsm else []
+    found += ["obsm['probabilities']"] if PROBABILITIES in cells.obsm else []
     if found:
         raise ValueError(f"The cells have {', '.join(found)} already: pass overwrite=True to replace them.")
 
 
-def write_annotation(source, cells, annotation, probabilities, path, *, model, table=None, overwrite=False):
+def write_annotation(source, cells, annotation, probabilities, path, *, record, table=None, overwrite=False):
     """Write cells with their annotation to an .h5ad, and maybe a table; both appear whole, or neither.
 
     An .h5ad is copied as it is, and the annotation is added: its matrix is never in memory, and its
@@ -42,8 +39,8 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, t
     path : path
         The file to write.
 
-    model : str
-        Named in `uns["sklearn_cells"]`, beside the `classes` of the probabilities.
+    record : dict
+        What `record_of` returns, for `uns["sklearn_cells"]`.
 
     table : path, default=None
         A .csv for the annotation and the probabilities.
@@ -56,17 +53,14 @@ def write_annotation(source, cells, annotation, probabilities, path, *, model, t
     FileExistsError, ValueError
         If it may not.
     """
-    from sklearn_cells import __version__
-
     if not overwrite:
         check_not_annotated(cells, annotation)
-    about = {"model": model, "version": __version__, "classes": probabilities.columns.to_numpy(dtype=object)}
     with atomic_paths(path, *([] if table is None else [table]), overwrite=overwrite) as (temporary, *beside):
         if cells.isbacked and _has_tables(source):
             shutil.copyfile(source, temporary)
         else:
             _write_h5ad(cells, temporary)
-        _add(temporary, annotation, probabilities.to_numpy(), about)
+        _add(temporary, annotation, probabilities.to_numpy(), record)
         if beside:
             table_of(annotation, probabilities).to_csv(beside[0], index_label="cell")
 
@@ -89,31 +83,21 @@ def _write_h5ad(cells, path):
         cells.write_h5ad(path)
 
 
-def _add(path, annotation, probabilities, about):
+def _add(path, annotation, probabilities, record):
     """Add an annotation to a file, by place: names of cells may repeat."""
     with h5py.File(path, "r+") as file:
         for name in ("obsm", "uns"):
             if name not in file:
                 ad.io.write_elem(file, name, {})
         # Names of classes may have slashes, which are not for names in the file.
-        ad.io.write_elem(file["uns"], "sklearn_cells", about)
-        ad.io.write_elem(file["obsm"], "probabilities", probabilities)
+        ad.io.write_elem(file["uns"], RECORD, record)
+        ad.io.write_elem(file["obsm"], PROBABILITIES, probabilities)
         table = file["obs"]
         columns = table.attrs["column-order"]
         others = [name for name in columns if not ANNOTATION.fullmatch(str(name)) and name not in annotation]
         for name in set(columns).difference(others):
             del table[name]
         for name in annotation:
-            ad.io.write_elem(table, name, _plain(annotation[name].array))
+            ad.io.write_elem(table, name, plain(annotation[name].array))
         order = np.array([*others, *annotation], dtype=object)
         table.attrs.create("column-order", order, dtype=h5py.string_dtype())
-
-
-def _plain(values):
-    """Return values as an array, or as categories; text as objects, which every anndata writes."""
-    if not isinstance(values, pd.Categorical):
-        return np.asarray(values)
-    names = values.categories
-    if names.inferred_type != "string":
-        return values
-    return pd.Categorical.from_codes(values.codes, names.astype(object), ordered=values.ordered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from numbers import Real
 from typing import Any, Literal, overload
 
@@ -13,8 +14,10 @@ from rich.console import Console
 from rich.progress import Progress
 from sklearn.pipeline import Pipeline
 
+from sklearn_cells._annotated import add_to, best_two, check_place, record_of
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._checks import refuse_other_objects
+from sklearn_cells._clusters import check_can_cluster, make_clusters
 from sklearn_cells._dask import map_blocks
 from sklearn_cells._models import (
     check_model,
@@ -78,6 +81,8 @@ def annotate(
         "duplicates": [StrOptions({"sum", "first", "error"}), None],
         "threshold": [Interval(Real, 0, 1, closed="both"), None],
         "return_proba": ["boolean"],
+        "inplace": ["boolean"],
+        "key_added": [str, None],
         "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
@@ -93,8 +98,10 @@ def annotate(
     duplicates: str | None = None,
     threshold: float | None = None,
     return_proba: bool = False,
+    inplace: bool = False,
+    key_added: str | None = None,
     verbose: int = 0,
-) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
+) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame] | None:
     """Predict the type of each cell, with its probability.
 
     Parameters
@@ -106,10 +113,12 @@ def annotate(
     cells : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
         What the model takes. Cells on disk (backed AnnData) are read by blocks.
 
-    clusters : str or array-like of shape (n_cells,), default=None
+    clusters : str, "auto" or array-like of shape (n_cells,), default=None
         A column of `cells.obs`, or the cluster of each cell: adds the label that most cells of the
         cluster have, of a model with a `hierarchy` the deepest type that gathers more than half of
-        them, see :func:`majority_vote`.
+        them, see :func:`majority_vote`. "auto" makes many small clusters of all cells by the Leiden algorithm
+        of scanpy, at a resolution of 5, on the 15 nearest neighbours by :meth:`KerasCellClassifier.embed`. It
+        needs scanpy and igraph, `pip install 'sklearn_cells[clusters]'`, and is the same each time.
 
     min_share : float, default=0.0
         As in :func:`majority_vote`.
@@ -133,37 +142,58 @@ def annotate(
     return_proba : bool, default=False
         Whether to return the probabilities too.
 
+    inplace : bool, default=False
+        Whether to write into the cells, as scanpy does, and return None. The columns go to `obs`, the
+        probabilities to `obsm["probabilities"]` as an array, and the names of its columns (`classes`), of the
+        model, and the parameters to `uns["sklearn_cells"]`. A second call with the same `key_added` replaces
+        them. Of backed AnnData the file stays as it is.
+
+    key_added : str, default=None
+        With `inplace`, a prefix of what is written: "blood" makes `obs["blood_predicted_label"]`,
+        `obsm["blood_probabilities"]` and `uns["blood"]`.
+
     verbose : int, default=0
         Above 0, a progress bar is shown.
 
     Returns
     -------
     annotation : DataFrame of shape (n_cells, n_columns)
-        `predicted_label`, categorical, and `confidence`, the probability of that label, or of the most
-        probable one where a cell is unassigned. Of a model that was trained with `novelty`, also
-        `novelty`, see :meth:`KerasCellClassifier.novelty_of`. Categories are all classes of the model in the order of
-        `classes_`, or the types of its tree, then the label of unassigned cells where it has one, so
-        that they are the same for each query. Of a model with a `hierarchy` also
-        `predicted_level_1`, the type at the top of the tree to which the label belongs, to the deepest
-        level, missing below the label, and `cell_type_ontology_term_id` where the tree has
-        identifiers, with all of them as categories. With clusters `majority_label`, categorical, and
-        `majority_share`. One row for each cell, in their order, so that
-        `cells.obs[annotation.columns] = annotation` adds it.
+        One row for each cell, in their order, so that `cells.obs[annotation.columns] = annotation` adds it:
+
+        - `predicted_label`, categorical, and `confidence`, the probability of that label, or of the most
+          probable one where a cell is unassigned.
+        - `best_label` and `best_probability`, the most probable class, of a model with a reject option, whose
+          label may be another.
+        - `second_label` and `second_probability`, the class that is next; missing where there is one class.
+        - `novelty`, of a model that was trained with it, see :meth:`KerasCellClassifier.novelty_of`.
+        - `predicted_level_1`, of a model with a `hierarchy`: the type at the top of the tree to which the label
+          belongs, and so on to the deepest level, missing below the label.
+        - `cell_type_ontology_term_id`, where the tree has identifiers, with all of them as categories.
+        - `majority_label`, categorical, and `majority_share`, with clusters.
+        - `majority_cluster`, the clusters that were made, with "auto".
+
+        Categories of labels are all classes of the model in the order of `classes_`, or the types of its tree,
+        then the label of unassigned cells where it has one, so that they are the same for each query.
 
     probabilities : DataFrame of shape (n_cells, n_classes)
-        A column for each class. Only with `return_proba`.
+        A column for each class. Only with `return_proba`. With `inplace`, None is returned.
 
     Raises
     ------
+    ImportError
+        If clusters are to be made, and what makes them is not installed.
+
     NotFittedError
         If the model is not fitted.
 
     TypeError
-        If the model has no `predict_proba`, or if model or cells are something else, such as a path.
+        If the model has no `predict_proba`, or no `embed` where clusters are to be made, or if model or cells
+        are something else, such as a path, or not AnnData with `inplace`.
 
     ValueError
         If the model cannot use the cells, has nothing to set `layer`, `gene_names`, `duplicates` or
-        `threshold` of, or `clusters` is not a column of `obs` or has missing values.
+        `threshold` of, or `clusters` is not a column of `obs` or has missing values. With `inplace`, if the cells
+        are a view, or have entries of the same names that another function wrote.
 
     Warns
     -----
@@ -177,7 +207,8 @@ def annotate(
 
     Notes
     -----
-    Memory is needed for a block of cells, of 2^25 values at most, and for the result.
+    Memory is needed for a block of cells, of 2^25 values at most, and for the result; where clusters are made,
+    also for the hidden layer of all cells and the graph of their neighbours.
 
     Examples
     --------
@@ -188,24 +219,29 @@ def annotate(
     >>> cells = make_cells(200, 50, n_classes=2, random_state=0)
     >>> model = CellPipeline([("classify", MultinomialNB())]).fit(cells.X, cells.obs["cell_type"])
     >>> annotate(model, cells.X[:2]).round(2)
-      predicted_label  confidence
-    0          type 0         1.0
-    1          type 1         1.0
+      predicted_label  confidence second_label  second_probability
+    0          type 0         1.0       type 1                 0.0
+    1          type 1         1.0       type 0                 0.0
     """
     check_model(model, "predict_proba")
     refuse_other_objects(cells)
+    _check_place(cells, inplace, key_added, return_proba)
     model = for_query(model, threshold=threshold, layer=layer, gene_names=gene_names, duplicates=duplicates)
-    index = _names_of(cells)
+    params = {"threshold": threshold, "layer": layer, "gene_names": gene_names, "duplicates": duplicates}
+    index, makes_clusters = _names_of(cells), isinstance(clusters, str) and clusters == "auto"
+    of_clusters: Any = None
     if clusters is not None:
+        unassigned_label = _unassigned_label(model, min_share)
+    if makes_clusters:
+        check_can_cluster(last_step_of(model))
+    elif clusters is not None:
         check_same_order(cells, clusters, X_name="cells", y_name="clusters")
         of_clusters = _clusters_of(cells, clusters, len(index))
-        unassigned_label = _unassigned_label(model, min_share)
-    labels, confidence, novelty, probabilities = _predict(model, cells, len(index), verbose)
-    probabilities = pd.DataFrame(probabilities, index=index, columns=list(map(str, model.classes_)))
-    annotation = pd.DataFrame({"predicted_label": labels, "confidence": confidence}, index=index)
-    if novelty is not None:
-        annotation["novelty"] = novelty
-    tree = hierarchy_of(model)
+    predicted = _predict(model, cells, len(index), verbose, embeds=makes_clusters)
+    probabilities = pd.DataFrame(predicted.pop("probabilities"), index=index, columns=list(map(str, model.classes_)))
+    embedding = predicted.pop("embedding", None)
+    annotation = pd.DataFrame(predicted, index=index)
+    tree, labels = hierarchy_of(model), annotation["predicted_label"].array
     if tree is not None:
         levels = tree.levels(labels).add_prefix("predicted_")
         annotation = annotation.assign(**{name: levels[name].array for name in levels})
@@ -213,11 +249,19 @@ def annotate(
             terms = pd.Series(labels, dtype=object).map(tree.identifiers)
             annotation["cell_type_ontology_term_id"] = pd.Categorical(terms, list(tree.identifiers.values()))
     if clusters is not None:
+        of_clusters = make_clusters(embedding) if makes_clusters else of_clusters
         vote = majority_vote(
             labels, of_clusters, min_share=min_share, hierarchy=tree, unassigned_label=unassigned_label
         )
         annotation = annotation.assign(**{str(name): vote[name].array for name in vote})  # names of cells may repeat
-    return (annotation, probabilities) if return_proba else annotation
+        if makes_clusters:
+            annotation["majority_cluster"] = of_clusters
+    if not inplace:
+        return (annotation, probabilities) if return_proba else annotation
+    of_vote = {} if clusters is None else {"clusters": clusters, "min_share": min_share}
+    record = record_of(model, annotation, probabilities, **params, **of_vote)
+    add_to(cells, key_added, annotation, probabilities, record)
+    return None
 
 
 @validate_params(
@@ -334,57 +378,73 @@ def _winners_in_tree(counts, tree, min_share, unassigned_label):
     return winners, at_top.max(axis=1).mask(has_most, shares.to_numpy()[np.arange(len(shares)), deepest])
 
 
-def _predict(model, cells, n_cells, verbose):
-    """Return the labels of cells, their probabilities, the novelty or None, and the probabilities of all classes."""
+def _check_place(cells, inplace, key_added, return_proba):
+    """Refuse what cannot be written into the cells before the work."""
+    if inplace and return_proba:
+        raise ValueError("inplace=True writes the probabilities to obsm and returns None: leave out return_proba.")
+    if inplace:
+        check_place(cells, key_added, ["predicted_label", "confidence", "second_label", "second_probability"])
+    elif key_added is not None:
+        raise ValueError(f"key_added={key_added!r} is for what is written into the cells: pass inplace=True too.")
+
+
+def _predict(model, cells, n_cells, verbose, *, embeds):
+    """Return columns of the annotation by name, with the `probabilities` of all classes, and maybe the `embedding`."""
     rejecting = rejecting_model(model)
     classes = getattr(rejecting, "names_", model.classes_)
     classes = classes if rejecting is None else np.append(classes, rejecting.unassigned_label_)
     found = [(classes[:0], np.empty(0), np.empty(0), np.empty((0, len(model.classes_))))]
+    embeddings = [] if n_cells else [np.empty((0, 1))]
+    of_block = partial(_of_block, embeds=embeds)
     # To stderr, so that what a command prints can be kept.
     with once_per_call(), Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=n_cells)
-        for of_block in map_blocks(_of_block, model, told_query(inner_model(model), cells)) if n_cells else ():
-            found.append(of_block)
-            progress.advance(task, len(of_block[0]))
+        for *predicted, embedding in (
+            map_blocks(of_block, model, told_query(inner_model(model), cells)) if n_cells else ()
+        ):
+            found.append(predicted)
+            embeddings.append(embedding)
+            progress.advance(task, len(predicted[0]))
     labels, confidence, novelty, probabilities = map(np.concatenate, zip(*found, strict=True))
     categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes
-    named = pd.Categorical(labels, categories=categories)
-    return named, confidence, novelty if _has_novelty(model) else None, probabilities
+    columns = {"predicted_label": pd.Categorical(labels, categories=categories), "confidence": confidence}
+    columns |= best_two(probabilities, model.classes_, with_best=rejecting is not None)
+    columns |= {"novelty": novelty} if _has_novelty(model) else {}
+    return columns | {"probabilities": probabilities} | ({"embedding": np.concatenate(embeddings)} if embeds else {})
 
 
-def _of_block(model, block):
-    """Return labels, confidence, novelty and probabilities of a block of cells; without novelty, no values of it."""
+def _of_block(model, block, *, embeds):
+    """Return labels, confidence, novelty, probabilities and embedding of a block of cells; None where not wanted."""
     rejecting = rejecting_model(model)
     naming = last_step_of(model) if rejecting is None else rejecting
     # What more than one method of the last step takes is made once.
-    shares = _has_novelty(model) or not hasattr(naming, "assign")
+    shares = _has_novelty(model) or embeds or not hasattr(naming, "assign")
     front, rest = split_at_last_step(model) if shares else (None, model)
     X = block if front is None else front.transform(block)
     probabilities = rest.predict_proba(X)
-    novelty = np.empty(0)
-    if _has_novelty(model):
-        with gathered():  # it warns of the same
-            novelty = _novelty_of(inner_model(rest), X, probabilities)
     confidence = probabilities.max(axis=1)
-    if hasattr(naming, "assign_with_confidence"):
-        labels, confidence = naming.assign_with_confidence(probabilities)
-    elif hasattr(naming, "assign"):
-        labels = naming.assign(probabilities)
-    else:
-        with gathered():
+    with gathered():  # what follows warns of the same
+        novelty = _of_last_step(rest, "novelty_of", X, probabilities) if _has_novelty(model) else np.empty(0)
+        embedding = _of_last_step(rest, "embed", X) if embeds else None
+        if hasattr(naming, "assign_with_confidence"):
+            labels, confidence = naming.assign_with_confidence(probabilities)
+        elif hasattr(naming, "assign"):
+            labels = naming.assign(probabilities)
+        else:
             labels = rest.predict(X)
-    return labels, confidence, novelty, probabilities
+    return labels, confidence, novelty, probabilities, embedding
 
 
 def _has_novelty(model):
     return hasattr(last_step_of(model), "novelty_")
 
 
-def _novelty_of(model, cells, probabilities):
-    """Return the novelty of cells by the last step of a pipeline, or by a classifier."""
+def _of_last_step(model, method, cells, *args):
+    """Return what a method of the classifier inside a model gives, or of the last step of a pipeline."""
+    model = inner_model(model)
     if isinstance(model, Pipeline):
         cells, model = model[:-1].transform(cells) if len(model) > 1 else cells, model[-1]
-    return model.novelty_of(cells, probabilities)
+    return getattr(model, method)(cells, *args)
 
 
 def _unassigned_label(model, min_share):

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_cells._cells import Cells, check_cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._dask import map_blocks
+from sklearn_cells._embedding import EmbeddingMixin
 from sklearn_cells._models import choice_of
 from sklearn_cells._presets import ANY_LABORATORY, CNN_2019, MLP_2019
 from sklearn_cells._typing import CellsLike
@@ -45,7 +46,7 @@ def _if_pipeline_has(method: str) -> Callable[[Decorated], Decorated]:
     return available_if(lambda pipeline: hasattr(super(CellPipeline, pipeline), method))
 
 
-class CellPipeline(Pipeline):
+class CellPipeline(EmbeddingMixin, Pipeline):
     """A :class:`sklearn.pipeline.Pipeline` that predicts block by block.
 
     `predict`, `predict_proba` and `score` take some thousand cells at a time through all steps, so
@@ -339,12 +340,15 @@ class CellPipeline(Pipeline):
         """Predict block by block, and tell once what the whole lacks."""
         check_is_fitted(self)
         refuse_other_objects(X)
-        if getattr(X, "shape", (1,))[0] == 0:
+        if getattr(X, "shape", (1,))[0] == 0 and method != "embed":
             n_classes = len(self.classes_)
             is_binary = method == "decision_function" and n_classes == 2
             return self.classes_[:0] if method == "predict" else np.empty((0,) if is_binary else (0, n_classes))
         with once_per_call():
             return np.concatenate([*map_blocks(partial(_predicted, method), self, told_query(self, X), params)])
+
+    def _embed(self, X):
+        return self._by_blocks("embed", X, {})
 
     def _tell_coverage(self, cells):
         coverage = self._coverage(cells)
@@ -378,7 +382,9 @@ def told_query(model, X):
 
 
 def _predicted(method, pipeline, block, **params):
-    """Return what a method of a scikit-learn pipeline gives for a block."""
+    """Return what a method of a scikit-learn pipeline, or `embed`, gives for a block."""
+    if method == "embed":
+        return pipeline[-1].embed(block if len(pipeline) == 1 else pipeline[:-1].transform(block))
     return getattr(super(CellPipeline, pipeline), method)(block, **params)
 
 

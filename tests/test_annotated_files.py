@@ -10,6 +10,8 @@ from sklearn_cells import _files
 from sklearn_cells._annotated_files import write_annotation
 from sklearn_cells.io import read_cells
 
+RECORD = {"model": "blood", "classes": np.array(["B", "CD4+/T"], dtype=object)}
+
 
 def annotation_of(cells):
     """An annotation as `annotate` returns it, of two classes."""
@@ -22,7 +24,7 @@ def write(cells, folder, name="named", **options):
     annotation, probabilities = annotation_of(cells)
     path = folder / f"{name}.h5ad"
     source = cells.filename if cells.isbacked else folder / "cells.h5ad"
-    write_annotation(source, cells, annotation, probabilities, path, model="blood", **options)
+    write_annotation(source, cells, annotation, probabilities, path, record=RECORD, **options)
     return path
 
 
@@ -79,7 +81,7 @@ def test_labels_may_be_numbers(cells, tmp_path):
     annotation, probabilities = annotation_of(query)
     annotation["predicted_label"] = pd.Categorical([0, 1, -1, 1])
     out = tmp_path / "named.h5ad"
-    write_annotation(query.filename, query, annotation, probabilities, out, model="blood")
+    write_annotation(query.filename, query, annotation, probabilities, out, record=RECORD)
     assert ad.read_h5ad(out).obs["predicted_label"].tolist() == [0, 1, -1, 1]
 
 

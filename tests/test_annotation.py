@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_cells import KerasCellClassifier, LogNormalizer, RejectOptionClassifier, annotate, majority_vote
+from sklearn_cells._annotated import record_of
 from sklearn_cells._annotated_files import write_annotation
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.hierarchy import CellTypeTree
@@ -93,7 +94,8 @@ def test_cells_whose_names_repeat_keep_one_row_each(cells, model, tmp_path):
     lanes.write_h5ad(tmp_path / "lanes.h5ad")
     annotation, probabilities = annotate(model, lanes, clusters="cell_type", return_proba=True)
     assert annotation["predicted_label"].tolist() == model.predict(cells[:40]).tolist()
-    write_annotation(tmp_path / "lanes.h5ad", lanes, annotation, probabilities, tmp_path / "named.h5ad", model="blood")
+    record = record_of(model, annotation, probabilities)
+    write_annotation(tmp_path / "lanes.h5ad", lanes, annotation, probabilities, tmp_path / "named.h5ad", record=record)
     named = ad.read_h5ad(tmp_path / "named.h5ad")
     assert named.obs["predicted_label"].tolist() == annotation["predicted_label"].tolist()
     lanes.obs[annotation.columns] = annotation

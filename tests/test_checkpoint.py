@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from sklearn_cells import KerasCellClassifier, _blocks, make_cell_pipeline
+from sklearn_cells import KerasCellClassifier, _blocks, load_model, make_cell_pipeline, save_model
 from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network import _checkpoint
 from sklearn_cells.neural_network._batches import CellBatches
@@ -133,6 +133,14 @@ def test_a_damaged_file_is_named(cells, tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=f"{path.name} is damaged: remove it"):
         classifier.fit(cells, y)
+
+
+def test_a_model_file_has_no_place_of_the_machine(cells, tmp_path):
+    model = KerasCellClassifier(**SMALL, **VIEWS, checkpoint=tmp_path / "states").fit(cells, cells.obs["cell_type"])
+    save_model(model, tmp_path / "model.cellmodel")
+    loaded = load_model(tmp_path / "model.cellmodel")
+    assert (loaded.checkpoint, loaded.home_.checkpoint) == (None, None)
+    np.testing.assert_array_equal(loaded.predict_proba(cells), model.predict_proba(cells))
 
 
 def test_kill_minus_nine(tmp_path):

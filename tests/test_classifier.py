@@ -402,8 +402,9 @@ def test_verbose_shows_each_epoch(data, capfd):
     assert "Epoch 2/2" in capfd.readouterr().out
 
 
-def test_progress_bar_counts_epochs(data, capfd):
-    KerasCellClassifier(**{**SMALL, "epochs": 2}, verbose=1).fit(*data)
+@pytest.mark.parametrize("engine", ["tensorflow", "keras"])
+def test_progress_bar_counts_epochs(data, capfd, engine):
+    KerasCellClassifier(**{**SMALL, "epochs": 2}, verbose=1, engine=engine).fit(*data)
     captured = capfd.readouterr()
     assert "epoch 2/2 loss" in captured.err
     assert "cells/s" in captured.err

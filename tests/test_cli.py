@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.image import imread
 
-from sklearn_cells import JSDivergenceSelector, __version__, load_model, read_cells, save_model
+from sklearn_cells import JSDivergenceSelector, __version__, annotate, load_model, read_cells, save_model
 from sklearn_cells.cli import main
 from sklearn_cells.metrics import macro_f1
 from sklearn_cells.persistence import read_card
@@ -68,6 +68,7 @@ def test_demo_leaves_what_it_says(demo):
 
 @pytest.mark.filterwarnings("ignore:n_features_to_select=2000, but X has only 765 genes")
 @pytest.mark.filterwarnings("ignore:The held-out cells are too few")  # of networks that are trained for short
+@pytest.mark.filterwarnings("ignore:The set_bad function will be deprecated")  # scanpy 1.11 with matplotlib 3.11
 def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
     """The Python blocks of each one after the other, then their commands, where the demo left its files."""
     _, folder = demo
@@ -83,7 +84,7 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
         data.obs["leiden"] = data.obs["cell_type"]
         data.write_h5ad(f"{name}.h5ad")
     namespaces = {page: {} for page in pages}  # no page needs what another defines
-    for (page, text), n_blocks in zip(pages.items(), (3, 10, 1), strict=True):
+    for (page, text), n_blocks in zip(pages.items(), (3, 11, 1), strict=True):
         blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
         assert len(blocks) == n_blocks
         for block in blocks:
@@ -420,8 +421,13 @@ def test_genes_takes_labels_layer_gene_names_and_redundancy(elsewhere, tmp_path,
 def test_models_lists_the_installed_ones():
     result = run("models")
     assert result.exit_code == 0
-    assert result.output.count("sorted_blood") == 1
-    assert "CD19+ B (795)" in result.output
+    text = " ".join(result.output.split())
+    for part in ("sorted_blood", "CD19+ B (795)", "3,874 cells, 16,791 genes", "MB", "held out"):
+        assert part in text
+    assert "macro_f1" not in text
+    card = run("models", "sorted_blood")
+    assert card.output.rstrip() == str(load_model("sorted_blood").card_)
+    assert "There is no model none.cellmodel" in run("models", "none.cellmodel").output
 
 
 def test_a_predict_that_is_killed_leaves_no_half_written_file(folder, tmp_path):
@@ -451,6 +457,23 @@ def test_help_and_version():
     help_text = CliRunner().invoke(main, ["--help"])
     assert help_text.exit_code == 0
     assert "demo" in help_text.output
+    train = CliRunner().invoke(main, ["train", "--help"]).output
+    assert "model]" not in train  # there is none yet
     predict = CliRunner().invoke(main, ["predict", "--help"]).output
+    assert "[default: that of the model]" in " ".join(predict.split())
     assert "  sklearn-cells predict my_cells.h5ad\n" in predict
     assert __version__ in CliRunner().invoke(main, ["--version"]).output
+
+
+def test_predict_makes_clusters_and_writes_the_next_class(command_folder, tmp_path):
+    arguments = ["predict", f"{command_folder}/query.h5ad", "-m", f"{command_folder}/model.cellmodel"]
+    result = CliRunner().invoke(main, [*arguments, "-o", f"{tmp_path}/named.h5ad", "--clusters", "auto"])
+    assert result.exit_code == 0, result.output
+    named = ad.read_h5ad(tmp_path / "named.h5ad")
+    columns = {"best_label", "second_label", "second_probability", "majority_label", "majority_cluster"}
+    assert columns <= set(named.obs)
+    assert named.uns["sklearn_cells"]["params"]["clusters"] == "auto"
+    named.X = named.layers["counts"]
+    annotate(load_model(command_folder / "model.cellmodel"), named, inplace=True)  # replaces what the command wrote
+    assert "majority_cluster" not in named.obs
+    assert "second_label" in named.obs

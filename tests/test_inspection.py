@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import spearmanr
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest, chi2
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -477,6 +478,38 @@ def test_markers_of_genes_and_classes_that_are_missing_are_refused(cells, types)
         marker_genes(evidence.set_axis(["gene 0"]), cells, types)
 
 
+def test_markers_of_a_model_are_those_of_its_attributions(cells, types, fitted):
+    expected = marker_genes(gene_attributions(fitted, cells, types), cells, types)
+    rejecting = RejectOptionClassifier(FrozenEstimator(fitted), threshold=0.5, calibration=None).fit(cells, types)
+    for model in (fitted, rejecting):
+        pd.testing.assert_frame_equal(marker_genes(model, cells, types), expected)
+
+
+def test_markers_of_a_selector_are_selected_genes_of_its_contributions(cells, types):
+    selector = JSDivergenceSelector(20).fit(cells, types)
+    found = marker_genes(selector, cells, types, n_genes=30)
+    genes = selector.get_feature_names_out()
+    evidence = pd.DataFrame(selector.contributions_, cells.var_names, selector.classes_).loc[genes]
+    pd.testing.assert_frame_equal(found, marker_genes(evidence, cells, types, n_genes=30))
+    pipeline = make_cell_pipeline(select__n_features_to_select=20).set_params(classify=MultinomialNB())
+    pd.testing.assert_frame_equal(marker_genes(pipeline.fit(cells, types), cells, types, n_genes=30), found)
+    by_place = marker_genes(JSDivergenceSelector(20).fit(cells.X, types), cells.X, types, n_genes=30)
+    assert cells.var_names[by_place["type 0"].dropna().astype(int)].tolist() == found["type 0"].dropna().tolist()
+
+
+def test_markers_as_a_dict_have_no_gaps():
+    evidence = pd.DataFrame({"B": [1.0, 2.0], "T": [-1.0, 0.0]}, index=["g1", "g2"])
+    X = pd.DataFrame([[3, 4], [0, 3]], columns=["g1", "g2"])
+    assert marker_genes(evidence, X, ["B", "T"], output_dict=True) == {"B": ["g2", "g1"]}
+
+
+def test_markers_need_a_network_or_a_selector(cells, types):
+    with pytest.raises(TypeError, match="Expected a JSDivergenceSelector, .*, got MultinomialNB"):
+        marker_genes(MultinomialNB().fit(cells.X, types), cells.X, types)
+    with pytest.raises(NotFittedError, match="The model is a JSDivergenceSelector that is not fitted"):
+        marker_genes(JSDivergenceSelector(), cells, types)
+
+
 def test_views_of_a_gene_are_summed(cells, types):
     steps = {"normalize": VarianceStabilizer(), "classify": KerasCellClassifier(epochs=5, random_state=0)}
     fitted = make_cell_pipeline(select__n_features_to_select=30).set_params(**steps).fit(cells, types)
@@ -632,6 +665,7 @@ def test_counts_and_names_elsewhere_in_anndata_are_inspected_alike(cells, types,
     model = make_cell_pipeline(select__n_features_to_select=30, **where, **options).fit(elsewhere, types)
     attributions = gene_attributions(model, elsewhere, types, n_steps=2)
     found = marker_genes(attributions, elsewhere, types, **where)
+    assert marker_genes(model, elsewhere, types).shape == found.shape  # by layer and names of the model
     pd.testing.assert_frame_equal(found, marker_genes(attributions, cells, types))
     with pytest.raises(
         ValueError, match="layer='counts' and gene_names='symbol' choose from AnnData, but X is ndarray"

@@ -20,7 +20,7 @@ from sklearn_cells import (
     js_divergence,
 )
 from sklearn_cells.datasets import make_cells
-from sklearn_cells.inspection import gene_ablation, gene_correlation
+from sklearn_cells.inspection import gene_ablation, gene_correlation, marker_genes
 from sklearn_cells.plotting import (
     CellConfusionDisplay,
     ClassScoresDisplay,
@@ -33,7 +33,7 @@ from sklearn_cells.plotting import (
     RiskCoverageDisplay,
     TrainingHistoryDisplay,
 )
-from sklearn_cells.plotting._style import CLASS_BAR
+from sklearn_cells.plotting._style import CLASS_BAR, class_colours
 
 
 @pytest.fixture(autouse=True)
@@ -154,20 +154,90 @@ def test_counts_of_a_gene_that_is_missing_or_no_counts_are_refused(container):
         CountDistributionDisplay.from_data(container([[1.5], [2.0]]), ["B", "T"], gene=0)
 
 
-def test_heat_map_has_cells_by_class_and_genes_by_divergence(cells, types):
+def test_heat_map_has_cells_by_class_and_the_most_divergent_genes_by_the_class_that_shows_most(cells, types):
     display = ExpressionHeatmapDisplay.from_data(cells, types, n_genes=8, n_cells=30)
-    order = np.argsort(-js_divergence(cells, types), kind="stable")[:8]
-    assert list(display.genes) == cells.var_names[order].tolist()
+    best = np.argsort(-js_divergence(cells, types), kind="stable")[:8]
+    means = np.array([display.values[10 * k : 10 * k + 10].mean(axis=0) for k in range(3)])
+    assert list(display.marked) == [f"type {k}" for k in means.argmax(axis=0)] == sorted(display.marked)
+    assert set(display.genes) == set(cells.var_names[best])
+    order = cells.var_names.get_indexer(display.genes)
     of_first = np.log1p(cells.X[types == "type 0"][:, order].toarray())
     np.testing.assert_allclose(display.values[0], of_first[0])
     np.testing.assert_allclose(display.values[9], of_first[-1])
     np.testing.assert_array_equal(display.ax_.images[0].get_array(), display.values)
     assert labels(display.ax_.yaxis) == [f"type {k} ({(types == f'type {k}').sum()})" for k in range(3)]
     np.testing.assert_array_equal(display.ax_.get_yticks(), [4.5, 14.5, 24.5])  # ten rows for each
-    colours = [mpl.colors.to_hex(patch.get_facecolor()) for patch in display.ax_.child_axes[0].patches]
-    assert colours == [colour.lower() for colour in CLASS_BAR[:3]]
+    beside, above = (
+        [mpl.colors.to_hex(patch.get_facecolor()) for patch in bar.patches] for bar in display.ax_.child_axes
+    )
+    assert beside == [colour.lower() for colour in CLASS_BAR[:3]]
+    assert above == [beside[int(name[-1])] for name in display.marked]
     assert display.ax_.child_axes[0].get_ylim() == (2.5, -0.5)  # the first class is above, as in the picture
     assert_legible(display)
+
+
+def test_heat_map_takes_the_markers_of_each_class_where_no_genes_are_named(cells, types):
+    display = ExpressionHeatmapDisplay.from_data(cells, types, n_per_type=4)
+    selector = JSDivergenceSelector(None).fit(cells, types)
+    markers = marker_genes(selector, cells, types, n_genes=4, output_dict=True)
+    assert list(display.genes) == [gene for genes in markers.values() for gene in genes]
+    assert list(display.marked) == [label for label, genes in markers.items() for _ in genes]
+    assert len(ExpressionHeatmapDisplay.from_data(cells.X, types).genes) <= 60
+    named = ExpressionHeatmapDisplay.from_data(cells, types, genes=["gene 9", "gene 1"])
+    assert list(named.genes) == ["gene 9", "gene 1"]
+    assert len(named.ax_.child_axes) == 1
+    with pytest.raises(ValueError, match="No gene is higher in one class than in the others"):
+        ExpressionHeatmapDisplay.from_data([[1, 2], [1, 2]], ["B", "T"])
+
+
+def test_heat_map_divides_by_the_highest_of_each_gene(cells, types):
+    display = ExpressionHeatmapDisplay.from_data(cells, types, n_genes=8, normalize="gene", cmap="Greys")
+    np.testing.assert_allclose(display.values.max(axis=0), 1)
+    assert display.ax_.images[0].cmap.name == "Greys"
+    np.testing.assert_array_equal(ExpressionHeatmapDisplay.from_data([[0], [0]], ["B", "T"], genes=[0]).values, 0)
+
+
+@pytest.mark.parametrize("n_classes", [1, 6, 7, 10, 20, 30, 41, 80])
+def test_no_two_classes_have_the_same_colour(n_classes):
+    colours = np.array([mpl.colors.to_rgb(colour) for colour in class_colours(n_classes)])
+    assert len(colours) == n_classes
+    distances = np.linalg.norm(colours[:, np.newaxis] - colours, axis=2) + 9 * np.eye(n_classes)
+    assert distances.min() > (0.15 if n_classes <= 30 else 0.04)
+    assert (np.diag(distances, 1) > 0.25).all()  # neighbours
+
+
+def test_ranking_by_type_has_the_first_genes_of_each(fitted):
+    table = fitted[0].gene_table()
+    up = table[table["direction"] == "up"]
+    display = GeneRankingDisplay.from_estimator(fitted, n_per_type=2)
+    expected = [gene for k in range(3) for gene in up[up["marks"] == f"type {k}"]["gene"].head(2)]
+    assert display.table["gene"].tolist() == expected
+    assert_legible(display)
+    unmarked = JSDivergenceSelector(1).fit([[1], [1]], ["B", "T"])
+    with pytest.raises(ValueError, match="No gene marks a type"):
+        GeneRankingDisplay.from_estimator(unmarked, n_per_type=2)
+
+
+def test_confusion_of_other_names_has_no_empty_columns():
+    y_true = ["B", "B", "T", "NK"]
+    others = CellConfusionDisplay.from_predictions(y_true, ["CD19+ B", "B", "CD4+ T", "Unassigned"])
+    assert others.confusion.columns.tolist() == ["B", "CD19+ B", "CD4+ T", "Unassigned"]
+    same = CellConfusionDisplay.from_predictions(y_true, ["B", "B", "T", "Unassigned"])
+    assert same.confusion.columns.tolist() == ["B", "NK", "T", "Unassigned"]  # the diagonal stays
+
+
+def test_weights_of_cells_are_those_of_repeated_cells(cells, types):
+    weights, predicted = np.array([3, 1, 0, 2]), ["B", "T", "T", "T"]
+    truth, repeated = np.array(["B", "B", "T", "T"]), np.repeat(np.arange(4), weights)
+    found = ClassScoresDisplay.from_predictions(truth, predicted, sample_weight=weights)
+    expected = ClassScoresDisplay.from_predictions(truth[repeated], np.array(predicted)[repeated])
+    np.testing.assert_allclose(found.scores, expected.scores)
+    assert labels(found.ax_.yaxis) == ["B (4)", "T (2)"]
+    counts = np.array([[0], [1], [1], [4]])
+    found = CountDistributionDisplay.from_data(counts, truth, gene=0, sample_weight=weights, cmap="Reds")
+    np.testing.assert_allclose(found.shares, [[0.75, 0.25, 0], [0, 0, 1]])
+    with pytest.raises(ValueError, match="Negative values in data passed to"):
+        ClassScoresDisplay.from_predictions(truth, predicted, sample_weight=-weights)
 
 
 def test_cells_of_small_classes_come_more_than_once():

@@ -402,3 +402,16 @@ def test_displays_in_a_tree_draw_on_axes_that_are_given():
         if display is CellTypeTreeDisplay:
             assert_nothing_meets(drawn)
     assert plt.get_fignums() == []
+
+
+def test_bars_of_a_tree_are_sums_of_weights():
+    tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    y_true, y_pred, weights = ["CD4 T", "CD8 T", "B", "B"], ["CD4 T", "T", "T", "Unassigned"], [0.5, 1, 2, 4]
+    display = CellTypeTreeDisplay.from_predictions(y_true, y_pred, hierarchy=tree, sample_weight=weights)
+    assert display.counts.loc["T"].tolist() == [3, 3.5, 0, 1, 2]
+    assert display.others.tolist() == [4]
+    assert "3 + 0.5 below" in [text.get_text() for text in display.ax_.texts]
+    ones = CellTypeTreeDisplay.from_predictions(y_true, y_pred, hierarchy=tree, sample_weight=np.ones(4))
+    plain = CellTypeTreeDisplay.from_predictions(y_true, y_pred, hierarchy=tree)
+    assert plain.counts.dtypes.map(str).unique().tolist() == ["int64"]
+    np.testing.assert_array_equal(ones.counts, plain.counts)

@@ -86,3 +86,14 @@ def test_cards_are_shared_where_nothing_else_is_said(monkeypatch, error):
     monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
     share_cards()
     assert len(shared) == (2 if error is None else 1)
+
+
+def test_neighbours_of_scanpy_are_quiet_after_the_import_that_the_guide_names():
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from sklearn_cells.neural_network import build_mlp\n"
+        "import anndata, numpy as np, scanpy as sc\n"
+        "cells = anndata.AnnData(np.random.default_rng(0).normal(size=(40, 5)).astype('float32'))\n"
+        "sc.pp.neighbors(cells, use_rep='X')"
+    )
+    assert run(code).stderr == ""

@@ -53,6 +53,10 @@ assert history[-1] < history[0] / 2
 GeneRankingDisplay.from_estimator(pipeline, n_genes=20)
 
 # %%
+# Few types have most of these genes. ``n_per_type`` takes the first genes that each type has more of:
+GeneRankingDisplay.from_estimator(pipeline, n_per_type=3)
+
+# %%
 # **What is behind such a number?** CD79A is part of the receptor of B cells. Nearly all B cells have counts of it, and
 # few others have any: that is what a high divergence looks like. Half of the six naive CD4 cells have them too. A type
 # that shows a gene it should not have may hold cells under a wrong name.
@@ -71,8 +75,7 @@ markers.T
 # %%
 # The selector has an opinion too: what each type adds to the divergence of a gene.
 selector = pipeline["select"]
-contributions = pd.DataFrame(selector.contributions_, selector.feature_names_in_, selector.classes_)
-divergent = marker_genes(contributions, train, types_train, n_genes=6)
+divergent = marker_genes(selector, train, types_train, n_genes=6)
 divergent.T
 
 # %%
@@ -99,10 +102,10 @@ for label, genes in known.items():
 # and so do monocytes and dendritic cells.
 genes = pd.unique(markers.head(3).to_numpy().T.ravel())
 ExpressionHeatmapDisplay.from_data(train, types_train, genes=genes)
-# sphinx_gallery_thumbnail_number = 4
+# sphinx_gallery_thumbnail_number = 5
 
 # %%
-# **Which genes say the same?** Genes that rise and fall together form bright squares. One gene of a square can stand
+# **Which genes say the same?** Genes that rise and fall together form red squares. One gene of a square can stand
 # for the others, so that a panel needs few of them (:ref:`Choosing genes <sphx_glr_auto_examples_plot_05_genes.py>`).
 GeneCorrelationDisplay.from_data(train, types_train, n_genes=40, method="spearman")
 

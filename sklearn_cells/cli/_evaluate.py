@@ -12,7 +12,7 @@ from sklearn_cells.cli._shared import (
     labels_of,
     load,
     model,
-    of_cells,
+    of_query,
     progress,
     read,
     write_csv,
@@ -28,7 +28,7 @@ from sklearn_cells.cli._shared import (
 @click.option("--labels", required=True, help="The column of obs with the true types.")
 @model
 @click.option("-o", "--output", type=FILE, help="A .csv to write the scores to.")
-@of_cells
+@of_query
 @force
 def evaluate(cells, labels, model, output, force, **chosen):
     """Compare the predicted types of cells with the true ones."""
@@ -112,7 +112,7 @@ def _echo_tree(y, predicted, in_tree):
 @model
 @click.option("-o", "--output", type=FILE, required=True, help="The .html to write.")
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Cross-validate linear classifiers as well.")
-@of_cells
+@of_query
 @force
 def report(cells, labels, model, output, peers, force, **chosen):
     """Write a page about a model on cells whose types are known.

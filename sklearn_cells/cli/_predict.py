@@ -13,7 +13,7 @@ from sklearn_cells.cli._shared import (
     is_pattern,
     load,
     model,
-    of_cells,
+    of_query,
     progress,
     read,
     write_csv,
@@ -35,18 +35,19 @@ from sklearn_cells.cli._shared import (
     help="The .h5ad to write, with a .csv beside it, or the .csv alone. [default: QUERY.named.h5ad]",
 )
 @click.option(
-    "--clusters", help="A column of obs: adds the label, or type of a tree, that most cells of a cluster have."
+    "--clusters",
+    help="A column of obs, or auto to make clusters: adds the label, or type of a tree, that most cells of one have.",
 )
 @click.option(
     "--threshold", type=click.FloatRange(0, 1), help="The confidence that a label needs. [default: the model's]"
 )
-@of_cells
+@of_query
 @force
 def predict(query, model, output, clusters, threshold, force, **chosen):
     """Annotate cells.
 
-    Writes the cells with obs columns predicted_label and confidence and the probabilities in obsm, and a .csv with the
-    same; with -o NAME.csv that table alone.
+    Writes the cells with columns of obs, such as predicted_label, confidence and second_label, the probabilities in
+    obsm, and a .csv with the same; with -o NAME.csv that table alone.
     """
     if output is None and is_pattern(query):
         raise click.BadParameter(f"the cells are those of a pattern, {query}: name the file.", param_hint="--output")
@@ -58,6 +59,7 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
     if output != table:
         check_free(output, force, *([] if is_h5ad else [query]))
     check_free(table, force, query)
+    from sklearn_cells._annotated import record_of
     from sklearn_cells._annotated_files import check_not_annotated, table_of, write_annotation
     from sklearn_cells._models import hierarchy_of
     from sklearn_cells.annotation import annotate
@@ -85,7 +87,9 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
         write_csv(table_of(annotation, probabilities), table, force, index_label="cell")
     else:
         stage(f"writing {output} and {table}")
-        options = {"model": str(model), "table": table, "overwrite": force}
+        given = {"threshold": threshold, "clusters": clusters, **for_model(chosen)}
+        record = record_of(classifier, annotation, probabilities, name=str(model), **given)
+        options = {"record": record, "table": table, "overwrite": force}
         write_annotation(query, cells, annotation, probabilities, output, **options)
     counts = annotation["predicted_label"].value_counts()
     counts = counts[counts > 0]

@@ -52,18 +52,24 @@ def _options(*options):
     return add
 
 
-# Options of cells; commands take them together, as `chosen`.
-of_cells = _options(
-    click.option("--layer", help="The layer with the counts, or raw, or X. [default: X, or that of the model]"),
-    click.option("--gene-names", help="The column of var with gene names. [default: var_names, or that of the model]"),
-    click.option(
-        "--duplicates",
-        type=click.Choice(["sum", "first", "error"]),
-        help="What to do with gene names that repeat. [default: sum, or that of the model]",
-    ),
-    click.option("--transpose", is_flag=True, help="The file has genes in rows and cells in columns."),
-    click.option("--genome", help="The genome to take of a 10x .h5 file that holds several."),
-)
+def _of_cells(*defaults):
+    """Return options of cells; commands take them together, as `chosen`."""
+    layer, gene_names, duplicates = defaults
+    return _options(
+        click.option("--layer", help=f"The layer with the counts, or raw, or X. [default: {layer}]"),
+        click.option("--gene-names", help=f"The column of var with gene names. [default: {gene_names}]"),
+        click.option(
+            "--duplicates",
+            type=click.Choice(["sum", "first", "error"]),
+            help=f"What to do with gene names that repeat. [default: {duplicates}]",
+        ),
+        click.option("--transpose", is_flag=True, help="The file has genes in rows and cells in columns."),
+        click.option("--genome", help="The genome to take of a 10x .h5 file that holds several."),
+    )
+
+
+of_cells = _of_cells("X", "var_names", "sum")
+of_query = _of_cells(*["that of the model"] * 3)  # of commands that take a model
 force = click.option("--force", is_flag=True, help="Replace what is there already.")
 model = click.option("-m", "--model", default="sorted_blood", show_default=True, help=MODEL_HELP)
 

@@ -1,5 +1,6 @@
 """sklearn-cells genes, models and demo."""
 
+import shutil
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from sklearn_cells.cli._shared import (
     FILE,
     FOLDER,
     check_free,
+    find,
     for_model,
     force,
     labels_of,
@@ -51,16 +53,46 @@ def genes(reference, labels, n_genes, redundancy, output, force, **chosen):
         click.echo(f"\nWritten: {output}")
 
 
-@click.command(cls=Command)
-def models():
-    """List the models that come with the package, with their cards."""
+@click.command(
+    cls=Command,
+    epilog="""sklearn-cells models
+    sklearn-cells models sorted_blood""",
+)
+@click.argument("model", required=False)
+def models(model):
+    """List the models that come with the package, or show the card of MODEL.
+
+    MODEL is an installed model or a model file.
+    """
     from sklearn_cells._installed import installed_models
     from sklearn_cells.persistence import read_card
 
+    if model is not None:
+        stage(f"reading the card of {model}")
+        click.echo(str(read_card(find(model))))
+        return
     for name, path in installed_models().items():
         stage(f"reading the card of {name}")
-        card = read_card(path)
-        click.echo(f"{card}\n" if card.get("name") == name else f"{name}\n{card}\n")
+        formatter = click.HelpFormatter(width=min(shutil.get_terminal_size().columns, 120))
+        formatter.write_text(name)
+        with formatter.indentation():
+            formatter.write_dl(_summary(read_card(path), path))
+        click.echo(f"{formatter.getvalue()}\nMore about it: sklearn-cells models {name}\n")
+
+
+def _summary(card, path):
+    """Return what a person wants to know of a model, as pairs of a heading and text."""
+    rows, scores = card.rows(), card.get("scores", {})
+    accuracies = [f"{scores[key]['mean']:.3f}{key.removeprefix('accuracy')}" for key in scores if "accuracy" in key]
+    summary = {
+        "about": card.get("description"),
+        "types": rows.get("classes"),
+        "trained on": f"{rows.get('cells', '?')} cells, {rows.get('genes', '?')} genes: {card.get('source', '?')}",
+        "accuracy": f"{', '.join(accuracies)}, of cells that were held out" if accuracies else None,
+        "license": card.get("license"),
+        "file": f"{path.stat().st_size / 1e6:.1f} MB, {path}",
+    }
+    return [(heading, text) for heading, text in summary.items() if text]
 
 
 @click.command(cls=Command)

@@ -6,6 +6,7 @@ from sklearn_cells.cli._command import Command, stage
 from sklearn_cells.cli._shared import (
     CELLS,
     FILE,
+    FOLDER,
     check_free,
     for_model,
     force,
@@ -41,7 +42,12 @@ from sklearn_cells.cli._shared import (
     show_default=True,
     help="The recommended chain, or a network of 2019.",
 )
-@click.option("--genes", "n_genes", type=click.IntRange(min=1), help="The number of genes to select.")
+@click.option(
+    "--genes",
+    "n_genes",
+    type=click.IntRange(min=1),
+    help="The number of genes to select. [default: 2000; of mlp_2019 1000]",
+)
 @click.option(
     "--target-error",
     type=click.FloatRange(0, 1, max_open=True),
@@ -66,19 +72,24 @@ from sklearn_cells.cli._shared import (
 )
 @click.option("--name", help="What the model card calls the model. [default: name of the file]")
 @click.option("--description", help="What it is for, on the model card.")
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--checkpoint",
+    type=FOLDER,
+    help="A folder for the state of the training, from which the same command goes on after it was killed.",
+)
+@click.option("--seed", default=0, show_default=True, help="Determines the folds and what training draws.")
 @force
 def train(
     reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, confidence_level, folds,
-    groups, hierarchy, name, description, seed, force, **chosen,
+    groups, hierarchy, name, description, checkpoint, seed, force, **chosen,
 ):  # fmt: skip
     """Train a model on cells whose types are known.
 
     The model leaves cells unassigned whose confidence is below a threshold. The threshold and the scores on the model
-    card come from cells that were held out: by donor or batch with --groups, else as simulated laboratories show them.
+    card come from cells that were held out: by donor or batch with --groups, else in random folds, which the default
+    preset shows as simulated laboratories would, too.
 
-    Large cells are read block by block, and the model is the same as from memory. The preset cnn_2019 takes all genes,
-    and loads the cells.
+    Cells that do not fit into memory are read block by block, and the model is the same as from memory.
     """
     check_free(output, force, reference)
     from sklearn.callback import ProgressBar
@@ -97,7 +108,8 @@ def train(
         query = read(shared_with, chosen if alike else {**chosen, "transpose": False, "genome": None})
         cells = _shared(cells, query, shared_with, for_model(chosen))
     stage(f"training on {reference}")
-    pipeline = make_cell_pipeline(preset, hierarchy=tree, classify__random_state=seed, **for_model(chosen))
+    of_training = {"classify__random_state": seed, "classify__checkpoint": checkpoint}
+    pipeline = make_cell_pipeline(preset, hierarchy=tree, **of_training, **for_model(chosen))
     if n_genes is not None:
         if preset == "cnn_2019":
             raise click.BadParameter("the preset cnn_2019 takes all genes.", param_hint="--genes")
@@ -105,7 +117,7 @@ def train(
     targets = {"target_error": target_error, "target_coverage": target_coverage, "confidence_level": confidence_level}
     model = RejectOptionClassifier(pipeline, **targets, hierarchy=tree, cv=folds, random_state=seed)
     if progress():
-        model.set_callbacks(ProgressBar(max_propagation_depth=None))
+        model.set_callbacks(ProgressBar(max_propagation_depth=0))  # one line, of all fits
     model.fit(cells, y, **split_params)
     if groups is not None and split_params["groups"].nunique() < folds:
         n_groups = split_params["groups"].nunique()

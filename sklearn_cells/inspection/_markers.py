@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,40 +12,47 @@ from numpy.typing import ArrayLike
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._gene_names import cells_and_names, places_of
+from sklearn_cells._models import choice_of, for_query, last_step_of, step_of
 from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, check_labels, validate_params
+from sklearn_cells.feature_selection import JSDivergenceSelector
+from sklearn_cells.inspection._attributions import gene_attributions
+from sklearn_cells.neural_network import KerasCellClassifier
 
 
 @validate_params(
     {
-        "evidence": [pd.DataFrame],
+        "evidence": "no_validation",
         "X": "no_validation",
         "y": "no_validation",
         "n_genes": [Interval(Integral, 1, None, closed="left")],
         "layer": [str, None],
         "gene_names": [str, None],
+        "output_dict": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
 def marker_genes(
-    evidence: pd.DataFrame,
+    evidence: Any,
     X: CellsLike,
     y: ArrayLike,
     *,
     n_genes: int = 10,
     layer: str | None = None,
     gene_names: str | None = None,
-) -> pd.DataFrame:
+    output_dict: bool = False,
+) -> pd.DataFrame | dict[Any, list]:
     """Find the genes of most evidence for each class, among those that it shows more than the others.
 
     A gene that a class lacks is evidence for it too, but marks other classes.
 
     Parameters
     ----------
-    evidence : DataFrame of shape (n_genes, n_classes)
-        What each gene says for each class: that of :func:`gene_attributions`, or the contributions
-        of a selector, `pd.DataFrame(selector.contributions_, selector.feature_names_in_,
-        selector.classes_)`.
+    evidence : estimator or DataFrame of shape (n_genes, n_classes)
+        What says which genes speak for a class: a fitted model with a network, by its :func:`gene_attributions`
+        in these cells; another fitted pipeline with a :class:`JSDivergenceSelector`, or the selector itself, by
+        what each class adds to the divergence of the selected genes; or a table, such as that of
+        `gene_attributions`.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
         Counts, with all genes of the evidence; of AnnData those of `layer`.
@@ -56,21 +64,28 @@ def marker_genes(
         How many genes of each class.
 
     layer : str, default=None
-        The layer of AnnData with the counts, "raw" or "X". None is `X`.
+        The layer of AnnData with the counts, "raw" or "X". None is that of the estimator, or `X`.
 
     gene_names : str, default=None
-        Where AnnData has the names of the genes: a column of `var`, or "var_names". None is the
-        latter. The evidence has the same: that of a model, those by which it was trained.
+        Where AnnData has the names of the genes: a column of `var`, or "var_names". None is that of the
+        estimator, or "var_names". A table has the same names in its index.
+
+    output_dict : bool, default=False
+        Whether to return a dict, as `sc.pl.dotplot(adata, markers, groupby="cell_type")` of scanpy takes it.
 
     Returns
     -------
     markers : DataFrame of shape (n_genes, n_classes)
         The names of the genes, the most evidence first. None where a class has fewer genes whose
         mean count is higher in it than in the mean of the other classes, and whose evidence is
-        above zero.
+        above zero. With `output_dict`, a dict of the lists of names by class, without None and
+        without classes that have none.
 
     Raises
     ------
+    TypeError
+        If a model has neither a network nor a selector.
+
     ValueError
         If `X` lacks a gene of the evidence or has it twice, a class of the cells is not in it, or a
         layer or column does not exist.
@@ -78,7 +93,7 @@ def marker_genes(
     See Also
     --------
     gene_attributions : Evidence of a network.
-    JSDivergenceSelector : Has the evidence of the divergence as `contributions_`.
+    JSDivergenceSelector : Its `gene_table` has divergences and p-values.
 
     Examples
     --------
@@ -87,12 +102,15 @@ def marker_genes(
     >>> from sklearn_cells.inspection import marker_genes
     >>> cells = pd.DataFrame([[5, 0, 1], [6, 0, 2], [0, 3, 1], [0, 4, 2]], columns=["CD79A", "CD3E", "ACTB"])
     >>> selector = JSDivergenceSelector(2).fit(cells, ["B", "B", "T", "T"])
-    >>> evidence = pd.DataFrame(selector.contributions_, selector.feature_names_in_, selector.classes_)
-    >>> marker_genes(evidence, cells, ["B", "B", "T", "T"], n_genes=1)
+    >>> marker_genes(selector, cells, ["B", "B", "T", "T"], n_genes=1)
            B     T
     1  CD79A  CD3E
+    >>> marker_genes(selector, cells, ["B", "B", "T", "T"], n_genes=1, output_dict=True)
+    {'B': ['CD79A'], 'T': ['CD3E']}
     """
     check_same_order(X, y)
+    if not isinstance(evidence, pd.DataFrame):
+        evidence, layer, gene_names = _evidence_of(evidence, X, y, layer, gene_names)
     cells, names = cells_and_names(X, layer, gene_names)
     places = places_of(evidence.index, names, gene_names or "var_names")
     classes, codes = check_labels(
@@ -108,7 +126,22 @@ def marker_genes(
         most = speaks[label].nlargest(n_genes)
         best = most.index[most > 0]
         markers[label] = [*best, *[None] * (n_genes - len(best))]
+    if output_dict:
+        lists = {label: genes.dropna().tolist() for label, genes in markers.items()}
+        return {label: genes for label, genes in lists.items() if genes}
     return markers
+
+
+def _evidence_of(model, X, y, layer, gene_names):
+    """Return the evidence of a fitted model or selector, and how it chooses from AnnData."""
+    if isinstance(last_step_of(model), KerasCellClassifier):
+        evidence = gene_attributions(for_query(model, layer=layer, gene_names=gene_names), X, y)
+    else:
+        selector = step_of(model, JSDivergenceSelector)
+        names = getattr(selector, "feature_names_in_", np.arange(selector.n_features_in_))
+        evidence = pd.DataFrame(selector.contributions_, names, selector.classes_)[selector.get_support()]
+    choice = choice_of(model)
+    return evidence, layer or getattr(choice, "layer", None), gene_names or getattr(choice, "gene_names", None)
 
 
 def _sums_by_class(cells, codes, n_classes, places):

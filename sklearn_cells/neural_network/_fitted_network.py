@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
@@ -44,8 +44,8 @@ def _totals(X):
     return X @ np.ones(X.shape[1])
 
 
-def _probabilities(classifier, block):
-    return classifier.predict_proba(block)
+def _predicted(method, classifier, block):
+    return getattr(classifier, method)(block)
 
 
 class FittedNetwork(ClassifierMixin, BaseEstimator):
@@ -68,11 +68,56 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
             In the order of `classes_`; each row sums to one. Of dtype float64 with that `dtype`.
         """
         check_is_fitted(self)
+        return self._by_blocks("predict_proba", self._network, X)
+
+    def embed(self, X: CellsLike) -> NDArray[np.float32]:
+        """Return the last hidden layer of the network, in which cells of a type lie together.
+
+        It stands for principal components where neighbours of cells are looked for:
+        `adata.obsm["X_cells"] = model.embed(adata)`, then `sc.pp.neighbors(adata, use_rep="X_cells")` of scanpy.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
+            Expression, normalised as for `fit`.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n_cells, n_units), dtype float32
+            What the units give to the output layer. With `home_network` it is that of the network for any laboratory.
+
+        Raises
+        ------
+        ValueError
+            If the network has no hidden layer, or its output is not that of one layer.
+        """
+        check_is_fitted(self)
+        return self._by_blocks("embed", self._hidden, X).astype(np.float32, copy=False)
+
+    def _hidden(self):
+        """Return what gives the last hidden layer of a block of cells."""
+        network = self._view_network()
+        if network is None:
+            from sklearn_cells.neural_network._forward import hidden_of
+
+            check_process()
+            hidden = hidden_of(self.model_, getattr(self, "means_", None))
+        else:
+            hidden = network.hidden if network.layers else None
+        if hidden is None:
+            raise ValueError(
+                "embed needs a network with a hidden layer before one output layer, and this one has none: set "
+                "hidden_layer_sizes=(128,), and call fit."
+            )
+        return hidden
+
+    def _by_blocks(self, method, network, X):
+        """Return what a network gives of cells, block by block; blocks of Dask are given to the method itself."""
         cells = self._check_cells(X, reset=False)
         if cells.is_dask:
             with once_per_call():
-                return np.concatenate([*map_blocks(_probabilities, self, cells)])
-        network, laboratory = self._network(), getattr(self, "_laboratory", None)
+                return np.concatenate([*map_blocks(partial(_predicted, method), self, cells)])
+        network, laboratory = network(), getattr(self, "_laboratory", None)
         blocks = (block for _, block in cells.blocks(READ_VALUES // 4))
         return np.concatenate([network(block if laboratory is None else laboratory(block)) for block in blocks])
 

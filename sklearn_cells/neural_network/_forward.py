@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,9 @@ from sklearn_cells.neural_network._input import dense
 from sklearn_cells.neural_network._layers import TRAINING_LAYERS
 from sklearn_cells.neural_network._quiet_tensorflow import keras, layers
 from sklearn_cells.neural_network._view_network import ACTIVATIONS, ViewNetwork
+
+# Layers with weights that change the input alone.
+NOT_HIDDEN = (CountViews, layers.Normalization, *TRAINING_LAYERS)
 
 
 def forward(model: keras.Model, block: NDArray) -> NDArray:
@@ -26,6 +31,37 @@ def outputs_of(model: keras.Model, X, means: NDArray | None) -> NDArray:
     """Return the outputs of a model for cells in memory, some of them dense at a time."""
     slices = _blocks.row_slices(X.shape[0], X.shape[1], _blocks.DENSE_VALUES) or [slice(0, 0)]
     return np.concatenate([forward(model, dense(X[rows], means)) for rows in slices])
+
+
+def hidden_of(model: keras.Model, means: NDArray | None) -> Callable[..., NDArray] | None:
+    """Return what gives the values of the last hidden layer for cells in memory, None where no one layer is that."""
+    parts = _parts_before_output(model)
+    of_parts = [layer for part in parts for layer in part.layers if layer.weights]
+    if all(isinstance(layer, NOT_HIDDEN) for layer in of_parts):
+        return None
+
+    def _hidden(X):
+        values = outputs_of(parts[0], X, means)
+        for part in parts[1:]:
+            values = outputs_of(part, values, None)
+        return values.reshape(len(values), -1)
+
+    return _hidden
+
+
+def _parts_before_output(model: keras.Model) -> list[keras.Model]:
+    """Return models that one after the other give what the output layer takes, none where there are several."""
+    found, to_visit = [], list(model.outputs)
+    while to_visit:
+        layer, node, _ = to_visit.pop()._keras_history
+        inputs = layer._inbound_nodes[node].input_tensors
+        if not layer.weights:
+            to_visit += inputs
+        elif layer.name != "linear_path":
+            is_nested = isinstance(layer, keras.Model)
+            inner = _parts_before_output(layer) if is_nested else []
+            found.append([] if is_nested and not inner else [keras.Model(model.inputs[0], inputs[0]), *inner])
+    return found[0] if len(found) == 1 else []
 
 
 def view_network_of(model: keras.Model) -> ViewNetwork | None:

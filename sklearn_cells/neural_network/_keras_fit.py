@@ -10,6 +10,7 @@ from sklearn_cells.neural_network._batches import KerasBatches
 from sklearn_cells.neural_network._objective import Objective
 from sklearn_cells.neural_network._quiet_tensorflow import keras
 from sklearn_cells.neural_network._training import Training, set_learning_rate
+from sklearn_cells.neural_network._training_bar import TrainingBar
 
 
 class WithObjective(keras.Model):
@@ -80,29 +81,34 @@ def train_with_keras(training: Training, optimizer: keras.optimizers.Optimizer) 
         for variable, value in zip(optimizer.variables, training.optimizer_state, strict=True):
             variable.assign(value)
     batches, held_out = KerasBatches(training.batches), training.held_out
+    bar = TrainingBar(len(training.epochs), len(training.batches.rows), shown=training.verbose == 1)
     wrapper = _Wrapper(
         batches,
         model=lambda: WithObjective(training.network, training.objective),
         optimizer=optimizer,
         loss=training.objective.loss,
         epochs=len(training.epochs),
-        callbacks=_callbacks(training, batches, optimizer),
+        callbacks=_callbacks(training, batches, optimizer, bar),
         shuffle=False,  # the batches shuffle themselves
-        verbose=training.verbose,
+        verbose=0 if training.verbose == 1 else training.verbose,  # one bar for all epochs, not one for each
         compile__jit_compile=False,  # compiling would take longer than training most cell data
         fit__validation_data=None if held_out is None else KerasBatches(held_out),
     )
     rows = training.batches.rows
-    wrapper.fit(rows[:, np.newaxis], training.batches.fields["codes"][rows])
+    with bar:
+        wrapper.fit(rows[:, np.newaxis], training.batches.fields["codes"][rows])
     return [variable.numpy() for variable in optimizer.variables]
 
 
-def _callbacks(training: Training, batches: KerasBatches, optimizer) -> list[keras.callbacks.Callback]:
+def _callbacks(
+    training: Training, batches: KerasBatches, optimizer, bar: TrainingBar
+) -> list[keras.callbacks.Callback]:
     """Return what makes Keras shuffle, take steps and stop as the other engine does."""
     epochs = training.epochs
     names = {"loss": "loss", "accuracy": "accuracy"}
     if training.held_out is not None:
         names |= {"val_loss": "val_by_weight", "val_accuracy": "val_accuracy"}
+    n_cells, size = len(training.batches.rows), training.batches.batch_size
 
     def begin_epoch(epoch, logs):
         training.tasks.begin()
@@ -111,12 +117,20 @@ def _callbacks(training: Training, batches: KerasBatches, optimizer) -> list[ker
     def begin_batch(batch, logs):
         set_learning_rate(optimizer, training.learning_rates[batches.epoch - epochs.start, batch])
 
+    def end_batch(batch, logs):
+        bar.advance(batches.epoch - epochs.start, min(size, n_cells - size * batch))
+
     def end_epoch(epoch, logs):
-        if training.tasks.end({name: logs[keras_name] for name, keras_name in names.items()}, training.network):
+        values = {name: logs[keras_name] for name, keras_name in names.items()}
+        bar.end_epoch(values)
+        if training.tasks.end(values, training.network):
             steps.model.stop_training = True
 
     steps = keras.callbacks.LambdaCallback(
-        on_epoch_begin=begin_epoch, on_train_batch_begin=begin_batch, on_epoch_end=end_epoch
+        on_epoch_begin=begin_epoch,
+        on_train_batch_begin=begin_batch,
+        on_train_batch_end=end_batch,
+        on_epoch_end=end_epoch,
     )
     if training.held_out is None:
         return [steps]

@@ -63,6 +63,13 @@ class ViewNetwork:
             values = values + direct
         return softmax(values.astype(np.float64), axis=1).astype(products.dtype)
 
+    def hidden(self, X) -> NDArray:
+        """Return the values of the last hidden layer, of shape (n_cells, n_units), of an ndarray or CSR of counts."""
+        values = self.products(sorted_csr(X))[:, : len(self.bias)] + self.bias
+        for kernel, bias in self.layers[:-1]:  # the last one is the output
+            values = product_by_row(ACTIVATIONS[self.activation](values), kernel) + bias
+        return ACTIVATIONS[self.activation](values)
+
 
 class PredictingNetwork(NamedTuple):
     """In place of the network of a classifier, what predicts as it does: for workers, which have no Keras."""

@@ -30,6 +30,9 @@ ESTIMATORS = {
     "VarianceStabilizer": "sklearn_cells.preprocessing",
 }
 
+# Parameters that name a place on the machine.
+OF_MACHINE = ("checkpoint",)
+
 # Attributes that are not of what was fitted: callbacks watch a fit, and the card has a place of its own.
 NOT_SAVED = ("_skl_callbacks", "card_")
 
@@ -62,6 +65,7 @@ class Encoder:
         _check_parameters(estimator)
         if hasattr(type(estimator), "_pack_parameters"):  # a frozen estimator has the attributes of the one inside
             parameters = estimator._pack_parameters(parameters)
+        parameters = _anywhere(parameters)
         fitted = {key: vars(estimator)[key] for key in vars(estimator) if key not in (*parameters, *NOT_SAVED)}
         if hasattr(type(estimator), "_pack_state"):
             fitted = estimator._pack_state(fitted)
@@ -158,7 +162,7 @@ def _decode_estimator(content, array, version):
         {key: decode(v, array, version) for key, v in content[kind].items()} for kind in ("parameters", "fitted")
     )
     upgrade(name, parameters, fitted, version)
-    estimator = _class(name)(**parameters)
+    estimator = _class(name)(**_anywhere(parameters))
     _check_parameters(estimator)
     if fitted.keys() & estimator.get_params(deep=False).keys():  # these would not have been checked
         raise ValueError(f"some parameters of {name} are among its fitted attributes.")
@@ -166,6 +170,11 @@ def _decode_estimator(content, array, version):
         fitted = estimator._unpack_state(fitted)
     vars(estimator).update(fitted)
     return estimator
+
+
+def _anywhere(parameters):
+    """Return parameters without those that name a place on one machine."""
+    return parameters | {name: None for name in OF_MACHINE if name in parameters}
 
 
 def _class(name):

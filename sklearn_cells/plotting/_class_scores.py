@@ -13,6 +13,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._typing import CellsLike
+from sklearn_cells._validation import check_sample_weight
 from sklearn_cells.plotting._predictions import checked_predictions
 from sklearn_cells.plotting._style import (
     BLUE,
@@ -32,7 +33,8 @@ class ClassScoresDisplay:
     Parameters
     ----------
     scores : DataFrame of shape (n_classes, 3)
-        `precision`, `recall` and `cells`, the number of cells, of each class.
+        `precision`, `recall` and `cells`, the number of cells, of each class. With sample weights all are
+        weighted, and `cells` is their sum.
 
     Attributes
     ----------
@@ -61,7 +63,14 @@ class ClassScoresDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: CellsLike, y: ArrayLike, *, cmap: Colormap | str | None = None, ax: Axes | None = None
+        cls,
+        estimator: Any,
+        X: CellsLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        cmap: Colormap | str | None = None,
+        ax: Axes | None = None,
     ) -> Self:
         """Predict cells and draw the scores.
 
@@ -76,6 +85,9 @@ class ClassScoresDisplay:
         y : array-like of shape (n_cells,)
             The true class of each cell.
 
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
+
         cmap : str or matplotlib Colormap, default=None
             What the two colours are taken from, at a quarter and at three quarters; None is blue and
             vermilion.
@@ -89,11 +101,17 @@ class ClassScoresDisplay:
             The drawn display.
         """
         check_same_order(X, y)
-        return cls.from_predictions(y, estimator.predict(X), cmap=cmap, ax=ax)
+        return cls.from_predictions(y, estimator.predict(X), sample_weight=sample_weight, cmap=cmap, ax=ax)
 
     @classmethod
     def from_predictions(
-        cls, y_true: ArrayLike, y_pred: ArrayLike, *, cmap: Colormap | str | None = None, ax: Axes | None = None
+        cls,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        cmap: Colormap | str | None = None,
+        ax: Axes | None = None,
     ) -> Self:
         """Draw the scores of predictions.
 
@@ -105,6 +123,9 @@ class ClassScoresDisplay:
 
         y_pred : array-like of shape (n_cells,)
             The predicted class. Cells with "Unassigned" count as missed in the recall.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
 
         cmap : str or matplotlib Colormap, default=None
             What the two colours are taken from, at a quarter and at three quarters; None is blue and
@@ -119,11 +140,13 @@ class ClassScoresDisplay:
             The drawn display. A class that was never predicted has no precision.
         """
         y_true, y_pred, classes = checked_predictions(y_true, y_pred)
-        precision, recall, _, cells = precision_recall_fscore_support(
-            y_true, y_pred, labels=classes, zero_division=np.nan
-        )
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, y_true[:, np.newaxis], ensure_non_negative=True)
+        options = {"labels": classes, "sample_weight": sample_weight, "zero_division": np.nan}
+        precision, recall, _, cells = precision_recall_fscore_support(y_true, y_pred, **options)
         # scikit-learn gives numbers of cells as floats where no prediction is a true class.
-        scores = {"precision": precision, "recall": recall, "cells": cells.astype(int)}
+        cells = cells.astype(int) if sample_weight is None else cells
+        scores = {"precision": precision, "recall": recall, "cells": cells}
         return cls(pd.DataFrame(scores, index=classes)).plot(cmap=cmap, ax=ax)
 
     def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
@@ -162,7 +185,9 @@ class ClassScoresDisplay:
             label="recall",
             clip_on=False,
         )
-        names = [f"{name} ({n})" for name, n in self.scores["cells"].items()]
+        names = [
+            f"{name} ({n:.4g})" if isinstance(n, float) else f"{name} ({n})" for name, n in self.scores["cells"].items()
+        ]
         write_names(ax.yaxis, places, names, fontsize=font_size(n_classes))
         lowest = np.nanmin(self.scores[["precision", "recall"]].to_numpy())
         ax.set(xlim=(max(0, np.floor(lowest * 10 - 0.5) / 10), 1), ylim=(n_classes - 0.5, -0.5), xlabel="score")

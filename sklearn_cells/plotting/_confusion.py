@@ -202,7 +202,8 @@ class CellConfusionDisplay:
 
         y_pred : array-like of shape (n_cells,)
             The predicted class. Others than the true ones, such as "Unassigned", get a column
-            behind these. A class that is in neither has no column.
+            behind these. A class that is in neither has no column. Where the predictions have other names
+            than the true classes, and there is no `hierarchy`, those that are never predicted have none either.
 
         hierarchy : CellTypeTree, default=None
             The tree in whose order rows and columns stand, those of other labels behind them.
@@ -231,7 +232,9 @@ class CellConfusionDisplay:
         """
         y_true, y_pred, rows = checked_predictions(y_true, y_pred)
         unassigned = unassigned_labels(unassigned_label)
-        columns = [*rows, *sorted(np.setdiff1d(y_pred, rows), key=lambda label: label in unassigned)]
+        others = sorted(np.setdiff1d(y_pred, rows), key=lambda label: label in unassigned)
+        has_other_names = hierarchy is None and any(label not in unassigned for label in others)
+        columns = [*(rows[np.isin(rows, y_pred)] if has_other_names else rows), *others]
         if hierarchy is not None:
             rows, columns = (in_order(labels, hierarchy, unassigned) for labels in (rows, columns))
         weights = 1

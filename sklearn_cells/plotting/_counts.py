@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._gene_names import cells_and_names, places_of
 from sklearn_cells._typing import CellsLike
-from sklearn_cells._validation import Interval, check_labels, validate_params
-from sklearn_cells.feature_selection import js_divergence
+from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, validate_params
+from sklearn_cells.feature_selection import JSDivergenceSelector, js_divergence
+from sklearn_cells.inspection import marker_genes
 from sklearn_cells.plotting._style import (
-    CLASS_BAR,
     MAX_NAMES,
     NORMAL,
     SHARES,
@@ -26,6 +27,7 @@ from sklearn_cells.plotting._style import (
     VALUES,
     add_legend,
     axes_for,
+    class_colours,
     finish,
     font_size,
     name_room,
@@ -77,7 +79,16 @@ class CountDistributionDisplay:
         self.gene = gene
 
     @classmethod
-    def from_data(cls, X: CellsLike, y: ArrayLike, *, gene: str | int, ax: Axes | None = None) -> Self:
+    def from_data(
+        cls,
+        X: CellsLike,
+        y: ArrayLike,
+        *,
+        gene: str | int,
+        sample_weight: ArrayLike | None = None,
+        cmap: Colormap | str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
         """Draw the counts of a gene.
 
         Parameters
@@ -90,6 +101,12 @@ class CountDistributionDisplay:
 
         gene : str or int
             The name of the gene, or its number where `X` has no names.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
+
+        cmap : str or matplotlib Colormap, default=None
+            The shades of counts; None is white to dark blue.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -110,15 +127,20 @@ class CountDistributionDisplay:
         counts = _counts_of(cells, None, places_of([gene], names), names)[:, 0]
         edges = COUNT_EDGES[counts.max() >= COUNT_EDGES]
         bins = np.searchsorted(edges, counts, side="right") - 1
-        shares = pd.crosstab(classes[codes], bins, normalize="index")
+        weights = check_sample_weight(sample_weight, counts[:, np.newaxis], ensure_non_negative=True)
+        shares = pd.crosstab(classes[codes], bins, weights, aggfunc="sum").fillna(0.0)
+        shares = shares.div(shares.sum(axis=1), axis=0).fillna(0.0)  # of a class of weight zero
         shares.columns = [_range_name(edges, i, counts.max()) for i in shares.columns]
-        return cls(shares.rename_axis(None), gene=gene).plot(ax=ax)
+        return cls(shares.rename_axis(None), gene=gene).plot(cmap=cmap, ax=ax)
 
-    def plot(self, *, ax: Axes | None = None) -> Self:
+    def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
         """Draw a bar for each class, dark where counts are high; a count has the same shade for all genes.
 
         Parameters
         ----------
+        cmap : str or matplotlib Colormap, default=None
+            The shades of counts; None is white to dark blue.
+
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
 
@@ -134,7 +156,8 @@ class CountDistributionDisplay:
         ax = axes_for(ax, 6.5 + name_room(self.shares.index), height)
         bins = np.searchsorted(COUNT_EDGES, [int(str(name).split()[0]) for name in self.shares], side="right") - 1
         # The root keeps low counts, the most frequent ones, apart.
-        colours = mpl.colormaps[SHARES](0.05 + 0.95 * np.sqrt(bins / (len(COUNT_EDGES) - 1)))
+        shades = mpl.colormaps.get_cmap(SHARES if cmap is None else cmap)
+        colours = shades(0.05 + 0.95 * np.sqrt(bins / (len(COUNT_EDGES) - 1)))
         left = np.zeros(n_classes)
         for name, colour in zip(self.shares, colours, strict=True):
             share = self.shares[name].to_numpy() * 100
@@ -155,7 +178,7 @@ class CountDistributionDisplay:
 
 
 class ExpressionHeatmapDisplay:
-    """Cells by class against genes by divergence.
+    """Cells by class against the genes that mark the classes.
 
     Parameters
     ----------
@@ -170,6 +193,12 @@ class ExpressionHeatmapDisplay:
 
     class_sizes : array-like of shape (n_classes,), default=None
         The number of cells of each class, written beside its name.
+
+    marked : array-like of shape (n_genes,), default=None
+        The class that each gene stands for, shown by a bar of their colours above the genes.
+
+    label : str, default="log(1 + count)"
+        What the colour bar says.
 
     Attributes
     ----------
@@ -193,11 +222,22 @@ class ExpressionHeatmapDisplay:
     (90, 30)
     """
 
-    def __init__(self, values: NDArray, *, genes: Names, classes: Names, class_sizes: Names | None = None) -> None:
+    def __init__(
+        self,
+        values: NDArray,
+        *,
+        genes: Names,
+        classes: Names,
+        class_sizes: Names | None = None,
+        marked: Names | None = None,
+        label: str = "log(1 + count)",
+    ) -> None:
         self.values = values
         self.genes = genes
         self.classes = classes
         self.class_sizes = class_sizes
+        self.marked = marked
+        self.label = label
 
     @classmethod
     @validate_params(
@@ -205,7 +245,10 @@ class ExpressionHeatmapDisplay:
             "X": "no_validation",
             "y": "no_validation",
             "genes": ["array-like", None],
-            "n_genes": [Interval(Integral, 1, None, closed="left")],
+            "n_genes": [Interval(Integral, 1, None, closed="left"), None],
+            "n_per_type": [Interval(Integral, 1, None, closed="left"), None],
+            "normalize": [StrOptions({"gene"}), None],
+            "cmap": "no_validation",
             "n_cells": [Interval(Integral, 1, None, closed="left")],
             "ax": "no_validation",
         },
@@ -217,8 +260,11 @@ class ExpressionHeatmapDisplay:
         y: ArrayLike,
         *,
         genes: ArrayLike | None = None,
-        n_genes: int = 100,
+        n_genes: int | None = None,
+        n_per_type: int | None = None,
         n_cells: int = 600,
+        normalize: str | None = None,
+        cmap: Colormap | str | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw log1p of the counts of cells.
@@ -235,13 +281,25 @@ class ExpressionHeatmapDisplay:
             The class of each cell.
 
         genes : array-like, default=None
-            The genes by name, or by number where `X` has no names. None takes the most divergent.
+            The genes by name, or by number where `X` has no names, drawn in their order. None takes those that
+            mark each class.
 
-        n_genes : int, default=100
-            How many of the most divergent to take.
+        n_genes : int, default=None
+            How many of the most divergent to take instead, grouped by the class that shows most of them.
+
+        n_per_type : int, default=None
+            How many genes of each class to take, those that :func:`marker_genes` finds by the divergence; a gene
+            of two classes comes once. None is as many as make up to 60.
 
         n_cells : int, default=600
             The rows of the picture, about.
+
+        normalize : {"gene"}, default=None
+            "gene" divides the values of each gene by the highest in the picture, so that genes of low counts are
+            seen too.
+
+        cmap : str or matplotlib Colormap, default=None
+            The colours of low to high values; None is blue to yellow.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -259,22 +317,36 @@ class ExpressionHeatmapDisplay:
         check_same_order(X, y)
         cells, names = cells_and_names(X)
         classes, codes = check_labels(y, cells.shape[0])
-        if genes is None:
+        marked = None
+        if genes is not None:
+            places = places_of(genes, names)
+        elif n_genes is not None:
             places = np.argsort(-js_divergence(cells, y), kind="stable")[:n_genes]
         else:
-            places = places_of(genes, names)
+            places, marked = _of_each_class(X, y, n_per_type or max(1, MAX_NAMES // len(classes)), names)
         n_rows = max(1, n_cells // len(classes))
         members = [np.flatnonzero(codes == code) for code in range(len(classes))]
         rows = np.concatenate([m[np.linspace(0, len(m) - 1, n_rows).round().astype(int)] for m in members])
         values = np.log1p(_counts_of(cells, rows, places, names))
+        if genes is None and marked is None:
+            marked = classes[values.reshape(len(classes), n_rows, -1).mean(axis=1).argmax(axis=0)]
+            order = np.argsort(marked, kind="stable")
+            values, places, marked = values[:, order], places[order], marked[order]
+        label = "log(1 + count)"
+        if normalize == "gene":
+            values, label = values / np.maximum(values.max(axis=0), 1e-9), "log(1 + count), of the gene's highest"
         sizes = np.bincount(codes)
-        return cls(values, genes=names[places], classes=classes, class_sizes=sizes).plot(ax=ax)
+        display = cls(values, genes=names[places], classes=classes, class_sizes=sizes, marked=marked, label=label)
+        return display.plot(cmap=cmap, ax=ax)
 
-    def plot(self, *, ax: Axes | None = None) -> Self:
-        """Draw the heat map, with a bar of the classes at its left.
+    def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
+        """Draw the heat map, with a bar of the classes at its left, and above genes that are grouped by class.
 
         Parameters
         ----------
+        cmap : str or matplotlib Colormap, default=None
+            The colours of low to high values; None is blue to yellow.
+
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
 
@@ -289,20 +361,39 @@ class ExpressionHeatmapDisplay:
         if self.class_sizes is not None:
             names = [f"{name} ({size})" for name, size in zip(names, self.class_sizes, strict=True)]
         ax = axes_for(ax, 8.5 + name_room(names), max(4.5, 1.5 + 0.2 * n_classes))
-        image = ax.imshow(self.values, aspect="auto", cmap=VALUES, interpolation="nearest")
+        image = ax.imshow(self.values, aspect="auto", cmap=VALUES if cmap is None else cmap, interpolation="nearest")
         ax.hlines(height * np.arange(1, n_classes) - 0.5, -0.5, n_genes - 0.5, color="white", linewidth=0.8)
         write_names(ax.yaxis, height * (np.arange(n_classes) + 0.5) - 0.5, names, fontsize=font_size(n_classes))
         ax.tick_params(axis="y", length=0, pad=12)
+        colours = class_colours(n_classes)
         bar = ax.inset_axes((-0.018, 0, 0.014, 1))
-        bar.barh(np.arange(n_classes), 1, height=1, color=[CLASS_BAR[i % len(CLASS_BAR)] for i in range(n_classes)])
+        bar.barh(np.arange(n_classes), 1, height=1, color=colours)
         bar.set(xlim=(0, 1), ylim=(n_classes - 0.5, -0.5))
         bar.axis("off")
+        if self.marked is not None:
+            above = ax.inset_axes((0, 1.01, 1, 0.025))
+            codes = pd.Index(self.classes).get_indexer(pd.Index(self.marked))
+            above.bar(np.arange(n_genes), 1, width=1, color=[colours[code] for code in codes])
+            above.set(xlim=(-0.5, n_genes - 0.5), ylim=(0, 1))
+            above.axis("off")
+            ax.vlines(np.flatnonzero(np.diff(codes)) + 0.5, -0.5, n_rows - 0.5, color="white", linewidth=0.8)
         if n_genes <= MAX_NAMES:
             write_names(ax.xaxis, np.arange(n_genes), self.genes, rotation=90, fontsize=SMALL)
         else:
             ax.set_xlabel("genes")
-        ax.figure.colorbar(image, ax=ax, label="log(1 + count)", pad=0.02, aspect=30)
+        ax.figure.colorbar(image, ax=ax, label=self.label, pad=0.02, aspect=30)
         return finish(self, ax)
+
+
+def _of_each_class(X, y, n_per_type, names):
+    """Return the places of the genes that mark each class, and that class."""
+    selector = JSDivergenceSelector(None).fit(X, y)
+    found = marker_genes(selector, X, y, n_genes=n_per_type, output_dict=True)
+    table = pd.DataFrame([(gene, label) for label, genes in found.items() for gene in genes], columns=["gene", "label"])
+    table = table.drop_duplicates("gene")
+    if table.empty:
+        raise ValueError("No gene is higher in one class than in the others: pass the genes to draw.")
+    return names.get_indexer(table["gene"]), table["label"].to_numpy()
 
 
 def _counts_of(cells, rows, places, names):

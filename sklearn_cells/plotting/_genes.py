@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from numpy.typing import ArrayLike
 
 from sklearn_cells._models import step_of
@@ -19,8 +20,8 @@ from sklearn_cells.plotting._style import (
     BLUE,
     GREY,
     MAX_NAMES,
+    SIGNED,
     SMALL,
-    VALUES,
     axes_for,
     finish,
     font_size,
@@ -70,11 +71,14 @@ class GeneRankingDisplay:
         {
             "estimator": "no_validation",
             "n_genes": [Interval(Integral, 1, None, closed="left")],
+            "n_per_type": [Interval(Integral, 1, None, closed="left"), None],
             "ax": "no_validation",
         },
         prefer_skip_nested_validation=True,
     )
-    def from_estimator(cls, estimator: Any, *, n_genes: int = 30, ax: Axes | None = None) -> Self:
+    def from_estimator(
+        cls, estimator: Any, *, n_genes: int = 30, n_per_type: int | None = None, ax: Axes | None = None
+    ) -> Self:
         """Draw the ranking of a selector.
 
         Parameters
@@ -85,6 +89,10 @@ class GeneRankingDisplay:
         n_genes : int, default=30
             The genes to draw, from the first rank on.
 
+        n_per_type : int, default=None
+            Instead, the first genes of each type, among those that mark it by higher counts. The types follow
+            each other in the order of the classes; one that no gene marks is left out.
+
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
 
@@ -92,8 +100,21 @@ class GeneRankingDisplay:
         -------
         display : GeneRankingDisplay
             The drawn display.
+
+        Raises
+        ------
+        ValueError
+            If no gene marks a type, with `n_per_type`.
         """
-        return cls(step_of(estimator, JSDivergenceSelector).gene_table().head(n_genes)).plot(ax=ax)
+        selector = step_of(estimator, JSDivergenceSelector)
+        table = selector.gene_table()
+        if n_per_type is None:
+            return cls(table.head(n_genes)).plot(ax=ax)
+        higher = table[table["direction"] == "up"]
+        table = pd.concat(higher[higher["marks"] == label].head(n_per_type) for label in selector.classes_)
+        if table.empty:
+            raise ValueError("No gene marks a type by higher counts with p < 0.05: leave out n_per_type.")
+        return cls(table).plot(ax=ax)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the ranking.
@@ -174,6 +195,7 @@ class GeneCorrelationDisplay:
         n_genes: int = 50,
         method: str = "pearson",
         cluster: bool = True,
+        cmap: Colormap | str | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Correlate genes and draw that.
@@ -198,6 +220,9 @@ class GeneCorrelationDisplay:
         cluster : bool, default=True
             Whether genes that go together stand together.
 
+        cmap : str or matplotlib Colormap, default=None
+            The colours, whose middle is 0; None is blue, white and red.
+
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
 
@@ -206,13 +231,17 @@ class GeneCorrelationDisplay:
         display : GeneCorrelationDisplay
             The drawn display.
         """
-        return cls(gene_correlation(X, y, genes=genes, n_genes=n_genes, method=method, cluster=cluster)).plot(ax=ax)
+        correlation = gene_correlation(X, y, genes=genes, n_genes=n_genes, method=method, cluster=cluster)
+        return cls(correlation).plot(cmap=cmap, ax=ax)
 
-    def plot(self, *, ax: Axes | None = None) -> Self:
+    def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
         """Draw the matrix, with names up to 60 genes.
 
         Parameters
         ----------
+        cmap : str or matplotlib Colormap, default=None
+            The colours, whose middle is 0; None is blue, white and red.
+
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
 
@@ -228,7 +257,8 @@ class GeneCorrelationDisplay:
         others = np.abs(values[~np.eye(n_genes, dtype=bool)])
         # The ones of the diagonal would leave no shades for the others.
         limit = others.max() if others.size and others.max() > 0 else 1.0
-        image = ax.imshow(values, cmap=VALUES, vmin=-limit, vmax=limit, interpolation="nearest")
+        colours = SIGNED if cmap is None else cmap
+        image = ax.imshow(values, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
         if n_genes <= MAX_NAMES:
             write_names(ax.yaxis, np.arange(n_genes), self.correlation.index, fontsize=SMALL)
             write_names(ax.xaxis, np.arange(n_genes), self.correlation.columns, rotation=90, fontsize=SMALL)

@@ -1,13 +1,15 @@
 """What the pictures share: colours that everybody can tell apart, and axes to draw on."""
 
+from colorsys import hls_to_rgb
+from math import gcd
+
 # Okabe and Ito, "Color Universal Design" (2008). In grey print, blue, green and vermilion are alike, and so are
 # orange and sky.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, YELLOW = "#56B4E9", "#F0E442"
 GREY = "0.6"
 
-# In this order neighbours differ by more than 40 of 255 in grey, the last and the first too, so that more classes than
-# colours can have a bar with their names beside it.
+# In this order neighbours differ by more than 40 of 255 in grey.
 CLASS_BAR = (BLUE, ORANGE, VERMILION, YELLOW, GREEN, SKY)
 
 # One hue from white to dark for shares: white is no share, and grey print keeps the order.
@@ -16,10 +18,23 @@ SHARES = "Blues"
 # Sequential, lightness grows evenly.
 VALUES = "cividis"
 
+# White at 0, blue below and red above.
+SIGNED = "RdBu_r"
+
 SMALL, NORMAL = 8, 10
 
 # Genes whose names are written; more are numbered by rank.
 MAX_NAMES = 60
+
+
+def class_colours(n_classes):
+    """Return as many different colours; those of neighbours are far apart."""
+    if n_classes <= len(CLASS_BAR):
+        return list(CLASS_BAR[:n_classes])
+    # Hues around the circle, in steps of about 0.38 of it, which visit each once; near hues differ in lightness.
+    step = next(step for step in range(max(1, round(0.382 * n_classes)), n_classes) if gcd(step, n_classes) == 1)
+    hues = [place * step % n_classes for place in range(n_classes)]
+    return [hls_to_rgb(hue / n_classes, (0.35, 0.55, 0.75)[hue % 3], (0.9, 0.65)[hue % 2]) for hue in hues]
 
 
 def axes_for(ax, width, height):

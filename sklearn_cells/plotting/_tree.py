@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._models import hierarchy_of, rejecting_model
 from sklearn_cells._typing import CellsLike
-from sklearn_cells._validation import validate_params
+from sklearn_cells._validation import check_sample_weight, validate_params
 from sklearn_cells._warnings import warn
 from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.metrics import checked_labels, checked_pair
@@ -57,7 +57,8 @@ class CellTypeTreeDisplay:
     Parameters
     ----------
     counts : DataFrame of shape (n_types, 2) or (n_types, 5)
-        The number of cells by name; the index has all types, in the order of `hierarchy.names`.
+        The number of cells by name, with sample weights their sum; the index has all types, in the order of
+        `hierarchy.names`.
 
         - `named`: cells that are given exactly this name.
         - `total`: cells that are given this name or one below it.
@@ -124,6 +125,7 @@ class CellTypeTreeDisplay:
         y: ArrayLike | None = None,
         *,
         hierarchy: CellTypeTree | None = None,
+        sample_weight: ArrayLike | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Predict cells and draw their names in the tree.
@@ -141,6 +143,9 @@ class CellTypeTreeDisplay:
 
         hierarchy : CellTypeTree, default=None
             The tree. None takes that of the model.
+
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -169,7 +174,14 @@ class CellTypeTreeDisplay:
                 f"The tree lacks the true types {', '.join(lacking[:10])}: any name of their cells counts as wrong. "
                 "Rename labels that mean types of the tree, or leave these cells out."
             )
-        return cls.from_predictions(y, estimator.predict(X), hierarchy=hierarchy, unassigned_label=label, ax=ax)
+        return cls.from_predictions(
+            y,
+            estimator.predict(X),
+            hierarchy=hierarchy,
+            unassigned_label=label,
+            sample_weight=sample_weight,
+            ax=ax,
+        )
 
     @classmethod
     @validate_params(
@@ -178,6 +190,7 @@ class CellTypeTreeDisplay:
             "y_pred": "no_validation",
             "hierarchy": [CellTypeTree],
             "unassigned_label": "no_validation",
+            "sample_weight": ["array-like", None],
             "ax": "no_validation",
         },
         prefer_skip_nested_validation=True,
@@ -189,6 +202,7 @@ class CellTypeTreeDisplay:
         *,
         hierarchy: CellTypeTree,
         unassigned_label: str | int | None = None,
+        sample_weight: ArrayLike | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw the names of cells in a tree.
@@ -207,6 +221,9 @@ class CellTypeTreeDisplay:
         unassigned_label : str or int, default=None
             The label that is drawn last. None is "Unassigned", or -1 among numbers.
 
+        sample_weight : array-like of shape (n_cells,), default=None
+            The weight of each cell.
+
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
 
@@ -219,18 +236,25 @@ class CellTypeTreeDisplay:
             y_pred = checked_labels(y_pred, "y_pred")
         else:
             y_true, y_pred = checked_pair(y_true, y_pred)
-        n_cells = pd.Series(y_pred).value_counts()
+        weights = np.ones(len(y_pred), dtype=np.int64)
+        if sample_weight is not None:
+            weights = check_sample_weight(sample_weight, y_pred[:, np.newaxis], ensure_non_negative=True)
+        n_cells = pd.Series(weights).groupby(y_pred).sum()
         named = n_cells.reindex(hierarchy.names, fill_value=0).to_numpy()
         counts = pd.DataFrame({"named": named, "total": named @ hierarchy.ancestry()}, index=list(hierarchy.names))
         if y_true is not None:
             kinds = {"same": "right", "finer": "right", "coarser": "too_coarse", None: "wrong"}
             counts = counts.assign(right=0, too_coarse=0, wrong=0)
-            for (true, name), n in Counter(zip(y_true, y_pred, strict=True)).items():
+            counts = counts.astype(weights.dtype)
+            sums: dict[tuple, Any] = defaultdict(int)
+            for true, name, n in zip(y_true, y_pred, weights, strict=True):
                 if name in hierarchy:
-                    counts.loc[name, kinds[relation(hierarchy, true, name)]] += n
+                    sums[true, name] += n
+            for (true, name), n in sums.items():
+                counts.loc[name, kinds[relation(hierarchy, true, name)]] += n
         unassigned = unassigned_labels(unassigned_label)
         labels = sorted(set(n_cells.index).difference(hierarchy.names), key=lambda label: (label in unassigned, label))
-        others = pd.Series([n_cells[label] for label in labels], index=labels, dtype="int64")
+        others = pd.Series([n_cells[label] for label in labels], index=labels, dtype=weights.dtype)
         return cls(counts, hierarchy, others=others).plot(ax=ax)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
@@ -277,10 +301,10 @@ class CellTypeTreeDisplay:
         if len(others):
             handles.append(ax.barh(places[len(self.counts) :], others, height=0.7, label=OTHERS[0], **OTHERS[1]))
         texts = [
-            f"{n:,} + {more:,} below" if self.hierarchy.children(name) else f"{n:,}"
+            f"{_written(n)} + {_written(more)} below" if self.hierarchy.children(name) else _written(n)
             for name, n, more in zip(self.counts.index, self.counts["named"], below, strict=True)
         ]
-        texts += [f"{n:,}" for n in others]
+        texts += [_written(n) for n in others]
         ends = np.append(self.counts["total"], others)
         for place, end, text in zip(places, ends, texts, strict=True):
             ax.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
@@ -307,3 +331,8 @@ class CellTypeTreeDisplay:
                     *line, transform=transform, color="0.6", linewidth=0.8, clip_on=False, scalex=False, scaley=False
                 )
         return column
+
+
+def _written(number):
+    """Return a number of cells, or a sum of weights, as it stands in the picture."""
+    return f"{number:,.4g}" if isinstance(number, float) else f"{number:,}"

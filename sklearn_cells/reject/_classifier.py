@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._cells import Cells, check_same_order
 from sklearn_cells._checks import refuse_other_objects
+from sklearn_cells._embedding import EmbeddingMixin
 from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._validation import HasMethods, Interval, StrOptions, TemperatureScaling, all_or_nothing, fit_context
 from sklearn_cells._warnings import once_per_call
@@ -30,7 +31,7 @@ from sklearn_cells.reject._held_out import fitted, held_out_logits, logits_of, s
 from sklearn_cells.reject._threshold import ErrorCurve, leaves_alone, scores_of
 
 
-class RejectOptionClassifier(CallbackSupportMixin, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Classify the cells that a classifier is sure of, and leave the others unassigned.
 
     The classifier is fitted on all cells. How its probabilities are calibrated, and how much the

@@ -362,8 +362,8 @@ def _markers(selector, cells, true):
     counts = cells.fillna(0).to_numpy() if hasattr(cells, "columns") else counts  # NaN is a gene that was not measured
     classes = np.asarray(selector.classes_).astype(str)
     evidence = pd.DataFrame(selector.contributions_, columns=classes)[np.sort(classes)]
-    found = marker_genes(evidence[selector.get_support()], counts, true, n_genes=N_MARKERS)
-    lines = {label: ", ".join(str(names[int(gene)]) for gene in found[label].dropna()) for label in np.unique(true)}
+    found = marker_genes(evidence[selector.get_support()], counts, true, n_genes=N_MARKERS, output_dict=True)
+    lines = {label: ", ".join(str(names[int(gene)]) for gene in found.get(label, ())) for label in np.unique(true)}
     return pd.DataFrame({"genes": {label: line or "-" for label, line in lines.items()}})
 
 
