@@ -671,7 +671,8 @@ def test_annotation_has_a_column_for_each_level_and_a_file_keeps_the_tree(cells,
     annotation, probabilities = annotate(loaded, cells, return_proba=True)
     pd.testing.assert_frame_equal(annotation, annotate(model, cells))
     levels = [f"predicted_level_{i}" for i in (1, 2, 3)]
-    assert list(annotation) == ["predicted_label", "confidence", *levels, "cell_type_ontology_term_id"]
+    classes = ["best_label", "best_probability", "second_label", "second_probability"]
+    assert list(annotation) == ["predicted_label", "confidence", *classes, *levels, "cell_type_ontology_term_id"]
     assert annotation["predicted_label"].cat.categories.tolist() == [*tree.names, "Unassigned"]
     for _, row in annotation.iterrows():
         label = row["predicted_label"]
