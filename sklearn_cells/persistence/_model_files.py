@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -17,6 +18,7 @@ from sklearn_cells._installed import installed_models, model_path
 from sklearn_cells._models import check_model
 from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileError, write_archive
 from sklearn_cells.persistence._card import ModelCard
+from sklearn_cells.persistence._download import check_sha256, downloaded
 from sklearn_cells.persistence._encoding import Encoder, decode
 
 # Whose versions a file tells.
@@ -98,7 +100,7 @@ def save_model(
             pass
 
 
-def load_model(path: str | os.PathLike) -> Any:
+def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
     """Load a model that :func:`save_model` wrote.
 
     No code of the file is run: it holds data, and the names of estimators from a fixed list.
@@ -106,7 +108,12 @@ def load_model(path: str | os.PathLike) -> Any:
     Parameters
     ----------
     path : str or path
-        The file, or the name of a model that comes with the package, such as "sorted_blood".
+        The file, the name of a model that comes with the package, such as "sorted_blood", or an address
+        that begins with https:// or http://, which is downloaded each time and not kept.
+
+    sha256 : str, default=None
+        The SHA-256 checksum of the file, as 64 hexadecimal digits; another file is refused. An address
+        needs one.
 
     Returns
     -------
@@ -122,7 +129,10 @@ def load_model(path: str | os.PathLike) -> Any:
 
     ValueError
         If the file is damaged, of a newer format, or not a model file; the message says which, and
-        what to do.
+        what to do. Or if it has another checksum, or an address has none.
+
+    OSError
+        If an address cannot be read.
 
     See Also
     --------
@@ -148,6 +158,11 @@ def load_model(path: str | os.PathLike) -> Any:
     ...     load_model(f"{folder}/log.cellmodel")
     LogNormalizer()
     """
+    if "://" in os.fspath(path):
+        with TemporaryDirectory() as folder:
+            return load_model(downloaded(os.fspath(path), folder, sha256))
+    if sha256 is not None:
+        check_sha256(model_path(path), sha256)
     with _opened(path) as archive:
         model = decode(archive.json(MODEL), lambda number: archive.array(_array_name(number)), archive.format_version)
         if not isinstance(model, BaseEstimator):
