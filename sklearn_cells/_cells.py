@@ -28,6 +28,7 @@ from sklearn_cells._checks import (
     check_unique,
     refuse_other_objects,
 )
+from sklearn_cells._columns import columns_of_matrix, picked_columns, with_nan
 from sklearn_cells._rows import inverse, row_sums, scale_rows
 from sklearn_cells._sources import Dask, Disk, Memory
 from sklearn_cells._stored_rows import StoredRows
@@ -140,7 +141,7 @@ class Cells:
         missing = (
             () if self.measured is None else np.flatnonzero(~(self.measured if genes is None else self.measured[genes]))
         )
-        return _with_nan(X, missing) if len(missing) else X
+        return with_nan(X, missing) if len(missing) else X
 
     def stored(self, rows=None):
         """Return rows as `take` does, with zeros for genes that were not measured."""
@@ -282,32 +283,9 @@ class Cells:
             if not sp.issparse(X):
                 return X[:, genes]
             if X.format == "csr" and len(np.unique(genes)) == len(genes):
-                return _picked(X, genes, np.arange(len(genes)), len(genes))
+                return picked_columns(X, genes, np.arange(len(genes)), len(genes))
             return X[:, genes].tocsr()
-        return _columns_of(X, self.columns if genes is None else self.columns[:, genes])
-
-
-def _columns_of(X, columns):
-    """Return sums of columns of a matrix, as the sparse array `columns` has them."""
-    columns = columns.astype(X.dtype)
-    if not sp.issparse(X):
-        return np.ascontiguousarray((columns.T @ X.T).T)
-    columns = columns.tocsr()
-    sources, targets = columns.nonzero()
-    if (columns.data == 1).all() and len(np.unique(sources)) == len(sources) == len(np.unique(targets)):
-        return _picked(X.tocsr(), sources, targets, columns.shape[1])
-    X = X.tocsr() @ columns
-    X.sort_indices()
-    return X
-
-
-def _picked(X, sources, targets, n_genes):
-    """Return CSR with some genes, each at one place."""
-    from sklearn_cells._row_kernels import picked
-
-    places = np.full(X.shape[1], -1)
-    places[sources] = targets
-    return picked(X, places, n_genes)
+        return columns_of_matrix(X, self.columns if genes is None else self.columns[:, genes])
 
 
 def _take_block(cells, block, rows, genes):
@@ -502,18 +480,3 @@ def _text_columns(X):
 
 def _names(obs):
     return None if obs is None or isinstance(obs.index, pd.RangeIndex) else obs.index
-
-
-def _with_nan(X, missing):
-    """Return a matrix with NaN in some columns, which are empty."""
-    X = X if X.dtype.kind == "f" else X.astype(np.float64)
-    if not sp.issparse(X):
-        X = X.copy()
-        X[:, missing] = np.nan
-        return X
-    n_cells = X.shape[0]
-    values = np.full(n_cells * len(missing), np.nan, dtype=X.dtype)
-    places = np.tile(missing, n_cells), np.arange(n_cells + 1) * len(missing)
-    X = X.tocsr() + sp.csr_array((values, *places), shape=X.shape)
-    X.sort_indices()
-    return X
