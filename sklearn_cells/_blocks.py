@@ -10,5 +10,10 @@ DENSE_VALUES = 2**22
 
 def row_slices(n_rows: int, n_columns: float, values: int | None = None) -> list[slice]:
     """Return the slices that cut rows into blocks of at most `values` values, `READ_VALUES` by default."""
-    size = max(1, int((values or READ_VALUES) // max(1, n_columns)))
+    size = n_rows_at_once(n_columns, values)
     return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+
+
+def n_rows_at_once(n_columns: float, values: int | None = None) -> int:
+    """Return the rows of a block of at most `values` values, `READ_VALUES` by default, and at least one."""
+    return max(1, int((values or READ_VALUES) // max(1, n_columns)))

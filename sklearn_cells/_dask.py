@@ -41,7 +41,7 @@ def map_blocks(function: Callable, model, X, params: dict[str, Any] | None = Non
         What the function returns.
     """
     params = params or {}
-    client = _active_client() if is_dask(X) or (isinstance(X, Cells) and X.is_dask) else None
+    client = active_client() if is_dask(X) or (isinstance(X, Cells) and X.is_dask) else None
     if client is not None:
         yield from _on_workers(client, function, model, X, params)
         return
@@ -49,7 +49,7 @@ def map_blocks(function: Callable, model, X, params: dict[str, Any] | None = Non
         yield function(model, block, **check_method_params(X, params, indices=rows))
 
 
-def _active_client():
+def active_client():
     """Return the client on whose cluster Dask computes now, None where Dask computes in this process.
 
     A task of a worker is such a process too: it would wait for workers that are all busy with tasks like it.

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_cells._cells import Cells, check_cells, check_same_order
+from sklearn_cells._dask import active_client
 from sklearn_cells._threads import in_advance
 from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, check_labels, check_sample_weight, validate_params
@@ -190,7 +191,7 @@ def tabulate(
     continuous: bool,
     task: Task = nullcontext,
 ) -> CountTable:
-    """Make the count table of cells: at once in memory, by blocks from disk, by Dask wherever the blocks are."""
+    """Make the count table of cells: at once in memory, by blocks from disk or on the workers of a cluster."""
     if sample_weight is not None:
         # The shape of the cells is all that is looked at.
         shape_only = np.broadcast_to(0.0, (cells.shape[0], 1))
@@ -199,7 +200,7 @@ def tabulate(
     def of_rows(rows):
         return codes[rows], n_classes, None if sample_weight is None else sample_weight[rows]
 
-    if not cells.is_dask:
+    if not _on_cluster(cells):
         return add_tables(
             count_table(block, *of_rows(rows), continuous=continuous) for rows, block in parts(cells, task)
         )
@@ -216,7 +217,7 @@ def columns_of(cells: Cells, genes, task: Task = nullcontext):
     """Return some genes of cells, in memory: an ndarray or CSR. In a chain, those that are elsewhere stay so."""
     if cells.in_chain and not cells.in_memory:
         return cells.for_training(genes)
-    if cells.is_dask:
+    if _on_cluster(cells):
         import dask
 
         matrices = dask.compute(*(block for _, block in cells.delayed(genes)))
@@ -228,8 +229,13 @@ def columns_of(cells: Cells, genes, task: Task = nullcontext):
 
 
 def n_reads(cells: Cells) -> int:
-    """Return the number of blocks that cells on disk are read in, 0 for other cells."""
-    return len(cells.slices()) if cells.on_disk else 0
+    """Return the number of blocks that cells are read in here, 0 for those in memory or on a cluster."""
+    return 0 if cells.in_memory or _on_cluster(cells) else len(cells.slices())
+
+
+def _on_cluster(cells: Cells) -> bool:
+    """Return whether workers compute the blocks; in this process one after the other is, so that memory is bounded."""
+    return cells.is_dask and active_client() is not None
 
 
 def parts(cells: Cells, task: Task = nullcontext, genes=None) -> Iterator[tuple[slice, NDArray | sp.csr_array]]:

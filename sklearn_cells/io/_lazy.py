@@ -94,7 +94,11 @@ def lazy_matrix(group: Any, name: str) -> Any:
         raise Refusal(f"{name} is CSC, in which rows cannot be read by themselves. Write it as CSR: X.tocsr().")
     is_dense = hasattr(stored, "shape")
     n_genes = int((stored.shape if is_dense else stored.attrs["shape"])[1])
-    chunks = max(1, _blocks.READ_VALUES // n_genes), n_genes
+    # As in Cells.slices, what is not stored counts for less.
+    n_values = (
+        n_genes if is_dense else min(n_genes, 4 * stored["data"].shape[0] / max(1, stored["indptr"].shape[0] - 1))
+    )
+    chunks = _blocks.n_rows_at_once(n_values), n_genes
     matrix = anndata.experimental.read_elem_lazy(stored, chunks=chunks)
     if not is_dense:
         return matrix
