@@ -176,6 +176,22 @@ def test_predict_takes_layer_and_gene_names(folder, tmp_path):
     assert run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", *options).exit_code == 0
 
 
+@pytest.mark.filterwarnings("default:60 training genes are in the cells in another spelling")
+def test_predict_takes_genes_in_another_spelling_and_says_so(folder, tmp_path):
+    query = read_cells(folder / "query.h5ad")
+    query.var["symbol"] = "GRCh38_" + query.var["symbol"].astype(str)
+    query.write_h5ad(tmp_path / "spelled.h5ad")
+    tables = []
+    for path in (folder / "query.h5ad", tmp_path / "spelled.h5ad"):
+        output = tmp_path / f"{path.stem}.csv"
+        options = ["-m", folder / "model.cellmodel", "--layer=counts", "--gene-names=symbol", "-o", output]
+        result = run("predict", path, *options)
+        assert result.exit_code == 0, result.output
+        assert ("in another spelling, such as 'GRCh38_" in result.output) == (path.stem == "spelled")
+        tables.append(pd.read_csv(output))
+    pd.testing.assert_frame_equal(*tables)
+
+
 def test_predict_takes_the_layer_that_the_model_was_trained_with(folder, tmp_path):
     query = read_cells(folder / "query.h5ad")
     query.X = query.X[:, np.random.default_rng(0).permutation(60)]
