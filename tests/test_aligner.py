@@ -255,8 +255,9 @@ def test_a_spelling_that_two_training_genes_have_is_not_taken():
 def test_one_training_gene_in_two_other_spellings_is_refused():
     aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=["C3", "CD3E"]))
     query = pd.DataFrame(COUNTS[:, :3], columns=["GRCh38_C3", "mm10___C3", "CD3E"])
-    message = "1 training genes come in two spellings in the cells, such as 'GRCh38_C3' and 'mm10___C3'. Keep one of each"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(
+        ValueError, match="1 training genes come in two spellings .* 'GRCh38_C3' and 'mm10___C3'. Keep one"
+    ):
         aligner.transform(query)
 
 

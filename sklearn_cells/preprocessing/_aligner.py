@@ -21,6 +21,7 @@ from sklearn_cells._warnings import once_per_call, warn
 from sklearn_cells.preprocessing._gene_spelling import ENSEMBL_ID, places_of_genes, refuse_repeated, without_version
 from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 
+
 class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
     CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
 ):

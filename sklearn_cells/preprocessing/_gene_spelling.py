@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
 
@@ -16,7 +17,7 @@ DOTS = str.maketrans("-_ ", "...")
 X_BEFORE_DIGIT = re.compile(r"^X(?=\d)")  # R lets no name begin with a digit
 
 
-def without_version(names: ArrayLike) -> pd.Index:
+def without_version(names: Any) -> pd.Index:
     """Return gene names without the version of Ensembl IDs."""
     values = pd.Index(names).to_numpy(dtype=object, copy=True)
     places = [place for place, name in enumerate(values) if isinstance(name, str) and name.startswith("ENS")]
@@ -25,17 +26,17 @@ def without_version(names: ArrayLike) -> pd.Index:
     return pd.Index(values)
 
 
-def without_genome(names: ArrayLike) -> pd.Index:
+def without_genome(names: Any) -> pd.Index:
     """Return gene names without a genome before them, such as "GRCh38_", nor the version of Ensembl IDs."""
     return without_version([GENOME.sub("", str(name)) for name in pd.Index(names)])
 
 
-def plain(names: ArrayLike) -> pd.Index:
+def plain(names: Any) -> pd.Index:
     """Return gene names without a genome before them, and with dots where R makes them."""
     return pd.Index([X_BEFORE_DIGIT.sub("", name).translate(DOTS) for name in without_genome(names)], dtype=object)
 
 
-def places_of_genes(names: ArrayLike, wanted: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return where some genes are among names.
 
     Parameters
