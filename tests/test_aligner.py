@@ -253,12 +253,19 @@ def test_a_spelling_that_two_training_genes_have_is_not_taken():
 
 
 def test_one_training_gene_in_two_other_spellings_is_refused():
-    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=["C3", "CD3E"]))
-    query = pd.DataFrame(COUNTS[:, :3], columns=["GRCh38_C3", "mm10___C3", "CD3E"])
-    with pytest.raises(
-        ValueError, match="1 training genes come in two spellings .* 'GRCh38_C3' and 'mm10___C3'. Keep one"
-    ):
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=["HLA-A", "CD3E"]))
+    query = pd.DataFrame(COUNTS[:, :3], columns=["HLA.A", "HLA_A", "CD3E"])
+    with pytest.raises(ValueError, match="^1 training genes come in two spellings .* 'HLA.A' and 'HLA_A'. Keep one"):
         aligner.transform(query)
+
+
+def test_of_two_genomes_the_one_that_fits_is_taken():
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :3], columns=["C3", "CD3E", "C5"]))
+    query = pd.DataFrame(COUNTS, columns=["GRCh38_C3", "mm10___C3", "GRCh38_CD3E", "mm10___C5"])
+    with pytest.warns(UserWarning, match="2 training genes are in the cells in another spelling"):
+        aligned = aligner.transform(query)
+    np.testing.assert_array_equal(aligned[["C3", "CD3E"]], COUNTS[:, [0, 2]])
+    assert aligned["C5"].isna().all()
 
 
 @pytest.mark.parametrize("genes", [slice(None), slice(None, None, -1), slice(2, None)])

@@ -18,6 +18,7 @@ from sklearn_cells._cells import Cells, check_cells, check_genes
 from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import once_per_call, warn
+from sklearn_cells.preprocessing._gene_conversion import conversion_that_fits
 from sklearn_cells.preprocessing._gene_spelling import ENSEMBL_ID, places_of_genes, refuse_repeated, without_version
 from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 
@@ -262,17 +263,32 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             if without_version(cells.origin.obs_names).isin(wanted).mean() > 0.5:
                 return "The genes are in the rows: pass cells.T."
         kinds = [_kind(n) for n in (names, wanted)]
+        said = ""
         if kinds[0] != kinds[1]:
-            return f"The cells have {kinds[0]}, the training cells {kinds[1]}: bring them to the same."
-        if names.str.upper().isin(wanted.str.upper()).mean() > 0.5:
-            return "They are the same in capital letters: are these cells of another species?"
-        return "Pass cells of the same species, whose genes are named the same way."
+            said = f"The cells have {kinds[0]}, the training cells {kinds[1]}. "
+        elif names.str.upper().isin(wanted.str.upper()).mean() > 0.5:
+            said = "They are the same in capital letters: are these cells of another species? "
+        species, n_found = conversion_that_fits(names, wanted)
+        if n_found > 0.5 * min(len(names), len(wanted)):
+            where = _code_for_names(cells, self.gene_names)
+            return (
+                f"{said}Convert them: {where} = convert_gene_names({where}, to=model.feature_names_in_, "
+                f"species={species!r}) (of sklearn_cells.preprocessing) finds {n_found:,} of the training genes."
+            )
+        return f"{said}Pass cells of the same species, whose genes are named the same way."
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _code_for_names(cells, gene_names):
+    """Return the Python that has the gene names of a query."""
+    if cells.origin is None:
+        return "X.columns"
+    return "adata.var_names" if gene_names == "var_names" else f"adata.var[{gene_names!r}]"
 
 
 def _like(X, cells):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
 
 # What Cell Ranger puts before the names of genes where a reference has several genomes; Seurat makes "-" of "_".
-GENOME = re.compile(r"^(?:GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)[-_]+")
+GENOME = re.compile(r"^(GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)[-_]+")
 DOTS = str.maketrans("-_ ", "...")
 X_BEFORE_DIGIT = re.compile(r"^X(?=\d)")  # R lets no name begin with a digit
 
@@ -29,6 +29,12 @@ def without_version(names: Any) -> pd.Index:
 def without_genome(names: Any) -> pd.Index:
     """Return gene names without a genome before them, such as "GRCh38_", nor the version of Ensembl IDs."""
     return without_version([GENOME.sub("", str(name)) for name in pd.Index(names)])
+
+
+def genome_of(names: Any) -> NDArray[np.object_]:
+    """Return the genome before each gene name, "" where there is none."""
+    matches = [GENOME.match(str(name)) for name in pd.Index(names)]
+    return np.array([match[1] if match else "" for match in matches], dtype=object)
 
 
 def plain(names: Any) -> pd.Index:
@@ -54,7 +60,8 @@ def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[
 
     respelled : ndarray of int
         Index into `wanted`: the genes that are among `names` in another spelling alone, one that no
-        other gene of `wanted` has.
+        other gene of `wanted` has. Where names have several genomes before them, those of the genome that
+        fits more genes count.
 
     Raises
     ------
@@ -73,13 +80,17 @@ def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[
     unique = ~plain_wanted.duplicated(keep=False)
     respelled = missing[unique[missing] & plain_wanted[missing].isin(plain_other)]
     meant = plain_other.isin(plain_wanted[respelled])
+    genomes = genome_of(names[other])
+    if meant.any():  # of the genomes of several species, the one that fits is meant: "C3" is a gene in each
+        meant &= np.isin(genomes, ["", *pd.Series(genomes[meant & (genomes != "")]).mode()[:1]])
+        respelled = respelled[plain_wanted[respelled].isin(plain_other[meant])]
     other, plain_other = other[meant], plain_other[meant]
     repeated = plain_other.duplicated(keep=False)
     if repeated.any():
         pair = names[other[plain_other == plain_other[repeated][0]]]
         raise ValueError(
             f"{plain_other[repeated].nunique()} training genes come in two spellings in the cells, such as {pair[0]!r} "
-            f"and {pair[1]!r}. Keep one of each, such as the genes of one genome, or add them up."
+            f"and {pair[1]!r}. Keep one of each, or add them up."
         )
     places[respelled] = other[plain_other.get_indexer(plain_wanted[respelled])]
     return places, respelled
