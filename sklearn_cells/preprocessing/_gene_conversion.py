@@ -93,9 +93,9 @@ def convert_gene_names(
     Notes
     -----
     The table that is shipped has the genes of GENCODE v48 (human) and M37 (mouse), their names in
-    older releases, the former symbols of HGNC (human), and the one-to-one orthologs of Ensembl with
-    high confidence. `assets/gene_names.txt` in the package names sources and licences. A symbol that
-    is in use is never taken as the former one of another gene.
+    older releases, the former symbols of HGNC (human), and the one-to-one orthologs that HGNC lists.
+    `assets/gene_names.txt` in the package names sources and licences. A symbol that is in use is
+    never taken as the former one of another gene.
 
     Examples
     --------
