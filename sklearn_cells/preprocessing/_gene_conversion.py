@@ -174,9 +174,9 @@ class _Genes:
         return places, ranks
 
     def names(self, kind: str) -> NDArray[np.object_]:
-        """Return the name of each gene that is of a kind, None where it has none that is its own."""
+        """Return the name of each gene that is of a kind, None where it has none."""
         names = self.table[kind]
-        return names.where(~names.duplicated(keep=False) & (names != ""), None).to_numpy(dtype=object)
+        return names.where(names != "", None).to_numpy(dtype=object)
 
     def names_among(self, names: pd.Index) -> NDArray[np.object_]:
         """Return the one of some names that each gene has, None where it has none or several."""
@@ -240,11 +240,11 @@ def _convert(names, to, genes, target, species):
     new = np.full(len(names), None)
     if isinstance(to, str):
         new[known] = target.names(to)[places[known]]
-        reasons["have no unique name of that kind"] = known & (new == None)  # noqa: E711
+        reasons["have no symbol"] = known & (new == None)  # noqa: E711
     else:
         new[known] = target.names_among(to)[places[known]]
         if target is genes:  # the same name is the same gene, as everywhere
-            own = np.isin(names, to)
+            own = pd.Index(names).isin(to)
             new[own], ranks = names[own], np.where(own, -1, ranks)
             reasons = {reason: where & ~own for reason, where in reasons.items()}
     has = np.flatnonzero(new != None)  # noqa: E711
