@@ -70,12 +70,24 @@ def test_names_of_a_model_are_chosen_from():
         (["B"], "ensembl", ["ENSG00000000002"], None),  # in use, and the former name of another
         (["OLD"], "symbol", ["A"], None),
         (["C"], "ensembl", ["ENSG00000000005"], None),
-        (["A", "C"], "symbol", ["A", "C"], "1 have no unique name of that kind, such as 'C'"),
-        (["ENSG00000000003"], "symbol", ["ENSG00000000003"], "1 have no unique name of that kind"),
-        (["A", "OLD"], "ensembl", ["ENSG00000000001", "OLD"], "1 are other names of a gene that is there too.* 'OLD'"),
-        (["A", "ENSG00000000001"], "symbol", ["A", "ENSG00000000001"], "2 are other names of a gene"),
-        (["ENSG00000000001", "OLD", "B"], ["OLD", "B"], ["ENSG00000000001", "OLD", "B"], "1 are other names of a gene"),
-        (["A", "B"], ["OLD", "ENSG00000000001", "B"], ["ENSG00000000001", "B"], None),
+        (["A", "C"], "symbol", ["A", "C"], "1 have no symbol, such as 'C'"),
+        (["ENSG00000000003"], "symbol", ["TWICE"], None),
+        (
+            ["ENSG00000000003", "ENSG00000000004"],
+            "symbol",
+            ["ENSG00000000003", "ENSG00000000004"],
+            "2 are several names",
+        ),
+        (["A", "OLD"], "ensembl", ["A", "OLD"], "2 are several names of one gene, such as 'A'"),
+        (["A", "ENSG00000000001"], "symbol", ["A", "ENSG00000000001"], "2 are several names of one gene"),
+        (
+            ["ENSG00000000001", "OLD", "B"],
+            ["OLD", "B"],
+            ["ENSG00000000001", "OLD", "B"],
+            "1 are several names of one gene",
+        ),
+        (["OLD", "ENSG00000000001"], ["A", "ENSG00000000001"], ["OLD", "ENSG00000000001"], None),
+        (["B", "ENSG00000000002"], ["A", "B"], ["B", "ENSG00000000002"], "1 are several names of one gene"),
     ],
 )
 def test_what_is_ambiguous_or_unknown_stays_and_is_counted(names, to, expected, reason):

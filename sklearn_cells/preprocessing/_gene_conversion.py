@@ -83,8 +83,8 @@ def convert_gene_names(
     -----
     UserWarning
         How many names stay as they are, why, and an example: names that are not in the table, names
-        that several genes have, genes without one-to-one ortholog, and genes under several names.
-        Genes that `to` does not list are not counted.
+        that several genes have, several names of one gene, and genes without symbol or one-to-one
+        ortholog. Genes that `to` does not list, or lists under several names, are not counted.
 
     See Also
     --------
@@ -162,16 +162,15 @@ class _Genes:
         both = both[both >= 0]
         return _places(pd.Series(plain(both.index), index=both.to_numpy()))
 
-    def find(self, names: NDArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the place of the gene of each name, and 0 where the name is in use, 1 or 2 where it is another."""
+    def find(self, names: NDArray) -> NDArray[np.intp]:
+        """Return the place of the gene of each name, or UNKNOWN or AMBIGUOUS."""
         clean = without_genome(names)
-        places, ranks = np.full(len(names), UNKNOWN), np.zeros(len(names), dtype=np.intp)
-        for rank, (table, wanted) in enumerate([("current", clean), ("former", clean), ("spelled", plain(names))]):
+        places = np.full(len(names), UNKNOWN)
+        for table, wanted in {"current": clean, "former": clean, "spelled": plain(names)}.items():
             left = places == UNKNOWN
             if left.any():
                 places[left] = getattr(self, table).reindex(wanted[left], fill_value=UNKNOWN)
-                ranks[left] = rank
-        return places, ranks
+        return places
 
     def names(self, kind: str) -> NDArray[np.object_]:
         """Return the name of each gene that is of a kind, None where it has none."""
@@ -180,8 +179,8 @@ class _Genes:
 
     def names_among(self, names: pd.Index) -> NDArray[np.object_]:
         """Return the one of some names that each gene has, None where it has none or several."""
-        places, ranks = self.find(names.to_numpy())
-        chosen = _best(places, ranks)
+        places = self.find(names.to_numpy())
+        chosen = (places >= 0) & ~pd.Series(places).duplicated(keep=False)
         found = np.full(len(self.table), None)
         found[places[chosen]] = names[chosen]
         return found
@@ -224,12 +223,12 @@ def _genes_of(table: pd.DataFrame) -> _Genes:
 
 def _species_of(names: pd.Index, first: str) -> str:
     """Return the species that most of some names are of, the first one of a tie."""
-    return max([first, OTHER[first]], key=lambda species: (_genes(species).find(names.to_numpy())[0] != UNKNOWN).mean())
+    return max([first, OTHER[first]], key=lambda species: (_genes(species).find(names.to_numpy()) != UNKNOWN).mean())
 
 
 def _convert(names, to, genes, target, species):
     """Return the new name of each name, None where it has none, and where each reason for that holds."""
-    places, ranks = genes.find(names)
+    places = genes.find(names)
     places[np.isin(genome_of(names), GENOMES[OTHER[species]])] = UNKNOWN
     reasons = {"are not in the table": places == UNKNOWN, "are names of several genes": places == AMBIGUOUS}
     if target is not genes:
@@ -237,7 +236,7 @@ def _convert(names, to, genes, target, species):
         reasons["have no one-to-one ortholog"] = (places >= 0) & (orthologs < 0)
         places = orthologs
     known = places >= 0
-    new = np.full(len(names), None)
+    new, own = np.full(len(names), None), np.zeros(len(names), dtype=bool)
     if isinstance(to, str):
         new[known] = target.names(to)[places[known]]
         reasons["have no symbol"] = known & (new == None)  # noqa: E711
@@ -245,22 +244,12 @@ def _convert(names, to, genes, target, species):
         new[known] = target.names_among(to)[places[known]]
         if target is genes:  # the same name is the same gene, as everywhere
             own = pd.Index(names).isin(to)
-            new[own], ranks = names[own], np.where(own, -1, ranks)
-            reasons = {reason: where & ~own for reason, where in reasons.items()}
-    has = np.flatnonzero(new != None)  # noqa: E711
-    codes = np.full(len(names), UNKNOWN)
-    codes[has] = pd.factorize(new[has])[0]
-    behind = codes >= 0
-    behind[_best(codes, ranks)] = False
-    new[behind] = None
-    return new, reasons | {"are other names of a gene that is there too": behind}
-
-
-def _best(places, ranks):
-    """Return which names are the only ones of the lowest rank for their place."""
-    frame = pd.DataFrame({"place": places, "rank": ranks})[places >= 0]
-    lowest = frame[frame["rank"] == frame.groupby("place")["rank"].transform("min")]
-    return lowest.index[~lowest["place"].duplicated(keep=False)].to_numpy()
+    has = pd.Series(new).notna().to_numpy()
+    shared = has & (pd.Series(new).duplicated(keep=False).to_numpy() | pd.Index(new).isin(names[own]))
+    reasons["are several names of one gene"] = shared
+    new[shared] = None
+    new[own] = names[own]
+    return new, {reason: where & ~own for reason, where in reasons.items()}
 
 
 def _warn_of_kept(names, reasons):
@@ -278,6 +267,6 @@ def _none_known(names, species, table):
     if table is not None:
         return text.replace(f"the table of {species} genes", "table")
     other = OTHER[species]
-    if (_genes(other).find(names)[0] != UNKNOWN).mean() > 0.5:
+    if (_genes(other).find(names) != UNKNOWN).mean() > 0.5:
         return f"{text} They are names of {other} genes: pass species={other!r}."
     return f"{text} Expected gene symbols or Ensembl IDs."
