@@ -45,7 +45,7 @@ def test_predict_converts_names_and_writes_the_cells_as_they_were(folder, tmp_pa
     model = ["-m", folder / "model.cellmodel"]
     refused = run("predict", folder / f"{name}.h5ad", *model, "-o", tmp_path / "refused.csv")
     assert refused.exit_code == 1
-    assert f"Convert them: --gene-species {species} finds 10 of the training genes." in refused.output
+    assert f"Pass --gene-species {species}, which finds 10 of the training genes." in refused.output
     assert "convert_gene_names" not in refused.output
     run("predict", folder / "symbols.h5ad", *model, "-o", tmp_path / "symbols.csv")
     result = run("predict", folder / f"{name}.h5ad", *model, f"--gene-species={species}", "-o", tmp_path / "named.h5ad")
@@ -75,3 +75,12 @@ def test_raw_is_not_converted(folder):
     result = run("predict", folder / "ids.h5ad", *options)
     assert result.exit_code == 1
     assert "--gene-species converts the genes of X and layers, but the layer is raw." in result.output
+
+
+def test_a_command_without_the_option_does_not_name_it(folder, tmp_path):
+    shared = "--labels=cell_type", "--shared-with", folder / "ids.h5ad", "-o", tmp_path / "new.cellmodel"
+    result = run("train", folder / "symbols.h5ad", *shared)
+    assert result.exit_code == 1
+    assert "The cells have Ensembl IDs, the training cells gene symbols." in result.output
+    assert "species" not in result.output
+    assert "convert_gene_names" not in result.output

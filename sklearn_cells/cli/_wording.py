@@ -21,7 +21,7 @@ PHRASES = {
     ),
     r"set require_counts=False of GeneAligner \(.*?\)\.": "round them first.",
     r"pass cells\.T": "pass --transpose",
-    r"them: .*? = convert_gene_names\(.*?, species='(\w+)'\) \(.*?\) finds": r"them: --gene-species \1 finds",
+    r"Convert them: .*?, (species='\w+')\) \(of .*?\) finds": r"Set \1, which finds",
     r": set the others to None\.": ": leave out the others.",
     r"(: lower|pass a smaller) cv\b": ": pass a smaller --folds",
     r"such as RejectOptionClassifier, or no threshold\.": "such as sklearn-cells train writes, or no --threshold.",
