@@ -84,7 +84,7 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
         data.obs["leiden"] = data.obs["cell_type"]
         data.write_h5ad(f"{name}.h5ad")
     namespaces = {page: {} for page in pages}  # no page needs what another defines
-    for (page, text), n_blocks in zip(pages.items(), (3, 11, 1), strict=True):
+    for (page, text), n_blocks in zip(pages.items(), (3, 12, 1), strict=True):
         blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
         assert len(blocks) == n_blocks
         for block in blocks:
