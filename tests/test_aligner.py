@@ -209,23 +209,63 @@ def test_counts_that_were_cut_off_at_one_are_announced_once_a_query(container, m
     assert len(told) == 1
 
 
-@pytest.mark.parametrize(
-    ("spelled", "example"),
-    [
-        (["CD3E", "CD79A", "HLA.DRA", "ACTB"], "'HLA.DRA' for 'HLA-DRA'"),
-        (["hg19_CD3E", "hg19_CD79A", "hg19_HLA-DRA", "hg19_ACTB"], "'hg19_CD3E' for 'CD3E'"),
-        (["GRCh38_CD3E", "CD79A", "HLA-DRA", "ACTB"], "'GRCh38_CD3E' for 'CD3E'"),
-    ],
-)
-def test_genes_in_another_spelling_are_announced(spelled, example):
-    aligner = GeneAligner().fit(cells_of(COUNTS, ["CD3E", "CD79A", "HLA-DRA", "ACTB"]))
-    query = cells_of(COUNTS, spelled)
-    if spelled[0].startswith("hg19"):
-        with pytest.raises(ValueError, match=f"4 training genes are there in another spelling, such as {example}"):
-            aligner.transform(query)
-    else:
-        with pytest.warns(UserWarning, match=f"1 training genes are there in another spelling, such as {example}"):
-            aligner.transform(query)
+NAMES = ["CD3E", "7SK", "HLA-DRA", "ENSG00000019582"]
+SPELLED = [
+    (["CD3E", "7SK", "HLA.DRA", "ENSG00000019582"], 1, "'HLA.DRA' for 'HLA-DRA'"),
+    (["CD3E", "X7SK", "HLA-DRA", "ENSG00000019582"], 1, "'X7SK' for '7SK'"),
+    (["hg19_CD3E", "hg19_7SK", "hg19_HLA-DRA", "hg19_ENSG00000019582.3"], 4, "'hg19_CD3E' for 'CD3E'"),
+    (["GRCh38-CD3E", "7SK", "HLA-DRA", "ENSG00000019582.12"], 1, "'GRCh38-CD3E' for 'CD3E'"),
+    (["GRCh38_CD3E", "GRCh38_7SK", "GRCh38_HLA.DRA", "ENSG00000019582"], 3, "'GRCh38_CD3E' for 'CD3E'"),
+    (["mm10___CD3E", "7SK", "HLA-DRA", "ENSG00000019582"], 1, "'mm10___CD3E' for 'CD3E'"),
+]
+
+
+@pytest.mark.parametrize(("spelled", "n_genes", "example"), SPELLED)
+def test_genes_in_another_spelling_are_the_same_and_said_once(spelled, n_genes, example):
+    aligner = GeneAligner().fit(cells_of(COUNTS, NAMES))
+    with pytest.warns(UserWarning, match=f"^{n_genes} training genes are in the cells in another spelling") as told:
+        aligned = aligner.transform(cells_of(COUNTS[:, ::-1], spelled[::-1]))
+    assert len(told) == 1
+    assert f"such as {example}. They are taken as the same genes." in str(told[0].message)
+    assert aligned.var_names.tolist() == NAMES
+    np.testing.assert_array_equal(aligned.X, COUNTS)
+
+
+@pytest.mark.parametrize(("spelled", "n_genes", "example"), SPELLED)
+def test_training_genes_in_another_spelling_too(spelled, n_genes, example):
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS, columns=spelled))
+    with pytest.warns(UserWarning, match=f"^{n_genes} training genes are in the cells in another spelling"):
+        aligned = aligner.transform(pd.DataFrame(COUNTS[:, ::-1], columns=NAMES[::-1]))
+    assert list(aligned) == spelled
+    np.testing.assert_array_equal(aligned, COUNTS)
+
+
+def test_a_gene_under_its_own_name_is_taken_and_no_other_spelling():
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=["HLA-A", "CD3E"]))
+    aligned = aligner.transform(pd.DataFrame(COUNTS[:, :3], columns=["HLA.A", "HLA-A", "CD3E"]))
+    np.testing.assert_array_equal(aligned, COUNTS[:, 1:3])
+
+
+def test_a_spelling_that_two_training_genes_have_is_not_taken():
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :3], columns=["AC1-2", "AC1.2", "CD3E"]))
+    aligned = aligner.transform(pd.DataFrame(COUNTS[:, :2], columns=["AC1_2", "CD3E"]))
+    assert aligned.isna().to_numpy().tolist() == [[True, True, False]] * 4
+
+
+def test_one_training_gene_in_two_other_spellings_is_refused():
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=["HLA-A", "CD3E"]))
+    query = pd.DataFrame(COUNTS[:, :3], columns=["HLA.A", "HLA_A", "CD3E"])
+    with pytest.raises(ValueError, match="^1 training genes come in two spellings .* 'HLA.A' and 'HLA_A'. Keep one"):
+        aligner.transform(query)
+
+
+def test_of_two_genomes_the_one_that_fits_is_taken():
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :3], columns=["C3", "CD3E", "C5"]))
+    query = pd.DataFrame(COUNTS, columns=["GRCh38_C3", "mm10___C3", "GRCh38_CD3E", "mm10___C5"])
+    with pytest.warns(UserWarning, match="2 training genes are in the cells in another spelling"):
+        aligned = aligner.transform(query)
+    np.testing.assert_array_equal(aligned[["C3", "CD3E"]], COUNTS[:, [0, 2]])
+    assert aligned["C5"].isna().all()
 
 
 @pytest.mark.parametrize("genes", [slice(None), slice(None, None, -1), slice(2, None)])

@@ -68,6 +68,22 @@ def test_cells_on_disk_are_annotated_by_blocks_with_a_bar(cells, model, monkeypa
     backed.file.close()
 
 
+@pytest.mark.parametrize("backed", [False, True])
+def test_genes_in_another_spelling_give_the_same_labels_with_one_warning(cells, model, backed, monkeypatch, tmp_path):
+    spelled = cells.copy()
+    spelled.var_names = "hg38_" + spelled.var_names.str.replace(" ", ".")
+    if backed:
+        spelled.write_h5ad(tmp_path / "cells.h5ad")
+        spelled = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+        monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 50)
+    with pytest.warns(UserWarning, match="60 training genes are in the cells in another spelling, such as") as told:
+        annotation = annotate(model, spelled)
+    assert len(told) == 1
+    pd.testing.assert_frame_equal(annotation, annotate(model, cells))
+    if backed:
+        spelled.file.close()
+
+
 def test_what_labels_and_probabilities_both_need_is_made_once(cells, model, monkeypatch):
     calls = []
     transform = LogNormalizer.transform

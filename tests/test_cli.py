@@ -84,7 +84,7 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
         data.obs["leiden"] = data.obs["cell_type"]
         data.write_h5ad(f"{name}.h5ad")
     namespaces = {page: {} for page in pages}  # no page needs what another defines
-    for (page, text), n_blocks in zip(pages.items(), (3, 11, 1), strict=True):
+    for (page, text), n_blocks in zip(pages.items(), (3, 12, 1), strict=True):
         blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
         assert len(blocks) == n_blocks
         for block in blocks:
@@ -174,6 +174,22 @@ def test_predict_writes_the_table_alone(folder, tmp_path):
 def test_predict_takes_layer_and_gene_names(folder, tmp_path):
     options = ["--layer=counts", "--gene-names=symbol", "-o", tmp_path / "named.h5ad"]
     assert run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", *options).exit_code == 0
+
+
+@pytest.mark.filterwarnings("default:60 training genes are in the cells in another spelling")
+def test_predict_takes_genes_in_another_spelling_and_says_so(folder, tmp_path):
+    query = read_cells(folder / "query.h5ad")
+    query.var["symbol"] = "GRCh38_" + query.var["symbol"].astype(str)
+    query.write_h5ad(tmp_path / "spelled.h5ad")
+    tables = []
+    for path in (folder / "query.h5ad", tmp_path / "spelled.h5ad"):
+        output = tmp_path / f"{path.stem}.csv"
+        options = ["-m", folder / "model.cellmodel", "--layer=counts", "--gene-names=symbol", "-o", output]
+        result = run("predict", path, *options)
+        assert result.exit_code == 0, result.output
+        assert ("in another spelling, such as 'GRCh38_" in result.output) == (path.stem == "spelled")
+        tables.append(pd.read_csv(output))
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_predict_takes_the_layer_that_the_model_was_trained_with(folder, tmp_path):

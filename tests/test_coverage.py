@@ -63,6 +63,17 @@ def test_genes_that_the_model_does_not_use_do_not_count(fitted):
     assert model.gene_coverage(query("ABC")).divergence == 1
 
 
+def test_genes_in_another_spelling_count_as_measured(fitted):
+    spelled = query("DCBA").add_prefix("GRCh38_")
+    coverage = fitted.gene_coverage(spelled)
+    assert (coverage.divergence, coverage.genes, len(coverage.missing)) == (1, 1, 0)
+    with pytest.warns(UserWarning, match="4 training genes are in the cells in another spelling") as told:
+        probabilities = fitted.predict_proba(spelled)
+    assert len(told) == 1
+    np.testing.assert_array_equal(probabilities, fitted.predict_proba(query("ABCD")))
+    assert shared_genes(query("ABCD"), spelled).tolist() == GENES
+
+
 def test_a_query_without_nearly_all_is_refused(fitted):
     with pytest.raises(ValueError, match="have 0% of the divergence between the classes. A model needs 4% of that"):
         fitted.predict(query("D"))

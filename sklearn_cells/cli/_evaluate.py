@@ -7,7 +7,6 @@ from sklearn_cells.cli._shared import (
     CELLS,
     FILE,
     check_free,
-    for_model,
     force,
     labels_of,
     load,
@@ -15,6 +14,7 @@ from sklearn_cells.cli._shared import (
     of_query,
     progress,
     read,
+    with_names_of,
     write_csv,
 )
 
@@ -53,7 +53,7 @@ def evaluate(cells, labels, model, output, force, **chosen):
             f"{', '.join(known)}. Name another column with --labels, or another model."
         )
     stage(f"naming the cells of {cells}")
-    annotation = annotate(classifier, data, verbose=progress(), **for_model(chosen))
+    annotation = annotate(classifier, data, verbose=progress(), **with_names_of(classifier, data, chosen))
     predicted = annotation["predicted_label"].astype(str).to_numpy()
     unassigned = str(getattr(rejecting_model(classifier), "unassigned_label_", ""))
     assigned = predicted != unassigned
@@ -128,8 +128,9 @@ def report(cells, labels, model, output, peers, force, **chosen):
 
     data = read(cells, chosen)
     y = labels_of(data, labels, cells)
-    where = for_model(chosen)
-    classifier = for_query(load(model), duplicates=where.pop("duplicates", None))
+    classifier = load(model)
+    where = with_names_of(classifier, data, chosen)
+    classifier = for_query(classifier, duplicates=where.pop("duplicates", None))
     stage(f"writing {output}")
     options = {"peers": peers, "overwrite": force, "random_state": 0, "verbose": progress()}
     write_html(classifier, data, y, output, **options, **where)

@@ -16,6 +16,7 @@ from sklearn_cells.cli._shared import (
     of_query,
     progress,
     read,
+    with_names_of,
     write_csv,
 )
 
@@ -74,6 +75,7 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
     if adds and tree is not None and tree.identifiers:
         check_not_annotated(cells, ["cell_type_ontology_term_id"])
     stage(f"naming the cells of {query}")
+    where = with_names_of(classifier, cells, chosen)
     annotation, probabilities = annotate(
         classifier,
         cells,
@@ -81,7 +83,7 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
         threshold=threshold,
         return_proba=True,
         verbose=progress(),
-        **for_model(chosen),
+        **where,
     )
     if output == table:
         write_csv(table_of(annotation, probabilities), table, force, index_label="cell")

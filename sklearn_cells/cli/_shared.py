@@ -8,6 +8,9 @@ import click
 
 from sklearn_cells.cli._command import stage
 
+# The column of var with names that were converted to those of the model.
+CONVERTED = "gene_names_of_model"
+
 MODEL_HELP = "A model file, or the name of an installed model (see: sklearn-cells models)."
 
 
@@ -69,7 +72,12 @@ def _of_cells(*defaults):
 
 
 of_cells = _of_cells("X", "var_names", "sum")
-of_query = _of_cells(*["that of the model"] * 3)  # of commands that take a model
+_of_query = _of_cells(*["that of the model"] * 3)
+_species = click.option(
+    "--gene-species",
+    type=click.Choice(["human", "mouse"]),
+    help="The species of the cells, to convert their gene names (symbols, former symbols, Ensembl IDs) to the model's.",
+)
 force = click.option("--force", is_flag=True, help="Replace what is there already.")
 model = click.option("-m", "--model", default="sorted_blood", show_default=True, help=MODEL_HELP)
 
@@ -77,6 +85,28 @@ model = click.option("-m", "--model", default="sorted_blood", show_default=True,
 def for_model(chosen):
     """Return the options of cells that a model takes, if they were given."""
     return {name: chosen[name] for name in ("layer", "gene_names", "duplicates") if chosen[name] is not None}
+
+
+def of_query(command):
+    """Add the options of cells for a command that takes a model too."""
+    return _of_query(_species(command))
+
+
+def with_names_of(model, cells, chosen):
+    """Return the options of cells for a model, and convert the names of their genes if that was asked for."""
+    options = for_model(chosen)
+    if chosen["gene_species"] is None:
+        return options
+    from sklearn_cells._anndata import gene_names_of
+    from sklearn_cells._models import for_query, step_of
+    from sklearn_cells.preprocessing import GeneAligner, convert_gene_names
+
+    aligner = step_of(for_query(model, **options), GeneAligner)
+    if aligner.layer == "raw":
+        raise click.ClickException("--gene-species converts the genes of X and layers, but the layer is raw.")
+    names = gene_names_of(cells, aligner.gene_names, aligner.layer)
+    cells.var[CONVERTED] = convert_gene_names(names, aligner.feature_names_in_, species=chosen["gene_species"])
+    return options | {"gene_names": CONVERTED}
 
 
 def read(path, chosen, *, backed="auto"):

@@ -4,6 +4,7 @@ import re
 
 # The option that sets what a message calls by the name of a parameter, where these differ.
 NAMES = {"overwrite": "force", "cv": "folds", "n_features_to_select": "n_genes", "random_state": "seed"}
+NAMES |= {"species": "gene_species"}
 
 # Sentences whose Python is more than a parameter.
 PHRASES = {
@@ -20,6 +21,7 @@ PHRASES = {
     ),
     r"set require_counts=False of GeneAligner \(.*?\)\.": "round them first.",
     r"pass cells\.T": "pass --transpose",
+    r"Convert them: .*?, (species='\w+')\) \(of .*?\) finds": r"Set \1, which finds",
     r": set the others to None\.": ": leave out the others.",
     r"(: lower|pass a smaller) cv\b": ": pass a smaller --folds",
     r"such as RejectOptionClassifier, or no threshold\.": "such as sklearn-cells train writes, or no --threshold.",

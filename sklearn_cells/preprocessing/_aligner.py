@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from numbers import Real
 from typing import Any, Self
 
@@ -19,13 +18,9 @@ from sklearn_cells._cells import Cells, check_cells, check_genes
 from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import once_per_call, warn
+from sklearn_cells.preprocessing._gene_conversion import conversion_that_fits
+from sklearn_cells.preprocessing._gene_spelling import ENSEMBL_ID, places_of_genes, refuse_repeated, without_version
 from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
-
-ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
-
-# What Cell Ranger puts before the names of genes where a reference has several genomes.
-GENOME = re.compile(r"^(?:GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)_+")
-DOTS = str.maketrans("-_ ", "...")
 
 
 class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
@@ -76,8 +71,12 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
     Notes
     -----
     Names are compared as they are, but for the version of an Ensembl ID: ENSG00000019582.15 is
-    ENSG00000019582. Cells without gene names, such as arrays, pass as they are, if their number of
-    genes is right.
+    ENSG00000019582. A training gene that is not there is looked for in other spellings: with the
+    dots of R (HLA.DRA for HLA-DRA, X7SK for 7SK) and with a genome before it (GRCh38_CD3E for CD3E),
+    on either side. It is taken if no other training gene can be meant, and a warning says so.
+    :func:`convert_gene_names` converts between symbols and Ensembl IDs.
+
+    Cells without gene names, such as arrays, pass as they are, if their number of genes is right.
 
     In sparse AnnData, genes that were not measured are not stored: `var["measured"]` is False for
     them. The matrix alone would hold as many NaN as there are cells.
@@ -145,7 +144,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             context = self._init_callback_context().call_on_fit_task_begin(estimator=self, X=X, y=y)
             self._check(X, reset=True)
             if hasattr(self, "feature_names_in_"):
-                _refuse_repeated(_without_version(self.feature_names_in_), "training cells")
+                refuse_repeated(without_version(self.feature_names_in_), "training cells")
             context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
 
@@ -186,8 +185,8 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         Raises
         ------
         ValueError
-            If the cells have none of the training genes, two of their genes are the same one, or
-            cells without names have another number of genes.
+            If the cells have none of the training genes, two of their genes are the same one in two
+            spellings, or cells without names have another number of genes.
         """
         check_is_fitted(self)
         cells = self._check(X, reset=None)
@@ -195,7 +194,8 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         if cells.gene_names is None or wanted is None:
             check_genes(self, cells.gene_names, reset=False, n_genes=cells.shape[1])
         elif not np.array_equal(cells.gene_names, wanted):
-            aligned = cells.with_genes(self.places_of(cells.gene_names), wanted)
+            places, respelled = places_of_genes(cells.gene_names, wanted)
+            aligned = cells.with_genes(places, wanted)
             if aligned.measured is not None and not aligned.measured.any():
                 raise ValueError(
                     f"The cells have none of the {len(wanted)} training genes: their genes are "
@@ -203,9 +203,8 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
                 )
             if self.duplicates != "first" and cells.first == 0:  # the first block of a query speaks for all
                 _warn_of_renamed(pd.Index(cells.gene_names), wanted)
-            spelling = _other_spelling(cells.gene_names, wanted) if cells.first == 0 else ""
-            if spelling:
-                warn(spelling)
+            if len(respelled) and cells.first == 0:
+                _warn_of_respelled(cells.gene_names[places[respelled[0]]], wanted[respelled])
             cells = aligned
         if self.target_sum is not None:
             cells = cells.scaled_to(self.target_sum)
@@ -233,11 +232,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             Index into `gene_names`.
         """
         check_is_fitted(self)
-        names, wanted = _without_version(gene_names), _without_version(self.feature_names_in_)
-        _refuse_repeated(names[names.isin(wanted)], "cells")
-        first = np.flatnonzero(~names.duplicated())
-        found = names[first].get_indexer(wanted)
-        return np.where(found >= 0, first[found], -1)
+        return places_of_genes(gene_names, self.feature_names_in_)[0]
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the training genes.
@@ -257,31 +252,43 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
 
     def _advice(self, cells: Cells) -> str:
         """Return what is likely wrong with the gene names of a query, as a sentence."""
-        names, wanted = pd.Index(cells.gene_names), _without_version(self.feature_names_in_)
-        spelling = _other_spelling(names, wanted)
-        if spelling:
-            return spelling
-        if _without_version(names).isin(wanted).mean() > 0.5:
+        names, wanted = pd.Index(cells.gene_names), without_version(self.feature_names_in_)
+        if without_version(names).isin(wanted).mean() > 0.5:
             raw = " layer='raw' may have more of them." if getattr(cells.origin, "raw", None) is not None else ""
             return f"The names fit, but these genes are few. Pass all genes that were measured.{raw}"
         if cells.origin is not None:
             for column in cells.origin.var:
-                if _without_version(cells.origin.var[column].astype(str)).isin(wanted).mean() > 0.5:
+                if without_version(cells.origin.var[column].astype(str)).isin(wanted).mean() > 0.5:
                     return f"The column {column!r} of var has names that fit: set gene_names={column!r}."
-            if _without_version(cells.origin.obs_names).isin(wanted).mean() > 0.5:
+            if without_version(cells.origin.obs_names).isin(wanted).mean() > 0.5:
                 return "The genes are in the rows: pass cells.T."
         kinds = [_kind(n) for n in (names, wanted)]
+        said = ""
         if kinds[0] != kinds[1]:
-            return f"The cells have {kinds[0]}, the training cells {kinds[1]}: bring them to the same."
-        if names.str.upper().isin(wanted.str.upper()).mean() > 0.5:
-            return "They are the same in capital letters: are these cells of another species?"
-        return "Pass cells of the same species, whose genes are named the same way."
+            said = f"The cells have {kinds[0]}, the training cells {kinds[1]}. "
+        elif names.str.upper().isin(wanted.str.upper()).mean() > 0.5:
+            said = "They are the same in capital letters: are these cells of another species? "
+        species, n_found = conversion_that_fits(names, wanted)
+        if n_found > 0.5 * min(len(names), len(wanted)):
+            where = _code_for_names(cells, self.gene_names)
+            return (
+                f"{said}Convert them: {where} = convert_gene_names({where}, to=model.feature_names_in_, "
+                f"species={species!r}) (of sklearn_cells.preprocessing) finds {n_found:,} of the training genes."
+            )
+        return f"{said}Pass cells of the same species, whose genes are named the same way."
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _code_for_names(cells, gene_names):
+    """Return the Python that has the gene names of a query."""
+    if cells.origin is None:
+        return "X.columns"
+    return "adata.var_names" if gene_names == "var_names" else f"adata.var[{gene_names!r}]"
 
 
 def _like(X, cells):
@@ -298,15 +305,6 @@ def _like(X, cells):
     return pd.DataFrame(matrix, X.index, cells.gene_names)
 
 
-def _refuse_repeated(names, where):
-    repeated = names[names.duplicated()]
-    if len(repeated):
-        raise ValueError(
-            f"{len(repeated)} training genes come more than once in the {where}, such as {repeated[0]!r}, where "
-            "versions of Ensembl IDs are left out. Keep one of each, or add them up."
-        )
-
-
 def _warn_of_renamed(names, wanted):
     """Warn of names such as MALAT1-1 beside MALAT1, which var_names_make_unique makes of repeated ones."""
     second = names[names.str.endswith("-1")]
@@ -320,35 +318,12 @@ def _warn_of_renamed(names, wanted):
         )
 
 
-def _other_spelling(names, wanted):
-    """Say which training genes are there under the names that R or a genome before them makes, empty for none."""
-    names, wanted = _without_version(names), _without_version(wanted)
-    missing, other = wanted[~wanted.isin(names)], names[~names.isin(wanted)]
-    plain_missing, plain_other = (pd.Index([_plain(name) for name in found]) for found in (missing, other))
-    found = np.flatnonzero(plain_missing.isin(plain_other))
-    if not len(found):
-        return ""
-    meant = missing[found[0]]
-    spelled = other[np.argmax(plain_other == plain_missing[found[0]])]
-    return (
-        f"{len(found):,} training genes are there in another spelling, such as {spelled!r} for {meant!r}. Rename them "
-        "as in the training cells: else they are taken as not measured."
+def _warn_of_respelled(spelled, meant):
+    """Warn of training genes that were found under the names that R makes, or with a genome before them."""
+    warn(
+        f"{len(meant):,} training genes are in the cells in another spelling, such as {spelled!r} for {meant[0]!r}. "
+        "They are taken as the same genes."
     )
-
-
-def _plain(name):
-    """Return a gene name without a genome before it, and with dots where R makes them."""
-    name = str(name)
-    return (GENOME.sub("", name) if "_" in name else name).translate(DOTS)
-
-
-def _without_version(names):
-    """Return gene names without the version of Ensembl IDs."""
-    values = pd.Index(names).to_numpy(dtype=object, copy=True)
-    places = [place for place, name in enumerate(values) if isinstance(name, str) and name.startswith("ENS")]
-    matches = [ENSEMBL_ID.fullmatch(values[place]) for place in places]
-    values[places] = [match[1] if match else values[place] for place, match in zip(places, matches, strict=True)]
-    return pd.Index(values)
 
 
 def _kind(names):

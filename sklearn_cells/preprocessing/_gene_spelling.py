@@ -1,0 +1,106 @@
+"""One gene under several spellings: versions of Ensembl IDs, the dots that R writes, a genome before the name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
+
+# What Cell Ranger puts before the names of genes where a reference has several genomes; Seurat makes "-" of "_".
+GENOME = re.compile(r"^(GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)[-_]+")
+DOTS = str.maketrans("-_ ", "...")
+X_BEFORE_DIGIT = re.compile(r"^X(?=\d)")  # R lets no name begin with a digit
+
+
+def without_version(names: Any) -> pd.Index:
+    """Return gene names without the version of Ensembl IDs."""
+    values = pd.Index(names).to_numpy(dtype=object, copy=True)
+    places = [place for place, name in enumerate(values) if isinstance(name, str) and name.startswith("ENS")]
+    matches = [ENSEMBL_ID.fullmatch(values[place]) for place in places]
+    values[places] = [match[1] if match else values[place] for place, match in zip(places, matches, strict=True)]
+    return pd.Index(values)
+
+
+def without_genome(names: Any) -> pd.Index:
+    """Return gene names without a genome before them, such as "GRCh38_", nor the version of Ensembl IDs."""
+    return without_version([GENOME.sub("", str(name)) for name in pd.Index(names)])
+
+
+def genome_of(names: Any) -> NDArray[np.object_]:
+    """Return the genome before each gene name, "" where there is none."""
+    matches = [GENOME.match(str(name)) for name in pd.Index(names)]
+    return np.array([match[1] if match else "" for match in matches], dtype=object)
+
+
+def plain(names: Any) -> pd.Index:
+    """Return gene names without a genome before them, and with dots where R makes them."""
+    return pd.Index([X_BEFORE_DIGIT.sub("", name).translate(DOTS) for name in without_genome(names)], dtype=object)
+
+
+def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where some genes are among names.
+
+    Parameters
+    ----------
+    names : array-like of str
+        The names to look in.
+
+    wanted : array-like of str
+        The genes, each once.
+
+    Returns
+    -------
+    places : ndarray of shape (n_wanted,), dtype int64
+        Index into `names`, -1 where a gene is missing.
+
+    respelled : ndarray of int
+        Index into `wanted`: the genes that are among `names` in another spelling alone, one that no
+        other gene of `wanted` has. Where names have several genomes before them, those of the genome that
+        fits more genes count.
+
+    Raises
+    ------
+    ValueError
+        If two of `names` are the same gene of `wanted`.
+    """
+    names, wanted = without_version(names), without_version(wanted)
+    refuse_repeated(names[names.isin(wanted)], "cells")
+    first = np.flatnonzero(~names.duplicated())
+    found = names[first].get_indexer(wanted)
+    places = np.where(found >= 0, first[found], -1)
+    missing, other = np.flatnonzero(places < 0), np.flatnonzero(~names.isin(wanted))
+    if not len(missing) or not len(other):
+        return places, missing[:0]
+    plain_wanted, plain_other = plain(wanted), plain(names[other])
+    unique = ~plain_wanted.duplicated(keep=False)
+    respelled = missing[unique[missing] & plain_wanted[missing].isin(plain_other)]
+    meant = plain_other.isin(plain_wanted[respelled])
+    genomes = genome_of(names[other])
+    if meant.any():  # of the genomes of several species, the one that fits is meant: "C3" is a gene in each
+        meant &= np.isin(genomes, ["", *pd.Series(genomes[meant & (genomes != "")]).mode()[:1]])
+        respelled = respelled[plain_wanted[respelled].isin(plain_other[meant])]
+    other, plain_other = other[meant], plain_other[meant]
+    repeated = plain_other.duplicated(keep=False)
+    if repeated.any():
+        pair = names[other[plain_other == plain_other[repeated][0]]]
+        raise ValueError(
+            f"{plain_other[repeated].nunique()} training genes come in two spellings in the cells, such as {pair[0]!r} "
+            f"and {pair[1]!r}. Keep one of each, or add them up."
+        )
+    places[respelled] = other[plain_other.get_indexer(plain_wanted[respelled])]
+    return places, respelled
+
+
+def refuse_repeated(names: pd.Index, where: str) -> None:
+    """Refuse Ensembl IDs that repeat once their versions do not count."""
+    repeated = names[names.duplicated()]
+    if len(repeated):
+        raise ValueError(
+            f"{len(repeated)} training genes come more than once in the {where}, such as {repeated[0]!r}, where "
+            "versions of Ensembl IDs are left out. Keep one of each, or add them up."
+        )
