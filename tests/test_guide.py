@@ -17,7 +17,12 @@ PAGES = [DOCS / "coming_from.md", *sorted((DOCS / "guide").glob("*.md"))]
 WITHOUT_CODE = {"divergence.md", "memory_and_threads.md", "model_files.md"}
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 
-pytestmark = pytest.mark.usefixtures("few_minibatches")
+
+@pytest.fixture(autouse=True)
+def short_trainings(monkeypatch):
+    """Let trainings be as short as can be: here it matters that the code runs."""
+    monkeypatch.setattr("sklearn_cells.neural_network._plan.EPOCHS", 2)
+    monkeypatch.setattr("sklearn_cells.neural_network._plan.LEAST_BATCHES", 15)
 
 
 @pytest.fixture(scope="module")
