@@ -86,7 +86,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"guide": [], "benchmarks": [], "coming_from": [], "development": [], "peers": [], "project_2019": []}
+html_sidebars = {"benchmarks": [], "coming_from": [], "development": [], "peers": [], "project_2019": []}
 
 
 def link_by_name(app, env, node, contnode):

@@ -69,22 +69,18 @@ def test_demo_leaves_what_it_says(demo):
 @pytest.mark.filterwarnings("ignore:n_features_to_select=2000, but X has only 765 genes")
 @pytest.mark.filterwarnings("ignore:The held-out cells are too few")  # of networks that are trained for short
 @pytest.mark.filterwarnings("ignore:The set_bad function will be deprecated")  # scanpy 1.11 with matplotlib 3.11
-def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
-    """The Python blocks of each one after the other, then their commands, where the demo left its files."""
+def test_readme_runs_as_it_stands(demo, monkeypatch):
+    """The Python blocks of README and 2019 one after the other, then the commands, where the demo left its files."""
     _, folder = demo
     root = Path(__file__).parents[1]
-    names = ("README.md", "docs/guide.md", "docs/project_2019.md")
+    names = ("README.md", "docs/project_2019.md")
     pages = {name: (root / name).read_text(encoding="utf-8") for name in names}
     monkeypatch.chdir(folder.parent)
     blood = load_model("sorted_blood")
     counts = np.random.default_rng(0).poisson(0.1, size=(50, len(blood.feature_names_in_))).astype(np.float32)
     ad.AnnData(counts, var=pd.DataFrame(index=blood.feature_names_in_)).write_h5ad("my_cells.h5ad")
-    for name, cells in (("reference", "train_cells"), ("query", "test_cells")):
-        data = read_cells(folder / f"{cells}.h5ad")
-        data.obs["leiden"] = data.obs["cell_type"]
-        data.write_h5ad(f"{name}.h5ad")
     namespaces = {page: {} for page in pages}  # no page needs what another defines
-    for (page, text), n_blocks in zip(pages.items(), (3, 12, 1), strict=True):
+    for (page, text), n_blocks in zip(pages.items(), (3, 1), strict=True):
         blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
         assert len(blocks) == n_blocks
         for block in blocks:
@@ -95,11 +91,11 @@ def test_readme_and_guide_run_as_they_stand(demo, monkeypatch):
     np.testing.assert_array_equal(names["predicted"], classifier.predict(names["data"]))
 
     commands = re.findall(r"^sklearn-cells (.*)$", "".join(pages.values()), flags=re.MULTILINE)
-    assert len(commands) == 8
+    assert len(commands) == 5
     for command in commands:
         result = CliRunner().invoke(main, shlex.split(command, comments=True))
         assert result.exit_code == 0, result.output
-    for path in ("my_cells.named.h5ad", "named.h5ad", "query_named.h5ad"):
+    for path in ("my_cells.named.h5ad", "named.h5ad"):
         assert "predicted_label" in read_cells(path).obs
 
 
