@@ -174,8 +174,9 @@ class _Genes:
 
     def names(self, kind: str) -> NDArray[np.object_]:
         """Return the name of each gene that is of a kind, None where it has none."""
-        names = self.table[kind].to_numpy(dtype=object)
-        return np.where(names == "", None, names)
+        names = self.table[kind].to_numpy(dtype=object, copy=True)
+        names[names == ""] = None
+        return names
 
     def names_among(self, names: pd.Index) -> NDArray[np.object_]:
         """Return the one of some names that each gene has, None where it has none or several."""
