@@ -160,7 +160,7 @@ class _Genes:
         """The place of each gene by its names in the spelling of R."""
         both = pd.concat([self.current, self.former])
         both = both[both >= 0]
-        return _places(pd.Series(plain(both.index), index=both.to_numpy()))
+        return _places(pd.Series(plain(both.index).to_numpy(), index=both.to_numpy()))
 
     def find(self, names: NDArray) -> NDArray[np.intp]:
         """Return the place of the gene of each name, or UNKNOWN or AMBIGUOUS."""
@@ -174,8 +174,9 @@ class _Genes:
 
     def names(self, kind: str) -> NDArray[np.object_]:
         """Return the name of each gene that is of a kind, None where it has none."""
-        names = self.table[kind]
-        return names.where(names != "", None).to_numpy(dtype=object)
+        names = self.table[kind].to_numpy(dtype=object, copy=True)
+        names[names == ""] = None
+        return names
 
     def names_among(self, names: pd.Index) -> NDArray[np.object_]:
         """Return the one of some names that each gene has, None where it has none or several."""
