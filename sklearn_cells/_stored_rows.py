@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from sklearn_cells._threads import by_rows
 
 
+# Rows that are read in one mapping of the file. The system maps 16 pages around each.
+ROWS_MAPPED = 1_000
+
+
 class StoredRows:
     """Rows that were written one block after the other.
 
@@ -66,9 +70,13 @@ class StoredRows:
         if len(values):
             from sklearn_cells._row_kernels import gather
 
-            # Mapped for this call alone, so that what was read does not count as memory of the process.
-            files = self._columns.mapped(), self._values.mapped()
-            by_rows(gather, len(rows), self.starts[rows], indptr, *files, columns, values)
+            for first in range(0, len(rows), ROWS_MAPPED):
+                # Mapped for some rows alone, so that what was read does not count as memory of the process.
+                files = self._columns.mapped(), self._values.mapped()
+                some = rows[first : first + ROWS_MAPPED]
+                targets = indptr[first : first + ROWS_MAPPED + 1]
+                by_rows(gather, len(some), self.starts[some], targets, *files, columns, values)
+                del files
         X = sp.csr_array((values, columns, indptr), shape=(len(rows), self.n_columns))
         X.has_sorted_indices = True
         return X

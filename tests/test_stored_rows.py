@@ -16,6 +16,7 @@ def X(request):
 @pytest.mark.parametrize("least_rows", [1, 10_000])
 def test_any_rows_in_their_order(X, monkeypatch, least_rows):
     monkeypatch.setattr(_threads, "LEAST_ROWS", least_rows)
+    monkeypatch.setattr(_stored_rows, "ROWS_MAPPED", 3 * least_rows)
     stored = StoredRows((X[start : start + 70] for start in range(0, 300, 70)), X.shape[1])
     assert stored.n_stored == pytest.approx(X.nnz / 300)
     everywhere = np.random.default_rng(0).integers(300, size=500)  # some twice
