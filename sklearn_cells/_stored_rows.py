@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from sklearn_cells._threads import by_rows
 
-
 # Rows that are read in one mapping of the file. The system maps 16 pages around each.
 ROWS_MAPPED = 1_000
 
