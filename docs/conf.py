@@ -55,6 +55,8 @@ def warnings_are_errors(gallery_conf, name, when):
         example_warnings.enter_context(warnings.catch_warnings(action="error"))
         # TensorFlow with NumPy 2, whenever Keras reads a weight:
         warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
+        # scanpy 1.11 with matplotlib 3.11, whenever it colours a map by numbers:
+        warnings.filterwarnings("ignore", "The set_bad function will be deprecated", PendingDeprecationWarning)
     else:
         example_warnings.close()
 
