@@ -1,4 +1,4 @@
-"""Clusters of cells, made by scanpy."""
+"""Groups of cells: a column of obs, values, or clusters that scanpy makes."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,6 +10,50 @@ import pandas as pd
 # Many small clusters: a cell is outvoted by its neighbours alone.
 RESOLUTION = 5.0
 N_NEIGHBORS = 15
+
+
+def groups_of(cells, groups, n_cells, name="clusters"):
+    """Return the group of each cell: a column of `obs` of AnnData, or the values that were passed.
+
+    Parameters
+    ----------
+    cells : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
+        The cells.
+
+    groups : str or array-like of shape (n_cells,)
+        The name of a column, or the groups.
+
+    n_cells : int
+        How many there must be.
+
+    name : str, default="clusters"
+        What the parameter is called, for messages.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, a cell has no group, or their number is another.
+    """
+    one = {"clusters": "cluster"}.get(name, name)
+    if isinstance(groups, str):
+        obs = getattr(cells, "obs", None)
+        if obs is None:
+            raise ValueError(
+                f"{name}={groups!r} is the name of a column of obs, but the cells are {type(cells).__name__}: pass "
+                f"AnnData, or the {one} of each cell."
+            )
+        if groups not in obs:
+            raise ValueError(
+                f"{name}={groups!r} is not a column of obs, which has {list(obs.columns)}: pass one of these."
+            )
+        groups = obs[groups]
+    missing = int(pd.isna(pd.Series(np.asarray(groups), dtype=object)).sum())
+    if missing:
+        raise ValueError(f"{missing} of {len(groups)} cells have no {one}: leave them out, or name one for them.")
+    if len(groups) != n_cells:
+        plural = name if name.endswith("s") else f"values of {name}"
+        raise ValueError(f"There are {n_cells} cells, but {len(groups)} {plural}: pass one per cell.")
+    return groups
 
 
 def check_can_cluster(classifier):
@@ -40,11 +84,16 @@ def make_clusters(embedding, seed=0):
     """
     if len(embedding) <= N_NEIGHBORS:  # too few for a graph
         return pd.Categorical(["0"] * len(embedding))
+    cells = neighbor_graph(embedding, seed)
+    options = {"flavor": "igraph", "n_iterations": 2, "directed": False}
+    import_module("scanpy").tl.leiden(cells, resolution=RESOLUTION, random_state=seed, **options)
+    return cells.obs["leiden"].array
+
+
+def neighbor_graph(embedding, seed):
+    """Return AnnData of cells with the graph of their nearest neighbours, for functions of scanpy."""
     from sklearn_cells.neural_network import tf  # noqa: F401  (umap imports it, too, but not without its log)
 
-    scanpy = import_module("scanpy")
     cells = ad.AnnData(obs=pd.DataFrame(index=np.arange(len(embedding)).astype(str)), obsm={"X_cells": embedding})
-    scanpy.pp.neighbors(cells, n_neighbors=N_NEIGHBORS, use_rep="X_cells", random_state=seed)
-    options = {"flavor": "igraph", "n_iterations": 2, "directed": False}
-    scanpy.tl.leiden(cells, resolution=RESOLUTION, random_state=seed, **options)
-    return cells.obs["leiden"].array
+    import_module("scanpy").pp.neighbors(cells, n_neighbors=N_NEIGHBORS, use_rep="X_cells", random_state=seed)
+    return cells

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn_cells._annotated import add_to, best_two, check_place, record_of
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._checks import refuse_other_objects
-from sklearn_cells._clusters import check_can_cluster, make_clusters
+from sklearn_cells._clusters import check_can_cluster, groups_of, make_clusters
 from sklearn_cells._dask import map_blocks
 from sklearn_cells._models import (
     check_model,
@@ -236,7 +236,7 @@ def annotate(
         check_can_cluster(last_step_of(model))
     elif clusters is not None:
         check_same_order(cells, clusters, X_name="cells", y_name="clusters")
-        of_clusters = _clusters_of(cells, clusters, len(index))
+        of_clusters = groups_of(cells, clusters, len(index))
     predicted = _predict(model, cells, len(index), verbose, embeds=makes_clusters)
     probabilities = pd.DataFrame(predicted.pop("probabilities"), index=index, columns=list(map(str, model.classes_)))
     embedding = predicted.pop("embedding", None)
@@ -465,24 +465,3 @@ def _names_of(cells):
     names = getattr(cells, "obs_names", getattr(cells, "index", None))
     n_cells = cells.shape[0] if hasattr(cells, "shape") else len(cells)
     return pd.RangeIndex(n_cells) if names is None or callable(names) else names
-
-
-def _clusters_of(cells: Any, clusters: Any, n_cells: int) -> Any:
-    if isinstance(clusters, str):
-        obs = getattr(cells, "obs", None)
-        if obs is None:
-            raise ValueError(
-                f"clusters={clusters!r} is the name of a column of obs, but the cells are {type(cells).__name__}: pass "
-                "AnnData, or the cluster of each cell."
-            )
-        if clusters not in obs:
-            raise ValueError(
-                f"clusters={clusters!r} is not a column of obs, which has {list(obs.columns)}: pass one of these."
-            )
-        clusters = obs[clusters]
-    missing = int(pd.isna(pd.Series(np.asarray(clusters), dtype=object)).sum())
-    if missing:
-        raise ValueError(f"{missing} of {len(clusters)} cells have no cluster: leave them out, or name one for them.")
-    if len(clusters) != n_cells:
-        raise ValueError(f"There are {n_cells} cells, but {len(clusters)} clusters: pass one per cell.")
-    return clusters

@@ -47,8 +47,9 @@ from sklearn_cells.plotting import RiskCoverageDisplay
 from sklearn_cells.report import write_html
 from sklearn_cells.report._evaluation import bootstrap, peers_of, with_interval
 from sklearn_cells.report._html import picture
+from sklearn_cells.report._predictions import Predictions
 from sklearn_cells.report._sample import Sample, draw_sample
-from sklearn_cells.report._sections import Predictions, confusion_section
+from sklearn_cells.report._sections import confusion_section
 
 HOSTILE = "<script>alert('x')</script> & \"T\" $\\frac$"
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a model on cells whose types are known."""
+"""One self-contained HTML page about a model on cells, with or without their true types."""
 
 from sklearn_cells.report._page import write_html
 

@@ -16,12 +16,19 @@ h3 { font-size: 1rem; margin-bottom: 0.3rem; overflow-wrap: anywhere; }
 p { max-width: 46rem; overflow-wrap: anywhere; }
 nav a { display: inline-block; margin-right: 1rem; padding: 0.2rem 0; }
 a { color: #005a8f; }
-.scroll { overflow-x: auto; margin: 0.8rem 0; }
+.scroll { overflow-x: auto; margin: 0.8rem 0; background:
+  linear-gradient(to right, #fff 40%, transparent) left / 3rem 100% local no-repeat,
+  linear-gradient(to left, #fff 40%, transparent) right / 3rem 100% local no-repeat,
+  linear-gradient(to right, #0005, transparent) left / 0.9rem 100% scroll no-repeat,
+  linear-gradient(to left, #0005, transparent) right / 0.9rem 100% scroll no-repeat; }
 .scroll img { display: block; height: auto; max-width: 100%; }
 table { border-collapse: separate; border-spacing: 0; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ddd; padding: 0.25rem 0.7rem; text-align: right; vertical-align: top; }
 td, thead th { white-space: nowrap; }
 thead th { border-bottom: 2px solid #888; }
+.hint { display: none; margin: 0.8rem 0 -0.5rem; font-size: 0.85rem; color: #555; }
+ul { max-width: 46rem; padding-left: 1.2rem; overflow-wrap: anywhere; }
+li { margin: 0.3rem 0; }
 tbody th { font-weight: normal; position: sticky; left: 0; background: #fff; min-width: 6rem; }
 th:first-child { padding-left: 0; }
 th:first-child, table.text th, table.text td { text-align: left; }
@@ -30,9 +37,14 @@ footer { margin-top: 2.5rem; border-top: 1px solid #ccc; font-size: 0.9rem; colo
 @media (max-width: 40rem) {
   tbody th { max-width: 9rem; overflow-wrap: anywhere; }
   .scroll img.wide { max-width: none; }
+  .hint { display: block; }
 }
-@media print { .scroll img.wide { max-width: 100%; } }
+@media print { .scroll { background: none; } .hint { display: none; } .scroll img.wide { max-width: 100%; } }
 """
+
+# Where a table is wider than the screen, a shadow stands at the side where there is more of it. A picture would cover
+# the shadow, so that a hint above a wide one says so on a small screen.
+HINT = '<p class="hint">The picture is wider than the screen: scroll it sideways.</p>'
 
 # No picture, style or script from elsewhere is loaded, whatever a name in the page may say.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -50,6 +62,11 @@ def paragraph(text):
 def heading(text):
     """Return a heading inside a section."""
     return f"<h3>{escape(text)}</h3>"
+
+
+def bullets(texts):
+    """Return a list of sentences."""
+    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
 
 
 def table(frame, *, text=False):
@@ -72,9 +89,9 @@ def picture(draw, alt):
         plt.close(figure)
     width = round(96 * figure.get_size_inches()[0])
     data = base64.b64encode(svg.getvalue()).decode("ascii")
-    kind = ' class="wide"' if width > SMALL_PICTURE else ""
+    kind, hint = (' class="wide"', HINT) if width > SMALL_PICTURE else ("", "")
     image = f'<img{kind} src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" width="{width}">'
-    return f'<div class="scroll" tabindex="0">{image}</div>'
+    return f'{hint}<div class="scroll" tabindex="0">{image}</div>'
 
 
 def page(title, introduction, sections, foot):

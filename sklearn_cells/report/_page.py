@@ -1,31 +1,36 @@
-"""One self-contained page about a model on cells whose types are known: write_html."""
+"""One self-contained page about a model and cells: write_html."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from numbers import Integral
 from os import PathLike
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from rich.console import Console
+from rich.progress import Progress
 from sklearn.utils import check_random_state
 
 from sklearn_cells import __version__
-from sklearn_cells._anndata import as_anndata, is_anndata
-from sklearn_cells._cells import Cells, check_cells, check_same_order, is_dask
+from sklearn_cells._cells import check_same_order
 from sklearn_cells._checks import refuse_other_objects
+from sklearn_cells._clusters import groups_of
 from sklearn_cells._files import atomic_path
-from sklearn_cells._models import as_taken, check_model, choice_of, hierarchy_of, inner_model, rejecting_model
+from sklearn_cells._models import check_model, inner_model
 from sklearn_cells._typing import CellsLike, RandomState
-from sklearn_cells._validation import check_labels, shortened, validate_params
+from sklearn_cells._validation import Interval, validate_params
 from sklearn_cells._warnings import gathered, once_per_call, warn_of_texts
-from sklearn_cells.annotation import annotate
 from sklearn_cells.persistence import ModelCard
 from sklearn_cells.report import _html as html
-from sklearn_cells.report._sample import Sample, annotate_blocks, check_splits, draw_sample
+from sklearn_cells.report import _query as query
+from sklearn_cells.report._map import map_section
+from sklearn_cells.report._predictions import cells_of, compare, name_cells
+from sklearn_cells.report._sample import check_splits, draw_sample
 from sklearn_cells.report._sections import (
-    Predictions,
     calibration_section,
     card_section,
     comparison_section,
@@ -33,22 +38,29 @@ from sklearn_cells.report._sections import (
     genes_section,
     introduction,
     markers_section,
+    scores_by_group,
     scores_section,
     tree_section,
     unassigned_section,
 )
+from sklearn_cells.report._support import support_section
+
+HEADINGS = {"batch": "Batches", "cluster": "Clusters"}
 
 
 @validate_params(
     {
         "model": "no_validation",
         "X": "no_validation",
-        "y": ["array-like"],
+        "y": ["array-like", None],
         "path": "no_validation",
         "layer": [str, None],
         "gene_names": [str, None],
+        "batch": [str, "array-like", None],
+        "clusters": [str, "array-like", None],
         "cv": ["cv_object"],
         "peers": ["boolean"],
+        "peers_budget": [Interval(Integral, 1, None, closed="left"), None],
         "title": [str, None],
         "overwrite": ["boolean"],
         "random_state": ["random_state"],
@@ -59,25 +71,29 @@ from sklearn_cells.report._sections import (
 def write_html(
     model: Any,
     X: CellsLike,
-    y: ArrayLike,
+    y: ArrayLike | None,
     path: str | PathLike[str],
     *,
     layer: str | None = None,
     gene_names: str | None = None,
+    batch: str | ArrayLike | None = None,
+    clusters: str | ArrayLike | None = None,
     cv: Any = 5,
     peers: bool = True,
+    peers_budget: int | None = 10_000,
     title: str | None = None,
     overwrite: bool = False,
     random_state: RandomState = None,
     verbose: int = 0,
 ) -> None:
-    """Write a page about a model on cells whose types are known.
+    """Write a page about a model on cells, whose types may be known.
 
-    The page is one file that loads nothing from elsewhere. It shows the model card, how many of
-    the model's genes the cells have, scores with confidence intervals, which types are taken for
-    which and the genes that tell these apart, names in the tree of a model that has one, calibration,
-    unassigned cells, and markers of each type; beside them what linear classifiers reach on the same
-    cells.
+    The page is one file that loads nothing from elsewhere. It shows the model card and how many of the model's genes
+    the cells have. With `y`, it compares names and true types: scores with confidence intervals, which types are
+    taken for which and the genes that tell these apart, names in the tree of a model that has one, calibration,
+    unassigned cells, and markers of each type; beside them what linear classifiers reach on the same cells.
+    Without `y`, it shows what speaks for the names: how many cells have each, confidence, unassigned cells and
+    what to do with them, whether the cells show the marker genes of their type, novelty, and a map of the cells.
 
     Parameters
     ----------
@@ -88,8 +104,9 @@ def write_html(
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
         Counts, as the model takes them. AnnData on disk, or of Dask, is read block by block; see Notes.
 
-    y : array-like of shape (n_cells,)
-        The true type of each cell. Cells of types that the model does not know count as errors.
+    y : array-like of shape (n_cells,) or None
+        The true type of each cell. Cells of types that the model does not know count as errors. None is for cells
+        whose types are not known.
 
     path : str or path
         The file to write. It appears whole or not at all.
@@ -97,13 +114,21 @@ def write_html(
     layer, gene_names : str, default=None
         Where AnnData has counts and names of genes, as in :func:`annotate`.
 
+    batch, clusters : str or array-like of shape (n_cells,), default=None
+        Columns of `X.obs`, or the batch and the cluster of each cell: adds what the cells of each are named and how
+        surely, with `y` the scores of each.
+
     cv : int or cross-validation generator, default=5
         The folds of the comparison. With a number they are stratified ones of shuffled cells, and
         types that have fewer cells than folds are left out of it.
 
     peers : bool, default=True
         Whether to cross-validate a new copy of the model, without its reject option, and linear
-        classifiers on these cells. This takes most of the time.
+        classifiers on these cells. This takes most of the time. Without `y` nothing is cross-validated.
+
+    peers_budget : int or None, default=10_000
+        How many cells are cross-validated at most, about: of more, a sample is drawn at random within each type, and
+        the page says so. None takes all. Each type has as many cells as folds, where it has so many.
 
     title : str, default=None
         The title of the page. None is made of the name of the model.
@@ -115,7 +140,7 @@ def write_html(
         Determines folds and resampled cells. The same number writes the same page.
 
     verbose : int, default=0
-        Above 0, a progress bar is shown.
+        Above 0, progress bars are shown, of the peers one for each.
 
     Raises
     ------
@@ -126,7 +151,8 @@ def write_html(
         If the model has no `predict_proba`.
 
     ValueError
-        If the model cannot use the cells or knows none of their types, or all are of one type.
+        If the model cannot use the cells or knows none of their types, or if `batch` or `clusters` is not a column
+        of `obs` or lacks values.
 
     See Also
     --------
@@ -140,6 +166,9 @@ def write_html(
 
     The peers are `LogisticRegression(C=0.03, class_weight="balanced")` and `LinearSVC(C=0.01)` on
     log1p of the counts of the 1,000 most divergent genes, chosen inside each training fold.
+
+    The map is drawn where scanpy is installed, `pip install 'sklearn_cells[clusters]'`, of 5,000 cells at most, by UMAP
+    of the last hidden layer of a network; of another model, of 30 components of log-normalised counts.
 
     Memory is needed for the cells, as sparse as they come, and the networks that are trained. Of cells on
     disk, or of Dask, all are predicted and count in scores, confusion and calibration, block by block. If
@@ -167,91 +196,99 @@ def write_html(
     True
     """
     with atomic_path(path, overwrite=overwrite) as temporary:
-        text = _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose)
+        text = _page(
+            model, X, y, layer, gene_names, batch, clusters, cv, peers, peers_budget, title, random_state, verbose
+        )
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
-def _page(model, X, y, layer, gene_names, cv, peers, title, random_state, verbose):
+def _page(model, X, y, layer, gene_names, batch, clusters, cv, peers, peers_budget, title, random_state, verbose):
     check_model(model, "predict_proba")
     refuse_other_objects(X)
     with once_per_call():
-        check_same_order(X, y)
-        cells, chosen = _cells_of(model, X, layer, gene_names)
-        if peers:
-            check_splits(cv, cells)
-        found = _predict(model, X, cells, y, chosen, verbose)
+        if y is not None:
+            check_same_order(X, y)
+        cells, chosen = cells_of(model, X, layer, gene_names)
+        groups = _groups_of(X, cells, batch, clusters)
         card = ModelCard(getattr(model, "card_", {}))
-        seeds = check_random_state(random_state).randint(2**31 - 1, size=3)
-        name = card.heading()[0] if card else type(inner_model(model)).__name__
-        n_all = len(found.true)
-        sample = (
-            draw_sample(cells, found.true, seeds[2]) if isinstance(cells, Cells) else Sample(cells, found.true, n_all)
-        )
-        with gathered() as others:  # of the same cells again
-            aligned, genes = genes_section(model, sample.cells)
-            sections = {
-                "Model card": card_section(card) if card else "",
-                "Genes": genes,
-                "Scores": scores_section(found, seeds[0]),
-                "Comparison": comparison_section(model, sample, cv, seeds[1], verbose) if peers else "",
-                "Confusion": confusion_section(found, sample),
-                "Names in the tree": tree_section(found),
-                "Calibration": calibration_section(found),
-                "Unassigned cells": unassigned_section(model, found),
-                "Markers": markers_section(model, sample._replace(cells=aligned)),
-            }
-        warn_of_texts(others)
+        seeds = check_random_state(random_state).randint(2**31 - 1, size=4)
+        made = {"Model card": card_section(card) if card else ""}
+        if y is None:
+            introduction, sections = _of_query(model, X, cells, chosen, groups, made, seeds, verbose)
+        else:
+            budget = cells.shape[0] if peers_budget is None else peers_budget
+            if peers:
+                check_splits(cv, cells, budget)
+            compared = (cv, budget) if peers else None
+            introduction, sections = _of_labelled(model, X, cells, y, chosen, groups, made, compared, seeds, verbose)
+    n_all = cells.shape[0]
+    name = card.heading()[0] if card else type(inner_model(model)).__name__
     written = f"Written on {datetime.now(UTC):%Y-%m-%d} (UTC) by sklearn_cells {__version__}, of {n_all:,} cells."
-    return html.page(
-        title or f"{name} on {n_all:,} cells", introduction(found, sample), sections, html.paragraph(written)
-    )
+    return html.page(title or f"{name} on {n_all:,} cells", introduction, sections, html.paragraph(written))
 
 
-def _cells_of(model, X, layer, gene_names):
-    """Return cells with the counts in X and the names in `var_names`, and how the model is told so.
+def _of_labelled(model, X, cells, y, chosen, groups, made, compared, seeds, verbose):
+    """Return introduction and sections about a model on cells whose types are known."""
+    found = compare(model, X, cells, y, chosen, verbose)
+    sample = draw_sample(cells, found.true, seeds[2])
+    with gathered() as others:  # of the same cells again
+        aligned, genes, _ = genes_section(model, sample.cells)
+        sections = made | {
+            "Genes": genes,
+            "Scores": scores_section(found, seeds[0]),
+            **{HEADINGS[kind]: scores_by_group(found, values) for kind, values in groups.items()},
+            "Comparison": _comparison(model, sample, compared, seeds, verbose),
+            "Confusion": confusion_section(found, sample),
+            "Names in the tree": tree_section(found),
+            "Calibration": calibration_section(found),
+            "Unassigned cells": unassigned_section(model, found),
+            "Markers": markers_section(model, sample._replace(cells=aligned)),
+        }
+    warn_of_texts(others)
+    return introduction(found, sample), sections
 
-    Those that are not in memory are returned as `Cells`, and the model is told as it was passed.
-    """
-    chosen = {"layer": layer, "gene_names": gene_names}
-    if not is_anndata(X):
-        # There is nothing to choose from, and the model says so.
-        return (check_cells(X) if is_dask(X) else X if hasattr(X, "shape") else np.asarray(X)), chosen
-    of_model = choice_of(inner_model(model))
-    choice = {"layer": None, "gene_names": "var_names"} if of_model is None else vars(of_model)
-    choice = choice | {name: value for name, value in chosen.items() if value is not None}
-    cells = check_cells(X, choice=SimpleNamespace(**choice))
-    if not cells.in_memory:
-        return cells, chosen
-    cells = as_anndata(cells.stored(), cells.obs, cells.gene_names, cells.measured)
-    return cells, ({} if of_model is None else {"layer": "X", "gene_names": "var_names"})
+
+def _comparison(model, sample, compared, seeds, verbose):
+    if compared is None:
+        return ""
+    cv, budget = compared
+    return comparison_section(model, sample, cv, budget, seeds[[1, 3]], verbose)
 
 
-def _predict(model, X, cells, y, chosen, verbose):
-    """Predict the cells; all labels become strings."""
-    classes, codes = check_labels(y, cells.shape[0])
-    true = classes.astype(str)[codes]
-    known = np.asarray(model.classes_).astype(str)
-    tree = hierarchy_of(model)
-    names = known if tree is None else np.array(tree.names)
-    if not np.isin(true, names).any():
-        raise ValueError(
-            f"None of the types in y is one that the model knows: {shortened(np.unique(true))} against "
-            f"{shortened(names)}."
-        )
-    in_memory = not isinstance(cells, Cells)
-    if in_memory or choice_of(inner_model(model)) is not None:
-        taken = as_taken(inner_model(model), cells) if in_memory else X
-        annotation, probabilities = annotate(model, taken, return_proba=True, verbose=verbose, **chosen)
-    else:
-        annotation, probabilities = annotate_blocks(model, cells)
-    named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
-    also_unassigned = np.setdiff1d(np.intersect1d(true, named), names)
-    if len(also_unassigned):
-        raise ValueError(
-            f"y has cells of the type {str(also_unassigned[0])!r}, which is how the model names those that it leaves "
-            "unassigned: leave these cells out."
-        )
-    best = known[probabilities.to_numpy().argmax(axis=1)]
-    rejecting = rejecting_model(model)
-    unassigned_label = None if rejecting is None else str(rejecting.unassigned_label_)
-    return Predictions(true, named, best, probabilities, tree, unassigned_label)
+def _of_query(model, X, cells, chosen, groups, made, seeds, verbose):
+    """Return introduction and sections about the names of cells whose types are not known."""
+    found = name_cells(model, X, cells, chosen, verbose)
+    sample = draw_sample(cells, found.named, seeds[2])
+    with gathered() as others:
+        aligned, genes, coverage = genes_section(model, sample.cells)
+        makers: dict[str, Callable[[], str]] = {
+            "Names": lambda: query.composition_section(found, groups),
+            "Confidence": lambda: query.confidence_section(found),
+            **{HEADINGS[kind]: partial(query.groups_section, found, kind, of) for kind, of in groups.items()},
+            "Unassigned cells": lambda: query.unassigned_section(model, found, sample, coverage),
+            "Genes": lambda: genes,
+            "Marker genes": lambda: support_section(model, found, sample, aligned),
+            "Novelty": lambda: query.novelty_section(found),
+            "Map": lambda: map_section(model, found, sample, int(seeds[3])),
+        }
+        sections: dict[str, str] = {}
+        with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
+            task = progress.add_task("write", total=len(makers))
+            for name, make in makers.items():
+                progress.update(task, description=f"write {name}")
+                sections[name] = make()
+                progress.advance(task)
+    warn_of_texts(others)
+    return query.introduction(found, sample), sections | made
+
+
+def _groups_of(X, cells, batch, clusters):
+    """Return the batch and the cluster of each cell as strings, by "batch" and "cluster"."""
+    groups = {}
+    for kind, parameter, values in (("batch", "batch", batch), ("cluster", "clusters", clusters)):
+        if values is not None:
+            if not isinstance(values, str):
+                check_same_order(X, values, y_name=parameter)
+            of_cells = groups_of(X, values, cells.shape[0], parameter)
+            groups[kind] = np.asarray(of_cells).astype(str)
+    return groups

@@ -1,4 +1,4 @@
-"""Cells that are not in memory: predictions block by block, and a sample for what needs cells in memory."""
+"""Samples of cells, for what takes long or needs them in memory, and predictions block by block."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sklearn_cells._anndata import as_anndata
+from sklearn_cells._anndata import as_anndata, is_anndata, matrix_of, rows_of
 from sklearn_cells._cells import Cells
+from sklearn_cells._validation import take_rows
 from sklearn_cells.annotation import annotate
 
 # The cells of a sample, about, and the least of each type, where it has so many.
@@ -18,39 +19,75 @@ LEAST_SAMPLED = 50
 
 
 class Sample(NamedTuple):
-    """Cells in memory with their true types, and of how many they were drawn."""
+    """Cells in memory with their labels, true or predicted, and of how many they were drawn, at which places."""
 
     cells: Any
     true: np.ndarray
     n_all: int
+    rows: np.ndarray | slice = slice(None)
 
     @property
     def is_part(self):
         return len(self.true) < self.n_all
 
 
-def check_splits(cv, cells) -> None:
+def check_splits(cv: Any, cells: Any, budget: int) -> None:
     """Refuse splits of all cells where the comparison takes a sample of them."""
     is_splitter = cv is None or isinstance(cv, Integral) or hasattr(cv, "split")
-    if isinstance(cells, Cells) and cells.shape[0] > N_SAMPLED and not is_splitter:
+    most, why = budget, f"peers_budget is {budget:,}"
+    if isinstance(cells, Cells) and budget > N_SAMPLED:
+        most, why = N_SAMPLED, "they are not in memory"
+    if cells.shape[0] > most and not is_splitter:
         raise ValueError(
-            f"cv holds splits of all {cells.shape[0]:,} cells, but they are not in memory, and a sample of about "
-            f"{N_SAMPLED:,} is cross-validated: pass a number of folds or a splitter, or cells in memory."
+            f"cv holds splits of all {cells.shape[0]:,} cells, but {why}, and a sample of about {most:,} is "
+            "cross-validated: pass a number of folds or a splitter, a larger peers_budget, or cells in memory."
         )
 
 
-def draw_sample(cells: Cells, true: np.ndarray, seed: int) -> Sample:
-    """Draw cells at random within each type, as many as its share; all, where they are few."""
-    rows = np.arange(len(true)) if len(true) <= N_SAMPLED else _rows_of_sample(true, np.random.default_rng(seed))
+def draw_sample(cells: Any, labels: np.ndarray, seed: int) -> Sample:
+    """Draw cells that are not in memory at random within each label, as many as its share; all, where they are few.
+
+    Of cells in memory all are taken.
+    """
+    n_cells = len(labels)
+    if not isinstance(cells, Cells):
+        return Sample(cells, labels, n_cells)
+    rows = np.arange(n_cells)
+    if n_cells > N_SAMPLED:
+        rows = _rows_of_sample(labels, N_SAMPLED, LEAST_SAMPLED, seed)
     X = cells.stored(rows)
     if cells.obs is not None:
         X = as_anndata(X, cells.obs.iloc[rows], cells.gene_names, cells.measured)
-    return Sample(X, true[rows], len(true))
+    return Sample(X, labels[rows], n_cells, rows)
 
 
-def _rows_of_sample(true, rng):
-    _, codes, counts = np.unique(true, return_inverse=True, return_counts=True)
-    sizes = np.maximum(counts * N_SAMPLED // len(true), np.minimum(counts, LEAST_SAMPLED))
+def smaller_sample(sample: Sample, n_cells: int, least: int, seed: int) -> Sample:
+    """Draw about so many cells of a sample within each type, and the `least` of each, where it has so many."""
+    if len(sample.true) <= n_cells:
+        return sample
+    rows = _rows_of_sample(sample.true, n_cells, least, seed)
+    return Sample(
+        rows_in(sample.cells, rows), sample.true[rows], sample.n_all, np.arange(sample.n_all)[sample.rows][rows]
+    )
+
+
+def rows_in(cells: Any, rows: np.ndarray) -> Any:
+    """Return some rows of cells in memory."""
+    return rows_of(cells, rows) if is_anndata(cells) else take_rows(cells, rows)
+
+
+def counts_in(cells: Any) -> Any:
+    """Return the matrix of cells in memory, with zeros for genes that were not measured."""
+    if is_anndata(cells):
+        return matrix_of(cells)
+    # NaN is a gene that was not measured.
+    return cells.fillna(0).to_numpy() if hasattr(cells, "columns") else cells
+
+
+def _rows_of_sample(labels, n_cells, least, seed):
+    rng = np.random.default_rng(seed)
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sizes = np.maximum(counts * n_cells // len(labels), np.minimum(counts, least))
     members = [np.flatnonzero(codes == code) for code in range(len(counts))]
     return np.sort(
         np.concatenate([rng.choice(of, size, replace=False) for of, size in zip(members, sizes, strict=True)])

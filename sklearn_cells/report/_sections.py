@@ -1,66 +1,42 @@
 """The sections of the page, each from the predictions and the cells to HTML."""
 
 from copy import copy
+from functools import partial
 from itertools import combinations
 from numbers import Integral
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TimeElapsedColumn
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold, check_cv
 
-from sklearn_cells._anndata import is_anndata, matrix_of, rows_of
+from sklearn_cells._anndata import is_anndata
 from sklearn_cells._cells import check_cells
 from sklearn_cells._models import for_query, rejecting_model, step_of
-from sklearn_cells._validation import take_rows
 from sklearn_cells._warnings import gathered
 from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
-from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.inspection import marker_genes
 from sklearn_cells.metrics import (
     error_specificity_curve,
     hierarchical_accuracy,
     hierarchical_precision_recall_fscore,
+    macro_f1,
 )
 from sklearn_cells.plotting import CellConfusionDisplay, CellTypeTreeDisplay, ReliabilityDisplay, RiskCoverageDisplay
 from sklearn_cells.preprocessing import GeneAligner
 from sklearn_cells.report import _html as html
 from sklearn_cells.report._evaluation import bootstrap, cross_validated, peers_of, untrained, with_interval
+from sklearn_cells.report._sample import counts_in, rows_in, smaller_sample
 
 N_PAIRS = 3
 N_MARKERS = 8
+N_MISSING = 20
 
 # Fewer cells of a type do not tell its genes from chance.
 LEAST_CELLS = 5
-
-
-class Predictions(NamedTuple):
-    """True and predicted types as strings; `best` is the most probable one, also of unassigned cells."""
-
-    true: np.ndarray
-    named: np.ndarray
-    best: np.ndarray
-    probabilities: pd.DataFrame
-    tree: CellTypeTree | None = None
-    unassigned_label: str | None = None
-
-    @property
-    def names(self):
-        """What the model can name cells."""
-        return np.array(self.probabilities.columns if self.tree is None else self.tree.names, dtype=str)
-
-    @property
-    def is_assigned(self):
-        return np.isin(self.named, self.names)
-
-    @property
-    def types(self):
-        # Those that the model does not know too.
-        return np.union1d(self.true, self.probabilities.columns.to_numpy(dtype=str))
 
 
 def introduction(found, sample):
@@ -97,22 +73,39 @@ def card_section(card):
 
 
 def genes_section(model, cells):
-    """Return the cells with the genes of the model, and what is said of them."""
+    """Return the cells with the genes of the model, what is said of them, and their coverage, None without names."""
     try:
         aligner = step_of(model, GeneAligner)
     except TypeError:
-        return cells, ""
+        return cells, "", None
     aligner = for_query(aligner, layer="X", gene_names="var_names") if is_anndata(cells) else aligner
     aligned = _of_counts(aligner).transform(cells)
     if not (is_anndata(cells) or hasattr(cells, "columns")):
-        return aligned, html.paragraph("The cells have no gene names: their columns are taken for the model's genes.")
-    found = gene_coverage(aligner, _selector_of(model), check_cells(cells) if is_anndata(cells) else cells)
+        text = "The cells have no gene names: their columns are taken for the model's genes."
+        return aligned, html.paragraph(text), None
+    found = gene_coverage(aligner, selector_of(model), check_cells(cells) if is_anndata(cells) else cells)
     said = f"The cells have {found.genes:.1%} of the {found.n_genes:,} genes that the model uses"
     if not np.isnan(found.divergence):
         said += f", and {found.divergence:.1%} of the divergence between its types"
     with gathered() as warnings:
         found.check()
-    return aligned, "".join(map(html.paragraph, [f"{said}.", *(text for _, text in warnings)]))
+    body = "".join(map(html.paragraph, [f"{said}.", *(text for _, text in warnings)]))
+    return aligned, body + _missing_genes(found, said_already=bool(warnings)), found
+
+
+def _missing_genes(found, *, said_already):
+    """Name the genes that are missing, and what each type has left; nothing where none is."""
+    if not len(found.missing):
+        return ""
+    body = ""
+    if not said_already:
+        more = f" and {len(found.missing) - N_MISSING:,} more" if len(found.missing) > N_MISSING else ""
+        names = ", ".join(map(str, found.missing[:N_MISSING]))
+        body = html.paragraph(f"Missing genes, the most informative first: {names}{more}.")
+    if not len(found.by_class):
+        return body
+    shares = found.by_class.sort_values(kind="stable").map("{:.1%}".format)
+    return body + html.table(pd.DataFrame({"what is left of the divergence of the type": shares}))
 
 
 def _of_counts(aligner):
@@ -181,13 +174,32 @@ def _scores_by_type(found, seed):
     return pd.DataFrame(columns, index=types)
 
 
-def comparison_section(model, sample, cv, seed, verbose):
-    """Cross-validate a new copy of the model and its peers on the same folds of these cells."""
+def scores_by_group(found, of_cells):
+    """Return the scores of the cells of each batch or cluster."""
+    groups = pd.Series(of_cells)
+    rows = {}
+    for group, members in groups.groupby(groups, sort=True).groups.items():
+        true, named = found.true[members], found.named[members]
+        rows[group] = {
+            "cells": f"{len(members):,}",
+            "accuracy": f"{np.mean(true == named):.3f}",
+            "macro-F1": f"{macro_f1(true, named):.3f}",
+            "unassigned": f"{1 - found.is_assigned[members].mean():.1%}",
+        }
+    return html.table(pd.DataFrame.from_dict(rows, orient="index"))
+
+
+def comparison_section(model, sample, cv, budget, seeds, verbose):
+    """Cross-validate a new copy of the model and its peers on the same folds of these cells, of `budget` at most."""
+    n_folds = 5 if cv is None else int(cv) if isinstance(cv, Integral) else 2
+    sample = smaller_sample(sample, budget, n_folds, seeds[1])
     cells, true = sample.cells, sample.true
     cv = 5 if cv is None else cv
     types, counts = np.unique(true, return_counts=True)
     rare = types[counts < int(cv)] if isinstance(cv, Integral) else types[:0]
-    of_sample = f"a sample of {len(true):,} of these cells" if sample.is_part else "these cells"
+    of_sample = "these cells"
+    if sample.is_part:
+        of_sample = f"a sample of {len(true):,} of these cells, drawn at random within each type"
     intro = (
         f"Cross-validated scores on {of_sample}: each classifier is trained anew on all folds but one and scored on "
         "that one, on the same folds for all. These are not scores of the given model, which are above. All cells are "
@@ -198,8 +210,8 @@ def comparison_section(model, sample, cv, seed, verbose):
     if len(types) - len(rare) < 2:
         return html.paragraph(f"Not cross-validated: fewer than two types have {cv} cells.")
     kept = np.flatnonzero(~np.isin(true, rare))
-    cells, true = _rows(cells, kept), true[kept]
-    folds = StratifiedKFold(cv, shuffle=True, random_state=seed) if isinstance(cv, Integral) else check_cv(cv, true)
+    cells, true = rows_in(cells, kept), true[kept]
+    folds = StratifiedKFold(cv, shuffle=True, random_state=seeds[0]) if isinstance(cv, Integral) else check_cv(cv, true)
     splits = list(folds.split(true, true))
     copied, classifiers = untrained(model), peers_of(cells.shape[1])
     if copied is None:
@@ -207,9 +219,15 @@ def comparison_section(model, sample, cv, seed, verbose):
     else:
         classifiers = {"a new copy of the model": copied, **classifiers}
     rows = {}
-    with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
-        for name in progress.track(classifiers, description="cross-validate"):
-            rows[name] = cross_validated(classifiers[name], cells, true, splits)
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=verbose == 0) as progress:
+        tasks = {
+            name: progress.add_task(f"cross-validate {name}", total=len(splits), start=False) for name in classifiers
+        }
+        for name, classifier in classifiers.items():
+            progress.start_task(tasks[name])
+            advance = partial(progress.advance, tasks[name])
+            rows[name] = cross_validated(classifier, cells, true, splits, after_fold=advance)
     return html.paragraph(intro) + html.table(pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T)
 
 
@@ -268,7 +286,7 @@ def _telling_genes(true, cells, pair):
     if few:
         return html.paragraph(f"No genes are named, for fewer than {LEAST_CELLS} of the cells are {' or '.join(few)}.")
     chosen = np.flatnonzero(np.isin(true, pair))
-    cells, true = _rows(cells, chosen), true[chosen]
+    cells, true = rows_in(cells, chosen), true[chosen]
     markers = _markers(JSDivergenceSelector(None).fit(cells, true), cells, true)
     return html.table(markers.rename(index="more of these in {}".format), text=True)
 
@@ -331,7 +349,7 @@ def _risk_coverage(found, threshold):
 
 def markers_section(model, sample):
     """Name the genes that mark each type, by what the model's selector learned or, without one, by these cells."""
-    selector, aligned = _selector_of(model), sample.cells
+    selector, aligned = selector_of(model), sample.cells
     source = "the cells that the model was trained on, among the genes that it uses"
     if selector is None or selector.n_features_in_ != aligned.shape[1]:
         selector = JSDivergenceSelector(None).fit(aligned, sample.true)
@@ -340,13 +358,13 @@ def markers_section(model, sample):
     true = sample.true[known]
     if len(np.unique(true)) < 2:
         return html.paragraph("Fewer than two types of the model are among the cells.")
-    markers = _markers(selector, _rows(aligned, known), true)
+    markers = _markers(selector, rows_in(aligned, known), true)
     show = f"a sample of {len(sample.true):,} of these cells shows" if sample.is_part else "these cells show"
     text = f"Genes of most divergence that {show} more of in the type. The divergence is that in {source}."
     return html.paragraph(text) + html.table(markers, text=True)
 
 
-def _selector_of(model):
+def selector_of(model):
     """Return the model's own selector, None where it has none."""
     try:
         return step_of(model, JSDivergenceSelector)
@@ -358,14 +376,8 @@ def _markers(selector, cells, true):
     """Return the marker genes of each type as text; genes go by their place, which is that in the selector."""
     names = getattr(cells, "var_names", getattr(cells, "columns", range(cells.shape[1])))
     names = getattr(selector, "feature_names_in_", names)
-    counts = matrix_of(cells) if is_anndata(cells) else cells
-    counts = cells.fillna(0).to_numpy() if hasattr(cells, "columns") else counts  # NaN is a gene that was not measured
     classes = np.asarray(selector.classes_).astype(str)
     evidence = pd.DataFrame(selector.contributions_, columns=classes)[np.sort(classes)]
-    found = marker_genes(evidence[selector.get_support()], counts, true, n_genes=N_MARKERS, output_dict=True)
+    found = marker_genes(evidence[selector.get_support()], counts_in(cells), true, n_genes=N_MARKERS, output_dict=True)
     lines = {label: ", ".join(str(names[int(gene)]) for gene in found.get(label, ())) for label in np.unique(true)}
     return pd.DataFrame({"genes": {label: line or "-" for label, line in lines.items()}})
-
-
-def _rows(cells, rows):
-    return rows_of(cells, rows) if is_anndata(cells) else take_rows(cells, rows)

@@ -1,0 +1,78 @@
+"""Pictures of cells whose types are not known: values by name, genes by name, a map of the cells."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+# One hue from white to dark; grey print keeps the order.
+SHADES, VALUES = "Blues", "cividis"
+
+# Names in a map that have a colour of their own; cells of other names are grey.
+N_COLOURS = 20
+
+
+def boxes(values_by_name, xlabel):
+    """Draw a box of the middle half of the values of each name, its median, and lines from 5 to 95 %."""
+    statistics = []
+    for name, values in values_by_name.items():
+        low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
+        whiskers = {"whislo": low, "whishi": high, "fliers": []}
+        statistics.append({"label": str(name), "q1": first, "med": median, "q3": third, **whiskers})
+    figure, ax = _subplots(1, (5.2, 1 + 0.3 * len(statistics)))
+    style = {"boxprops": {"facecolor": "#9ecae1", "linewidth": 0.8}, "medianprops": {"color": "black"}}
+    ax[0].bxp(statistics, orientation="horizontal", showfliers=False, patch_artist=True, widths=0.6, **style)
+    ax[0].invert_yaxis()
+    ax[0].set(xlabel=xlabel, xlim=(-0.02, 1.02))
+    ax[0].spines[["top", "right"]].set_visible(False)
+    return SimpleNamespace(figure_=figure)
+
+
+def heat_map(means, label):
+    """Draw a table of values of genes (columns) by name (rows), each gene from its least to its greatest value."""
+    values = means.to_numpy()
+    span = np.ptp(values, axis=0)
+    shades = np.divide(values - values.min(axis=0), span, out=np.zeros_like(values), where=span > 0)
+    figure, ax = _subplots(1, (1.6 + 0.22 * values.shape[1], 1.6 + 0.26 * values.shape[0]))
+    image = ax[0].imshow(shades, cmap=SHADES, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    ax[0].set_xticks(range(values.shape[1]), means.columns, rotation=90, fontsize=8)
+    ax[0].set_yticks(range(values.shape[0]), means.index, fontsize=9)
+    bar = figure.colorbar(image, ax=ax[0], label=label, shrink=0.8)
+    bar.set_ticks([0, 1], labels=["least", "most"])
+    return SimpleNamespace(figure_=figure)
+
+
+def cell_map(places, names, sizes_first, confidence):
+    """Draw cells at their places twice: coloured by name, and by confidence."""
+    figure, (by_name, by_confidence) = _subplots(2, (10.5, 5))
+    palette = _colours(min(len(sizes_first), N_COLOURS))
+    # Points are one image in the picture: thousands of them as shapes would make the page large and slow.
+    dots = {"s": 6, "linewidths": 0, "rasterized": True}
+    by_name.scatter(*places.T, color="0.75", **dots)
+    for name, colour in zip(sizes_first, palette, strict=False):
+        chosen = names == name
+        by_name.scatter(*places[chosen].T, color=[colour], **dots)
+    for name in sizes_first[:N_COLOURS]:
+        halo = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
+        centre = np.median(places[names == name], axis=0)
+        by_name.text(*centre, name, fontsize=8, ha="center", va="center", bbox=halo)
+    by_name.set_title("by name", fontsize=10)
+    order = np.argsort(-confidence, kind="stable")  # unsure cells in front
+    shown = by_confidence.scatter(*places[order].T, c=confidence[order], cmap=VALUES, vmin=0, vmax=1, **dots)
+    by_confidence.set_title("by confidence", fontsize=10)
+    figure.colorbar(shown, ax=by_confidence, shrink=0.7)
+    for ax in (by_name, by_confidence):
+        ax.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2", aspect="equal", adjustable="datalim")
+    return SimpleNamespace(figure_=figure)
+
+
+def _subplots(n_columns, size):
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, n_columns, figsize=size, layout="constrained", squeeze=False, dpi=150)
+    return figure, axes[0]
+
+
+def _colours(n_names):
+    import matplotlib as mpl
+
+    return [mpl.colormaps["tab20"](place) for place in range(n_names)]

@@ -1,0 +1,139 @@
+"""The cells of a page, and what the model names them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells._anndata import as_anndata, is_anndata
+from sklearn_cells._cells import Cells, check_cells, is_dask
+from sklearn_cells._models import as_taken, choice_of, hierarchy_of, inner_model, rejecting_model
+from sklearn_cells._validation import check_labels, shortened
+from sklearn_cells.annotation import annotate
+from sklearn_cells.hierarchy import CellTypeTree
+from sklearn_cells.report._sample import annotate_blocks
+
+
+class Predictions(NamedTuple):
+    """True and predicted types as strings; `best` is the most probable one, also of unassigned cells."""
+
+    true: np.ndarray
+    named: np.ndarray
+    best: np.ndarray
+    probabilities: pd.DataFrame
+    tree: CellTypeTree | None = None
+    unassigned_label: str | None = None
+
+    @property
+    def names(self):
+        """What the model can name cells."""
+        return np.array(self.probabilities.columns if self.tree is None else self.tree.names, dtype=str)
+
+    @property
+    def is_assigned(self):
+        return np.isin(self.named, self.names)
+
+    @property
+    def types(self):
+        # Those that the model does not know too.
+        return np.union1d(self.true, self.probabilities.columns.to_numpy(dtype=str))
+
+
+class Names(NamedTuple):
+    """What cells without a true type are named, by the columns of `annotate`.
+
+    `classes` are those of the model, and `names` what it can name cells: of a model with a tree, all types of that.
+    """
+
+    annotation: pd.DataFrame
+    named: np.ndarray
+    classes: np.ndarray
+    names: np.ndarray
+    tree: CellTypeTree | None = None
+
+    @property
+    def is_assigned(self):
+        return np.isin(self.named, self.names)
+
+    @property
+    def confidence(self):
+        return self.annotation["confidence"].to_numpy(dtype=float)
+
+    @property
+    def best(self):
+        """The most probable type of each cell, also of unassigned ones."""
+        column = "best_label" if "best_label" in self.annotation else "predicted_label"
+        return self.annotation[column].astype(str).to_numpy(dtype=str)
+
+    def by_size(self):
+        """Return the names that cells have, those of most cells first, and how many cells have them."""
+        names, sizes = np.unique(self.named, return_counts=True)
+        order = np.argsort(-sizes, kind="stable")
+        return names[order], sizes[order]
+
+
+def cells_of(model, X, layer, gene_names):
+    """Return cells with the counts in X and the names in `var_names`, and how the model is told so.
+
+    Those that are not in memory are returned as `Cells`, and the model is told as it was passed.
+    """
+    chosen = {"layer": layer, "gene_names": gene_names}
+    if not is_anndata(X):
+        # There is nothing to choose from, and the model says so.
+        return (check_cells(X) if is_dask(X) else X if hasattr(X, "shape") else np.asarray(X)), chosen
+    of_model = choice_of(inner_model(model))
+    choice = {"layer": None, "gene_names": "var_names"} if of_model is None else vars(of_model)
+    choice = choice | {name: value for name, value in chosen.items() if value is not None}
+    cells = check_cells(X, choice=SimpleNamespace(**choice))
+    if not cells.in_memory:
+        return cells, chosen
+    cells = as_anndata(cells.stored(), cells.obs, cells.gene_names, cells.measured)
+    return cells, ({} if of_model is None else {"layer": "X", "gene_names": "var_names"})
+
+
+def compare(model, X, cells, y, chosen, verbose):
+    """Predict cells whose true types are known; all labels become strings."""
+    classes, codes = check_labels(y, cells.shape[0])
+    true = classes.astype(str)[codes]
+    known, names, tree = _names_of(model)
+    if not np.isin(true, names).any():
+        raise ValueError(
+            f"None of the types in y is one that the model knows: {shortened(np.unique(true))} against "
+            f"{shortened(names)}."
+        )
+    annotation, probabilities = _annotate(model, X, cells, chosen, verbose)
+    named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
+    also_unassigned = np.setdiff1d(np.intersect1d(true, named), names)
+    if len(also_unassigned):
+        raise ValueError(
+            f"y has cells of the type {str(also_unassigned[0])!r}, which is how the model names those that it leaves "
+            "unassigned: leave these cells out."
+        )
+    best = known[probabilities.to_numpy().argmax(axis=1)]
+    rejecting = rejecting_model(model)
+    unassigned_label = None if rejecting is None else str(rejecting.unassigned_label_)
+    return Predictions(true, named, best, probabilities, tree, unassigned_label)
+
+
+def name_cells(model, X, cells, chosen, verbose):
+    """Predict cells whose types are not known; all labels become strings."""
+    annotation, _ = _annotate(model, X, cells, chosen, verbose)
+    named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
+    return Names(annotation, named, *_names_of(model))
+
+
+def _names_of(model):
+    """Return the classes of a model, what it can name cells, and its tree."""
+    known, tree = np.asarray(model.classes_).astype(str), hierarchy_of(model)
+    return known, (known if tree is None else np.array(tree.names, dtype=str)), tree
+
+
+def _annotate(model, X, cells, chosen, verbose):
+    in_memory = not isinstance(cells, Cells)
+    if in_memory or choice_of(inner_model(model)) is not None:
+        taken = as_taken(inner_model(model), cells) if in_memory else X
+        return annotate(model, taken, return_proba=True, verbose=verbose, **chosen)
+    return annotate_blocks(model, cells)

@@ -1,0 +1,212 @@
+"""The sections of a page about cells whose types are not known: their names, how sure these are, and what to do."""
+
+import numpy as np
+import pandas as pd
+
+from sklearn_cells._models import rejecting_model
+from sklearn_cells._rows import row_sums
+from sklearn_cells.report import _html as html
+from sklearn_cells.report._figures import boxes
+from sklearn_cells.report._sample import counts_in
+
+# Groups of cells that have a row or a column of a table; of more, those of most cells.
+N_ROWS, N_COLUMNS, N_PAIRS = 40, 12, 8
+
+# From here on, a cell is unlike those of its type in training.
+NOVEL = 0.95
+
+# Of the probability, what the first two types have together where a cell is between them.
+OF_TWO = 0.8
+
+# Of a model that names all cells, those with less confidence are told.
+UNSURE = 0.5
+
+# Of the counts of other cells, what poor ones have.
+POOR = 0.6
+
+
+def introduction(found, sample):
+    """Describe the cells, and what the page cannot say."""
+    text = (
+        f"{len(found.named):,} cells, {sample.cells.shape[1]:,} genes. Their types are not known, so that this page "
+        "cannot say how many names are right. It shows what speaks for the names and what against them."
+    )
+    body = html.paragraph(text)
+    if sample.is_part:
+        body += html.paragraph(
+            "The cells were read block by block. Names, confidence and novelty are those of all of them; the genes "
+            f"that support the names and the map come from a sample of {len(sample.true):,} cells, drawn at random "
+            "within each name."
+        )
+    return body
+
+
+def composition_section(found, groups):
+    """Count the cells of each name, in all and in each batch or cluster."""
+    names, sizes = found.by_size()
+    shares = [f"{share:.1%}" for share in sizes / sizes.sum()]
+    body = html.table(pd.DataFrame({"cells": [f"{n:,}" for n in sizes], "share": shares}, index=names))
+    absent = np.setdiff1d(found.classes, np.union1d(found.best, found.named))
+    if len(absent):
+        body += html.paragraph(f"The model knows these types too, but no cell is most like them: {', '.join(absent)}.")
+    for kind, of_cells in groups.items():
+        chosen, _, note = _largest(of_cells, N_COLUMNS)
+        table = pd.crosstab(found.named, of_cells, normalize="columns").loc[names, chosen].map("{:.1%}".format)
+        body += html.heading(f"Shares in each {kind}") + note + html.table(_plain(table))
+    return body
+
+
+def confidence_section(found):
+    """Show how sure the names are."""
+    names, _ = found.by_size()
+    text = (
+        "The confidence of a cell is the probability of its name; of an unassigned cell, that of its most probable "
+        "type. A box holds the middle half of the cells of a name, with the median; the lines reach from 5 to 95 %. A "
+        "name whose cells have much less confidence than others may stand for cells of another type."
+    )
+    values = {name: found.confidence[found.named == name] for name in names[:N_ROWS]}
+    return html.paragraph(text) + html.picture(lambda: boxes(values, "confidence"), "Confidence by name")
+
+
+def groups_section(found, kind, of_cells):
+    """Say of each batch or cluster what most of its cells are named, how sure they are, and how many are unassigned."""
+    groups, sizes, note = _largest(of_cells, N_ROWS)
+    frame = pd.DataFrame({"group": of_cells, "name": found.named, "confidence": found.confidence})
+    frame["unassigned"] = ~found.is_assigned
+    by_group = frame.groupby("group")
+    counts = frame[found.is_assigned].groupby("group")["name"].value_counts()
+    most = [
+        _most(counts.loc[group] if group in counts.index else (), n) for group, n in zip(groups, sizes, strict=True)
+    ]
+    table = pd.DataFrame(
+        {
+            "cells": [f"{n:,}" for n in sizes],
+            "most are named": [first for first, _ in most],
+            "then": [second for _, second in most],
+            "unassigned": by_group["unassigned"].mean()[groups].map("{:.1%}".format).to_numpy(),
+            "median confidence": by_group["confidence"].median()[groups].map("{:.3f}".format).to_numpy(),
+        },
+        index=groups,
+    )
+    if "novelty" in found.annotation:
+        frame["novel"] = found.annotation["novelty"].to_numpy() > NOVEL
+        table[f"novelty above {NOVEL}"] = by_group["novel"].mean()[groups].map("{:.1%}".format).to_numpy()
+    advice = {
+        "cluster": "Look at the marker genes of a cluster whose cells have several names, or of which many are "
+        "unassigned.",
+        "batch": "A batch with far more unassigned cells than others differs from the training cells, by its "
+        "technology, its quality or its types.",
+    }[kind]
+    return html.paragraph(advice) + note + html.table(_plain(table))
+
+
+def _most(counts, n_cells):
+    """Return the two most frequent names with their shares, "-" where there is none."""
+    found = [f"{name} ({count / n_cells:.0%})" for name, count in list(dict(counts).items())[:2]]
+    return [*found, "-", "-"][:2]
+
+
+def _largest(of_cells, n_most):
+    """Return the groups of most cells in sorted order, their sizes, and a note where some are left out."""
+    groups, sizes = np.unique(of_cells, return_counts=True)
+    kept = np.sort(np.argsort(-sizes, kind="stable")[:n_most])
+    note = ""
+    if len(kept) < len(groups):
+        note = html.paragraph(f"Of {len(groups):,}, the {n_most} with most cells are shown.")
+    return groups[kept], sizes[kept], note
+
+
+def _plain(table):
+    return table.rename_axis(index=None, columns=None)
+
+
+def novelty_section(found):
+    """Show how unlike the training cells those of each name are, of models that have learned that."""
+    if "novelty" not in found.annotation:
+        return ""
+    novelty = found.annotation["novelty"].to_numpy(dtype=float)
+    names, _ = found.by_size()
+    text = (
+        "The novelty of a cell is the share of held-out training cells that are nearer to the mean of their type than "
+        "the cell is to that of its most probable type. In the laboratory of the reference it is evenly spread from 0 "
+        "to 1. In another laboratory it is higher for known types too, so compare the names with each other. "
+        f"{np.sum(novelty > NOVEL):,} cells ({np.mean(novelty > NOVEL):.1%}) are above {NOVEL}: look among them for "
+        "types that the reference lacks."
+    )
+    values = {name: novelty[found.named == name] for name in names[:N_ROWS]}
+    return html.paragraph(text) + html.picture(lambda: boxes(values, "novelty"), "Novelty by name")
+
+
+def unassigned_section(model, found, sample, coverage):
+    """Count unassigned cells, show between which types they are, and say what to do with them."""
+    rejecting = rejecting_model(model)
+    if rejecting is None:
+        unsure = found.confidence < UNSURE
+        text = (
+            "The model names all cells, also those that it is not sure of. "
+            f"{unsure.sum():,} cells ({unsure.mean():.1%}) have a confidence below {UNSURE}: treat them as unassigned. "
+            "RejectOptionClassifier, and the command train, make a model that leaves such cells unassigned."
+        )
+        return html.paragraph(text)
+    left_out = ~found.is_assigned
+    text = (
+        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned, by a threshold of "
+        f"{rejecting.threshold_:.3g}."
+    )
+    if not left_out.any():
+        return html.paragraph(text)
+    body = html.paragraph(text) + _pairs(found, left_out)
+    body += html.heading("What to do with unassigned cells")
+    return body + html.bullets(_advice(found, left_out, sample, coverage))
+
+
+def _pairs(found, left_out):
+    """Return a table of the two most probable types of unassigned cells."""
+    second = found.annotation["second_label"].astype(object).fillna("-").astype(str).to_numpy()
+    pairs = pd.DataFrame({"most probable": found.best[left_out], "then": second[left_out]})
+    counts = pairs.value_counts().sort_index().sort_values(ascending=False, kind="stable").head(N_PAIRS)
+    table = counts.rename("cells").map("{:,}".format).reset_index()
+    text = "The two most probable types of unassigned cells, the most frequent pairs first:"
+    return html.paragraph(text) + html.table(table.set_index("most probable").rename_axis(index=None), text=True)
+
+
+def _advice(found, left_out, sample, coverage):
+    """Return what these cells give reason to do, and what is always right."""
+    annotation = found.annotation
+    texts = []
+    if coverage is not None and len(coverage.missing):
+        texts.append(
+            f"The cells lack {len(coverage.missing):,} of the {coverage.n_genes:,} genes that the model uses. If many "
+            "cells are unassigned, train on the genes that both have (shared_genes; train --shared-with)."
+        )
+    counts = row_sums(counts_in(sample.cells))
+    unassigned = ~np.isin(sample.true, found.names)
+    if unassigned.any() and not unassigned.all():
+        medians = np.median(counts[unassigned]), np.median(counts[~unassigned])
+        text = f"Unassigned cells have a median sum of {medians[0]:,.0f} counts, assigned ones {medians[1]:,.0f}."
+        if medians[0] < POOR * medians[1]:
+            text += " So many of them are poor cells or empty droplets: filter by counts and mitochondrial share."
+        texts.append(text)
+    if "novelty" in annotation:
+        novel = annotation["novelty"].to_numpy(dtype=float)[left_out] > NOVEL
+        text = f"{novel.sum():,} of them ({novel.mean():.1%}) have a novelty above {NOVEL}."
+        if novel.any():
+            text += " They may be of types that the model does not know: cluster them, and look at their marker genes."
+        texts.append(text)
+    second = annotation["second_probability"].fillna(0).to_numpy(dtype=float)[left_out]
+    first = annotation.get("best_probability", annotation["confidence"]).to_numpy(dtype=float)[left_out]
+    between = first + second >= OF_TWO
+    if between.any():
+        texts.append(
+            f"{between.sum():,} of them ({between.mean():.1%}) are between two types, which have {OF_TWO:.0%} of the "
+            "probability or more. If the two are related, the name that both share is right for your purpose; else "
+            "the cell may be a doublet."
+        )
+    texts += [
+        "Let clusters decide: annotate(clusters=...) or predict --clusters gives each cell the name that most cells of "
+        "its cluster have.",
+        "A lower threshold (annotate(threshold=...), predict --threshold) names more cells, and more of them wrongly.",
+        "Keep those that remain as a group of their own. Do not give them the most probable type: they were left "
+        "out because that is often wrong.",
+    ]
+    return texts
