@@ -121,9 +121,16 @@ class Checks:
 
 def _check_indices(X, file):
     """Refuse places outside of the matrix, with which compiled code would read any memory."""
+    where = "" if file is None else f"{file}: "
+    starts, n_stored = X.indptr, min(len(X.indices), len(X.data))
+    if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] > n_stored:
+        kind = "rows" if X.format == "csr" else "columns"
+        raise ValueError(
+            f"{where}The {kind} of the sparse matrix of shape {X.shape} do not begin where those before end, or lie "
+            f"outside of its {n_stored} stored values: it is damaged. Write it again."
+        )
     unsigned = X.indices.view(f"u{X.indices.itemsize}")  # a negative one is a large one
     if X.nnz and unsigned.max() >= X.shape[X.format == "csr"]:
-        where = "" if file is None else f"{file}: "
         raise ValueError(
             f"{where}The sparse matrix of shape {X.shape} has indices from {X.indices.min()} to {X.indices.max()}: it "
             "is damaged. Write it again."

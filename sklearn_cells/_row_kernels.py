@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import NDArray
 
+from sklearn_cells._compiled import compiled
 from sklearn_cells._threads import by_rows
 
 
@@ -72,7 +72,7 @@ def picked(X, places: NDArray, n_genes: int):
     return result
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def gather(start, stop, sources, targets, columns, values, gathered_columns, gathered_values):
     """Copy the entries of rows, which begin at `sources`, to where they begin at `targets`."""
     for row in range(start, stop):
@@ -82,7 +82,7 @@ def gather(start, stop, sources, targets, columns, values, gathered_columns, gat
             source += np.uint64(1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _find_wrong(start, stop, indptr, genes, values, n_genes, nonnegative, whole, wrong):
     for row in range(start, stop):
         first, last = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
@@ -98,7 +98,7 @@ def _find_wrong(start, stop, indptr, genes, values, n_genes, nonnegative, whole,
         wrong[row] = found or previous >= n_genes
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_picked(start, stop, indptr, genes, places, n_picked):
     for row in range(start, stop):
         n = 0
@@ -107,7 +107,7 @@ def _count_picked(start, stop, indptr, genes, places, n_picked):
         n_picked[row] = n
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _pick_in_order(start, stop, indptr, genes, values, places, n_genes, starts, picked_genes, picked_values):
     for row in range(start, stop):
         at, end = np.uint64(starts[row]), np.uint64(starts[row + 1])
@@ -119,7 +119,7 @@ def _pick_in_order(start, stop, indptr, genes, values, places, n_genes, starts, 
             entry += np.uint64(1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _pick(start, stop, indptr, genes, values, places, n_genes, starts, picked_genes, picked_values):
     entry_of = np.full(n_genes, -1, dtype=np.int64)
     for row in range(start, stop):

@@ -41,19 +41,14 @@ class StoredRows:
         self.n_columns = n_columns
         index_dtype = np.uint16 if n_columns <= 2**16 else np.int32
         self._columns, self._values = _File(index_dtype), _File(None)
-        ends = [np.zeros(1, dtype=np.int64)]
-        try:
-            for block in blocks:
-                X = sp.csr_array(block)
-                X = X if X.has_sorted_indices else X.sorted_indices()
-                self._columns.append(X.indices)
-                self._values.append(X.data)
-                ends.append(ends[-1][-1] + X.indptr[1:].astype(np.int64))
-        except OSError as error:
-            raise OSError(
-                f"The cells do not fit on the disk of {tempfile.gettempdir()}, where training keeps them: name another "
-                "folder in TMPDIR, select fewer genes, or train on a part of the cells."
-            ) from error
+        ends, n_stored = [np.zeros(1, dtype=np.int64)], 0
+        for block in blocks:
+            X = sp.csr_array(block)
+            X = X if X.has_sorted_indices else X.sorted_indices()
+            self._columns.append(X.indices)
+            self._values.append(X.data)
+            ends.append(n_stored + X.indptr[1:].astype(np.int64))
+            n_stored += X.nnz
         self.starts = np.concatenate(ends)
 
     @property
@@ -91,8 +86,14 @@ class _File:
 
     def append(self, values: NDArray) -> None:
         self.dtype = values.dtype if self.dtype is None else self.dtype
-        self._file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
+        try:
+            self._file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(
+                f"The cells do not fit on the disk of {tempfile.gettempdir()}, where training keeps them: name another "
+                "folder in TMPDIR, select fewer genes, or train on a part of the cells."
+            ) from error
 
     def mapped(self) -> NDArray:
-        self._file.flush()
         return np.asarray(np.memmap(self._file, dtype=self.dtype, mode="r"))

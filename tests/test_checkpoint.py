@@ -13,6 +13,7 @@ from sklearn_cells.datasets import make_cells
 from sklearn_cells.neural_network import _checkpoint
 from sklearn_cells.neural_network._batches import CellBatches
 from sklearn_cells.neural_network._checkpoint import Checkpoint
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 SMALL = {"hidden_layer_sizes": (8,), "epochs": 4, "batch_size": 16, "random_state": 0}
 
@@ -118,8 +119,17 @@ def test_wrong_parameters_are_refused_before_training(cells, tmp_path):
     y = cells.obs["cell_type"]
     with pytest.raises(ValueError, match="needs a random_state that is an int.*got None"):
         KerasCellClassifier(checkpoint=tmp_path).fit(cells, y)
+    with pytest.raises(ValueError, match="needs names as architecture and optimizer"):
+        KerasCellClassifier(random_state=0, optimizer=keras.optimizers.Adam, checkpoint=tmp_path).fit(cells, y)
     with pytest.raises(ValueError, match="needs engine='tensorflow'"):
         KerasCellClassifier(random_state=0, engine="keras", checkpoint=tmp_path).fit(cells, y)
+
+
+def test_a_training_that_diverged_leaves_nothing(cells, tmp_path):
+    classifier = KerasCellClassifier(**SMALL | {"learning_rate": 1e30}, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="loss"):
+        classifier.fit(cells, cells.obs["cell_type"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_file_is_named(cells, tmp_path, monkeypatch):

@@ -40,10 +40,23 @@ def test_no_entries_at_all():
     assert StoredRows([sp.csr_array((4, 5))], 5).read(slice(1, 3)).shape == (2, 5)
 
 
-def test_a_full_disk_says_what_to_do(X, monkeypatch):
-    def fail(self, values):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_says_what_to_do(X):
+    stored = StoredRows([X], X.shape[1])
+    stored._values._file.close()
+    with (
+        open("/dev/full", "wb", buffering=0) as stored._values._file,
+        pytest.raises(OSError, match="do not fit on the disk of .*: name another folder in TMPDIR"),
+    ):
+        stored._values.append(X.data)
 
-    monkeypatch.setattr(_stored_rows._File, "append", fail)
-    with pytest.raises(OSError, match="do not fit on the disk of .*: name another folder in TMPDIR"):
-        StoredRows([X], X.shape[1])
+
+def test_blocks_without_rows_and_errors_of_reading():
+    X = sp.csr_array(np.eye(3))
+    np.testing.assert_array_equal(StoredRows([X[:0], X[:2], X[:0], X[2:], X[:0]], 3).read(None).toarray(), np.eye(3))
+
+    def fail():
+        yield X
+        raise OSError("damaged")
+
+    with pytest.raises(OSError, match="^damaged$"):
+        StoredRows(fail(), 3)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
+from sklearn_cells._compiled import compiled
 from sklearn_cells.feature_selection._count_table import N_COUNTS
 
 # Counts that log1p values are looked up for; those of others are computed.
@@ -17,7 +18,7 @@ CAP = 2**16
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def are_counts(values):
     """Return whether all values are whole numbers below `N_COUNTS`.
 
@@ -72,7 +73,7 @@ def count_of(value, is_log1p):
     return np.int64(count) if count < N_COUNTS and abs(exact - count) <= tolerance else -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def tally_rows(indptr, genes, values, is_log1p, rows, code, n_classes, weights, table, keys, n_cells):
     """Tally the entries of some rows of a CSR matrix, all of one class.
 
@@ -124,7 +125,7 @@ def tally_rows(indptr, genes, values, is_log1p, rows, code, n_classes, weights, 
     return n_keys
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def tally_columns(indptr, cells, values, is_log1p, first_gene, codes, n_classes, weights, table, keys, n_cells):
     """Tally the entries of some columns of a CSC matrix.
 
@@ -177,7 +178,7 @@ def tally_columns(indptr, cells, values, is_log1p, first_gene, codes, n_classes,
     return n_keys
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def read_off(table, first_gene, code, n_classes, keys, n_cells):
     """Read off a table of small counts.
 
@@ -215,7 +216,7 @@ def read_off(table, first_gene, code, n_classes, keys, n_cells):
     return n_keys
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def null_divergences(genes, starts, row_cells, class_sizes, weights, n_permutations, seed):
     """Draw the divergences of genes where labels are permuted.
 
@@ -300,7 +301,7 @@ def _divergence_of_row(cells, class_sizes, weights):
     return result - mixture * math.log(mixture) if mixture > 0 else 0.0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def shared_information(indptr, cells, levels, genes, groups, n_classes, weights, information):
     """Return the information that each of some genes has about the (level, class) and the level of another gene.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from itertools import chain
 from numbers import Integral
 from typing import Any
@@ -24,7 +25,7 @@ from sklearn_cells.neural_network._layers import set_input_noise, settle, with_i
 from sklearn_cells.neural_network._networks import build_network, make_optimizer, take_weights, trainer_of
 from sklearn_cells.neural_network._plan import Plan
 from sklearn_cells.neural_network._process import FIT_LOCK
-from sklearn_cells.neural_network._quiet_tensorflow import keras, tf
+from sklearn_cells.neural_network._quiet_tensorflow import keras
 from sklearn_cells.neural_network._training import Training, copy_variables, learning_rates, optimizer_settings
 
 
@@ -71,10 +72,15 @@ class Fitting:
             )
         if classifier.engine != "tensorflow":
             raise ValueError(f"checkpoint needs engine='tensorflow', got {classifier.engine!r}.")
-        left_out = ("checkpoint", "verbose", "priors", "hierarchy", "architecture", "optimizer")
+        if callable(classifier.architecture) or callable(classifier.optimizer):
+            raise ValueError(
+                "checkpoint needs names as architecture and optimizer: of a function or class, nobody can tell whether it "
+                "is the one of before."
+            )
+        left_out = ("checkpoint", "verbose", "priors", "hierarchy")
         parameters = {name: value for name, value in classifier.get_params(deep=False).items() if name not in left_out}
-        parameters |= {name: _named(getattr(classifier, name)) for name in ("architecture", "optimizer")}
-        settings = tf.__version__, parameters, plan.objective.key, list(plan.classes), self.cells.shape
+        versions = [version(name) for name in ("sklearn_cells", "tensorflow", "keras")]
+        settings = versions, parameters, plan.objective.key, list(plan.classes), self.cells.shape
         start: list[str | NDArray] = [repr(settings), plan.rows, plan.sample_weight, self.norm.means]
         start += plan.fields.values()
         start += [] if plan.held_out is None else [plan.held_out]
@@ -111,7 +117,12 @@ class Fitting:
             else:
                 optimizer_state = trainer_of(classifier, network, optimizer, training.objective).train(training)
         attributes = self._attributes(network, training.tasks.history)
-        self._check(attributes["model_"], training.tasks.history["loss"], penalty)
+        try:
+            self._check(attributes["model_"], training.tasks.history["loss"], penalty)
+        except ValueError:
+            if self.checkpoint is not None:  # another try would only find the same
+                self.checkpoint.remove()
+            raise
         if plan.incremental:
             attributes["_optimizer_state"] = {settings: optimizer_state}
         return attributes
@@ -170,13 +181,6 @@ class Fitting:
         copy_variables(network, snapshot)
         settle(snapshot)
         return self._attributes(snapshot, history)
-
-
-def _named(value) -> str:
-    """Return a name, or that of a function or class."""
-    if isinstance(value, str):
-        return value
-    return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
 
 
 def _parts(X) -> list[NDArray]:

@@ -112,8 +112,8 @@ class ExperimentGate:
         profiles, tables, key = self.profiles[:, kept], _tables.setdefault(self, {}), missing.tobytes()
         expected = tables.get(key)
         if expected is None and X.shape[0] >= LEAST_CELLS:
-            if len(tables) == N_TABLES:
-                tables.pop(next(iter(tables)))
+            while len(tables) >= N_TABLES:
+                tables.pop(next(iter(list(tables))), None)  # other threads do so too
             expected = tables[key] = expected_deviances(profiles)
         deviances = Deviances(X[:, kept] if len(missing) else X, profiles, expected)
         odd = self._oddness(deviances.ratios, deviances.logs, deviances.nearest)

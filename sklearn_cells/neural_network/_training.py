@@ -139,9 +139,10 @@ class Trainer:
     def _run_epochs(self, training: Training, progress: _Progress) -> None:
         batches, held_out, checkpoint = training.batches, training.held_out, training.checkpoint
         n_blocks, per_block = batches.n_blocks, batches.block_rows // batches.batch_size
+        done = progress.done // n_blocks * len(batches.rows) + progress.done % n_blocks * batches.block_rows
         with (
             closing(batches.blocks(training.epochs, first=progress.done)) as blocks,
-            TrainingBar(len(training.epochs), len(batches.rows), shown=training.verbose == 1) as bar,
+            TrainingBar(len(training.epochs), len(batches.rows), done, shown=training.verbose == 1) as bar,
         ):
             for block in () if progress.is_finished else blocks:
                 number, place = divmod(progress.done, n_blocks)

@@ -17,15 +17,18 @@ class TrainingBar:
     n_epochs, n_cells : int
         The epochs, and the cells of each.
 
+    n_done : int, default=0
+        The cells that were seen before, in all epochs.
+
     shown : bool
         Whether anything is shown.
     """
 
-    def __init__(self, n_epochs: int, n_cells: int, *, shown: bool):
+    def __init__(self, n_epochs: int, n_cells: int, n_done: int = 0, *, shown: bool):
         self._n_epochs = n_epochs
         columns = TextColumn("{task.description}"), BarColumn(), _Speed(), TimeRemainingColumn(compact=True)
         self._progress = Progress(*columns, console=Console(stderr=True), disable=not shown)
-        self._task = self._progress.add_task("train", total=n_epochs * n_cells)
+        self._task = self._progress.add_task("train", total=n_epochs * n_cells, completed=n_done)
         self._loss = ""
 
     def __enter__(self) -> TrainingBar:

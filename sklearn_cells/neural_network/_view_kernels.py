@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
+from sklearn_cells._compiled import compiled
 from sklearn_cells.neural_network._views import TARGET_SUM
 
 # The views, by the numbers that the loops know.
@@ -59,7 +60,7 @@ def _longest(start, stop, indptr):
     return longest
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def add_products(start, stop, indptr, genes, counts, numbers, depth, share, square_shares, matrix, products):
     """Add the products of the views of some cells with a matrix.
 
@@ -122,7 +123,7 @@ def add_products(start, stop, indptr, genes, counts, numbers, depth, share, squa
         _add_rows(values, rows, n_counts * n_views, matrix, products[row])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def add_dense_products(start, stop, values, matrix, products):
     """Add the products of some rows of dense values, of shape (n_cells, n_values), with a matrix."""
     rows = np.arange(values.shape[1]).astype(np.uint64)
@@ -130,7 +131,7 @@ def add_dense_products(start, stop, values, matrix, products):
         _add_rows(values[row], rows, np.uint64(len(rows)), matrix, products[row])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def likelihood_terms(start, stop, indptr, genes, counts, logs, totals, own, likelihoods):
     """Compute what the deviances of cells from profiles are made of.
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 # The bytes of a file, at most, and those that are read at a time.
 MAX_SIZE = 2**30
 AT_ONCE = 2**20
+
+# How long a server may be silent.
+SECONDS = 60
 
 
 def downloaded(address: str, folder: str | os.PathLike, sha256: str | None) -> Path:
@@ -33,13 +37,13 @@ def downloaded(address: str, folder: str | os.PathLike, sha256: str | None) -> P
     path = Path(folder) / "downloaded.cellmodel"
     size = 0
     try:
-        with urllib.request.urlopen(address) as source, open(path, "wb") as target:
+        with open(path, "wb") as target, urllib.request.urlopen(address, timeout=SECONDS) as source:
             while content := source.read(AT_ONCE):
                 size += len(content)
                 if size > MAX_SIZE:
                     raise OSError(f"it has more than {MAX_SIZE / 1e9:.1f} GB, which no model has")
                 target.write(content)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise OSError(f"{address} cannot be read: {error}.") from error
     check_sha256(path, sha256, name=address)
     return path
