@@ -6,7 +6,7 @@ from numba import njit
 
 
 def compiled(loop):
-    """Compile a loop that releases the GIL; keep what was compiled for later processes where there is a folder for it."""
+    """Compile a loop that releases the GIL, once for all processes where there is a folder to keep it in."""
     try:
         return njit(nogil=True, cache=True)(loop)
     except RuntimeError:  # neither the package nor the home can be written to, as in some containers

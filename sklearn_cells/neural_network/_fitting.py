@@ -74,8 +74,8 @@ class Fitting:
             raise ValueError(f"checkpoint needs engine='tensorflow', got {classifier.engine!r}.")
         if callable(classifier.architecture) or callable(classifier.optimizer):
             raise ValueError(
-                "checkpoint needs names as architecture and optimizer: of a function or class, nobody can tell whether it "
-                "is the one of before."
+                "checkpoint needs names as architecture and optimizer: of a function or class, nobody can tell "
+                "whether it is the one of before."
             )
         left_out = ("checkpoint", "verbose", "priors", "hierarchy")
         parameters = {name: value for name, value in classifier.get_params(deep=False).items() if name not in left_out}
