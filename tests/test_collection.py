@@ -36,7 +36,7 @@ def folder(cells, tmp_path):
 
 
 def read(path, **options):
-    with pytest.warns(UserWarning, match=r"50 genes are in all 3 files\. The others are left out, of first.h5ad 10"):
+    with pytest.warns(UserWarning, match=r"50 genes are in all 3 files and are kept"):
         return read_cells(path, **options)
 
 
@@ -77,8 +77,14 @@ def test_files_on_disk_are_read_block_by_block(folder, cells, monkeypatch):
 def test_names_of_cells_that_repeat_get_that_of_their_file(cells, tmp_path):
     for name in ("a", "b"):
         cells[:5].copy().write_h5ad(tmp_path / f"{name}.h5ad")
-    joined = read_cells(tmp_path)
+    with pytest.warns(UserWarning, match=r"b.h5ad has the same cell names as a.h5ad, so these cells may count twice"):
+        joined = read_cells(tmp_path)
     assert joined.obs_names.tolist() == [f"{cell}-{name}" for name in "ab" for cell in cells.obs_names[:5]]
+
+
+def test_backed_is_true_false_or_auto(tmp_path):
+    with pytest.raises(ValueError, match="backed='auot' is not known: pass True, False or 'auto'"):
+        read_cells(tmp_path, backed="auot")
 
 
 def test_layers_that_all_files_have_and_dense_matrices(cells, tmp_path):

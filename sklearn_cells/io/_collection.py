@@ -83,9 +83,16 @@ def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backe
     most = max(range(len(parts)), key=lambda place: parts[place].n_vars)
     if parts[most].n_vars > len(shared):
         warn(
-            f"{len(shared):,} genes are in all {len(files)} files. The others are left out, of {files[most].name} "
-            f"{parts[most].n_vars - len(shared):,}: leave out files that have few genes."
+            f"{len(shared):,} genes are in all {len(files)} files and are kept. The others are dropped, "
+            f"{parts[most].n_vars - len(shared):,} of {files[most].name}: consider leaving out files with few genes."
         )
+    for place, part in enumerate(parts):
+        same = next((other for other in range(place) if part.obs_names.equals(parts[other].obs_names)), None)
+        if same is not None:
+            warn(
+                f"{files[place]} has the same cell names as {files[same].name}, so these cells may count twice: leave "
+                "one of the files out. A file that `sklearn-cells predict` wrote beside its query is such a copy."
+            )
     repeat = pd.Index([name for part in parts for name in part.obs_names]).has_duplicates
     # Of each file the genes that all have, so that the order of the first is that of all.
     parts = [part if part.var_names.equals(shared) else part[:, shared] for part in parts]

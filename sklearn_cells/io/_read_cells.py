@@ -143,6 +143,8 @@ def read_cells(
     c2   0.0    7.0
     """
     files = files_of(path)
+    if backed not in (True, False, "auto"):
+        raise ValueError(f"backed={backed!r} is not known: pass True, False or 'auto'.")
     if backed == "auto":
         backed = are_large([files] if isinstance(files, Path) else files)
     backed = backed and not transpose and genome is None
