@@ -1,8 +1,9 @@
-"""sklearn-cells evaluate and report: a model on cells whose types are known."""
+"""sklearn-cells evaluate and report: how good the names of cells are."""
 
 import click
 
 from sklearn_cells.cli._command import Command, stage
+from sklearn_cells.cli._label_map import label_map, rename
 from sklearn_cells.cli._shared import (
     CELLS,
     FILE,
@@ -22,15 +23,17 @@ from sklearn_cells.cli._shared import (
 @click.command(
     cls=Command,
     epilog="""sklearn-cells evaluate labelled.h5ad --labels cell_type -m blood.cellmodel
-    sklearn-cells evaluate labelled.h5ad --labels cell_type -m blood.cellmodel -o scores.csv""",
+    sklearn-cells evaluate labelled.h5ad --labels cell_type -m blood.cellmodel -o scores.csv
+    sklearn-cells evaluate labelled.h5ad --labels cell_type --map names.json""",
 )
 @click.argument("cells", type=CELLS)
 @click.option("--labels", required=True, help="The column of obs with the true types.")
 @model
+@label_map
 @click.option("-o", "--output", type=FILE, help="A .csv to write the scores to.")
 @of_query
 @force
-def evaluate(cells, labels, model, output, force, **chosen):
+def evaluate(cells, labels, model, label_map, output, force, **chosen):
     """Compare the predicted types of cells with the true ones."""
     if output is not None:
         check_free(output, force, cells)
@@ -42,15 +45,16 @@ def evaluate(cells, labels, model, output, force, **chosen):
     from sklearn_cells.annotation import annotate
 
     data = read(cells, chosen)
-    y = labels_of(data, labels, cells).astype(str).to_numpy()
+    y = labels_of(data, labels, cells).astype(str)
     classifier = load(model)
-    tree = hierarchy_of(classifier)
-    known = list(map(str, classifier.classes_ if tree is None else tree))
+    tree, known = hierarchy_of(classifier), _names_of(classifier)
+    y = (y if label_map is None else rename(y, label_map, model, known)).to_numpy()
     unknown = sorted(set(y) - set(known))
     if len(unknown) == len(set(y)):
         raise click.ClickException(
             f"None of the types in {labels!r} of {cells} is one that {model} knows: {', '.join(unknown)} against "
-            f"{', '.join(known)}. Name another column with --labels, or another model."
+            f"{', '.join(known)}. Name another column with --labels, another model, or a file with --map that says "
+            "how the model calls them."
         )
     stage(f"naming the cells of {cells}")
     annotation = annotate(classifier, data, verbose=progress(), **with_names_of(classifier, data, chosen))
@@ -74,6 +78,14 @@ def evaluate(cells, labels, model, output, force, **chosen):
     if output is not None:
         write_csv(pd.DataFrame(classification_report(y, predicted, output_dict=True, **scores)).T, output, force)
         click.echo(f"Written: {output}")
+
+
+def _names_of(classifier):
+    """Return what a model can name cells."""
+    from sklearn_cells._models import hierarchy_of
+
+    tree = hierarchy_of(classifier)
+    return list(map(str, classifier.classes_ if tree is None else tree))
 
 
 def _related(tree, label):
@@ -104,34 +116,56 @@ def _echo_tree(y, predicted, in_tree):
 
 @click.command(
     cls=Command,
-    epilog="""sklearn-cells report labelled.h5ad --labels cell_type -o report.html
+    epilog="""sklearn-cells report my_cells.h5ad -o report.html
+    sklearn-cells report my_cells.h5ad -m blood.cellmodel -o report.html --batch donor --clusters leiden
     sklearn-cells report labelled.h5ad --labels cell_type -m blood.cellmodel -o report.html --no-peers""",
 )
 @click.argument("cells", type=CELLS)
-@click.option("--labels", required=True, help="The column of obs with the true types.")
+@click.option("--labels", help="The column of obs with the true types. [default: they are not known]")
 @model
+@label_map
 @click.option("-o", "--output", type=FILE, required=True, help="The .html to write.")
-@click.option("--peers/--no-peers", default=True, show_default=True, help="Cross-validate linear classifiers as well.")
+@click.option("--batch", help="A column of obs, such as donor: adds what cells of each batch are named.")
+@click.option("--clusters", help="A column of obs: adds what cells of each cluster are named.")
+@click.option(
+    "--peers/--no-peers", default=True, show_default=True, help="With --labels: cross-validate linear classifiers too."
+)
+@click.option(
+    "--peers-cells",
+    "peers_budget",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Cross-validate about so many cells at most.",
+)
 @of_query
 @force
-def report(cells, labels, model, output, peers, force, **chosen):
-    """Write a page about a model on cells whose types are known.
+def report(cells, labels, model, label_map, output, batch, clusters, peers, peers_budget, force, **chosen):
+    """Write a page about a model on cells, whose types may be known.
 
-    The page is one file, with scores and their confidence intervals, confused types and the genes that tell them apart,
-    calibration, unassigned cells and markers. Beside them stands what a new copy of the model and linear classifiers
-    reach on these cells, by cross-validation. Of more than 20,000 cells that stay on disk, a sample is cross-validated
-    and gives genes and markers.
+    The page is one file. With --labels it compares names and types: scores with their confidence intervals, confused
+    types and the genes that tell them apart, calibration, unassigned cells and markers. Beside them stands what a new
+    copy of the model and linear classifiers reach on these cells, by cross-validation.
+
+    Without --labels it shows what speaks for the names: how many cells have each, confidence, unassigned cells and what
+    to do with them, whether the cells show the marker genes of their type, novelty, and a map where scanpy is installed.
+
+    Of more than 20,000 cells that stay on disk, a sample gives genes, markers and the map.
     """
     check_free(output, force, cells)
+    if label_map is not None and labels is None:
+        raise click.UsageError("--map renames the types of --labels: name their column.")
     from sklearn_cells._models import for_query
     from sklearn_cells.report import write_html
 
     data = read(cells, chosen)
-    y = labels_of(data, labels, cells)
+    y = None if labels is None else labels_of(data, labels, cells)
     classifier = load(model)
     where = with_names_of(classifier, data, chosen)
     classifier = for_query(classifier, duplicates=where.pop("duplicates", None))
+    if label_map is not None:
+        y = rename(y, label_map, model, _names_of(classifier))
     stage(f"writing {output}")
-    options = {"peers": peers, "overwrite": force, "random_state": 0, "verbose": progress()}
-    write_html(classifier, data, y, output, **options, **where)
+    options = {"peers": peers, "peers_budget": peers_budget, "overwrite": force, "random_state": 0}
+    write_html(classifier, data, y, output, batch=batch, clusters=clusters, verbose=progress(), **options, **where)
     click.echo(f"Written: {output}")

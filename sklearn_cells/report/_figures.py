@@ -41,20 +41,22 @@ def heat_map(means, label):
     return SimpleNamespace(figure_=figure)
 
 
-def cell_map(places, names, sizes_first, confidence):
-    """Draw cells at their places twice: coloured by name, and by confidence."""
-    figure, (by_name, by_confidence) = _subplots(2, (10.5, 5))
-    palette = _colours(min(len(sizes_first), N_COLOURS))
+def cell_map(places, names, ordered, left_out, confidence):
+    """Draw cells at their places twice: coloured by name, and by confidence.
+
+    `ordered` are the names in the order of the colours, and `left_out` is the mask of unassigned cells.
+    """
+    figure, (by_name, by_confidence) = _subplots(2, (10.5, 5.6))
     # Points are one image in the picture: thousands of them as shapes would make the page large and slow.
     dots = {"s": 6, "linewidths": 0, "rasterized": True}
-    by_name.scatter(*places.T, color="0.75", **dots)
-    for name, colour in zip(sizes_first, palette, strict=False):
-        chosen = names == name
-        by_name.scatter(*places[chosen].T, color=[colour], **dots)
-    for name in sizes_first[:N_COLOURS]:
-        halo = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
-        centre = np.median(places[names == name], axis=0)
-        by_name.text(*centre, name, fontsize=8, ha="center", va="center", bbox=halo)
+    rest = ~left_out & ~np.isin(names, ordered[:N_COLOURS])
+    groups = [(name, names == name, colour) for name, colour in zip(ordered, _colours(), strict=False)]
+    groups += [("other names", rest, "0.75"), ("unassigned", left_out, "black")]
+    for name, chosen, colour in groups:
+        if chosen.any():
+            by_name.scatter(*places[chosen].T, color=[colour], label=name, **dots)
+    legend = {"loc": "outside lower left", "ncols": 5, "fontsize": 8, "frameon": False, "markerscale": 3}
+    figure.legend(*by_name.get_legend_handles_labels(), **legend)
     by_name.set_title("by name", fontsize=10)
     order = np.argsort(-confidence, kind="stable")  # unsure cells in front
     shown = by_confidence.scatter(*places[order].T, c=confidence[order], cmap=VALUES, vmin=0, vmax=1, **dots)
@@ -72,7 +74,8 @@ def _subplots(n_columns, size):
     return figure, axes[0]
 
 
-def _colours(n_names):
+def _colours():
+    """Return as many colours as names may have, dark ones first."""
     import matplotlib as mpl
 
-    return [mpl.colormaps["tab20"](place) for place in range(n_names)]
+    return [mpl.colormaps["tab20"](place) for place in (*range(0, N_COLOURS, 2), *range(1, N_COLOURS, 2))]

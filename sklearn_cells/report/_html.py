@@ -32,7 +32,8 @@ li { margin: 0.3rem 0; }
 tbody th { font-weight: normal; position: sticky; left: 0; background: #fff; min-width: 6rem; }
 th:first-child { padding-left: 0; }
 th:first-child, table.text th, table.text td { text-align: left; }
-table.text td { white-space: normal; overflow-wrap: anywhere; min-width: 10rem; }
+table.text td { white-space: normal; min-width: 3rem; }
+table.text td:last-child { overflow-wrap: anywhere; min-width: 14rem; }
 footer { margin-top: 2.5rem; border-top: 1px solid #ccc; font-size: 0.9rem; color: #555; }
 @media (max-width: 40rem) {
   tbody th { max-width: 9rem; overflow-wrap: anywhere; }

@@ -34,13 +34,16 @@ def map_section(model, found, sample, seed):
     representation, source = _representation(model, rows_in(sample.cells, rows), seed)
     places = _umap(representation, seed)
     names, confidence = found.by_size()[0], found.confidence[sample.rows][rows]
+    named = sample.true[rows]
+    left_out = ~np.isin(named, found.names)
     of_cells = "The cells" if len(rows) == sample.n_all else f"{len(rows):,} of the cells, drawn at random,"
     text = (
         f"{of_cells} by UMAP of {source}. Cells that lie together are alike. Distances between groups that lie far "
         "apart mean little."
     )
+    known = [name for name in names if name in found.names]
     return html.paragraph(text) + html.picture(
-        lambda: cell_map(places, sample.true[rows], names, confidence), "Map of the cells by UMAP"
+        lambda: cell_map(places, named, known, left_out, confidence), "Map of the cells by UMAP"
     )
 
 

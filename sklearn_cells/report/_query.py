@@ -199,8 +199,8 @@ def _advice(found, left_out, sample, coverage):
     if between.any():
         texts.append(
             f"{between.sum():,} of them ({between.mean():.1%}) are between two types, which have {OF_TWO:.0%} of the "
-            "probability or more. If the two are related, the name that both share is right for your purpose; else "
-            "the cell may be a doublet."
+            "probability or more. If the two are related, a coarser name for both may do; if not, the cell may be a "
+            "doublet."
         )
     texts += [
         "Let clusters decide: annotate(clusters=...) or predict --clusters gives each cell the name that most cells of "

@@ -1,0 +1,102 @@
+"""A file that says how the types of cells are called in a model: --map."""
+
+import csv
+import json
+from difflib import get_close_matches
+
+import click
+
+from sklearn_cells.cli._command import stage
+from sklearn_cells.cli._shared import FILE
+
+label_map = click.option(
+    "--map",
+    "label_map",
+    type=FILE,
+    help="A .json object, or a .csv or .tsv of two columns, from names of --labels to those of the model.",
+)
+
+
+def rename(labels, path, model, names):
+    """Return labels of which some have other names, by a file; those that it does not have stay as they are.
+
+    Parameters
+    ----------
+    labels : Series of shape (n_cells,)
+        The labels of the cells.
+
+    path : Path
+        The file.
+
+    model : str
+        What the model is called, for messages.
+
+    names : list of str
+        What it can name cells.
+    """
+    stage(f"reading {path}")
+    labels, mapped = labels.astype(str), _read(path)
+    _check(mapped, sorted(set(labels)), "to rename, which no cell has", path)
+    _check(mapped.values(), names, f"that {model} does not know", path)
+    return labels.map(lambda label: mapped.get(label, label))
+
+
+def _check(found, names, wrong, path):
+    """Refuse names that are not among those that there are, with the nearest of these."""
+    unknown = [name for name in dict.fromkeys(found) if name not in names]
+    if unknown:
+        nearest = "; ".join(f"{name!r} (nearest: {_nearest(name, names)})" for name in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise click.ClickException(f"{path} has names {wrong}: {nearest}{more}. Correct them in the file.")
+
+
+def _nearest(name, names):
+    by_case = {str(other).casefold(): other for other in names}
+    close = get_close_matches(name.casefold(), by_case, n=3, cutoff=0)
+    return ", ".join(repr(by_case[other]) for other in close)
+
+
+def _read(path):
+    """Return the names in a model by those of the cells, all as strings."""
+    if not path.exists():
+        raise click.ClickException(f"There is no file {path} to read names from.")
+    kind = path.suffix.lower()
+    if kind not in (".json", ".csv", ".tsv"):
+        raise click.ClickException(f"{path} must end in .json, .csv or .tsv.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        pairs = _of_json(text, path) if kind == ".json" else _of_table(text, path, "," if kind == ".csv" else "\t")
+    except ValueError as error:  # of bytes or JSON
+        raise click.ClickException(f"{path} cannot be read: {error}.") from error
+    mapped = dict(pairs)
+    if len(mapped) < len(pairs):
+        twice = next(name for name in mapped if [old for old, _ in pairs].count(name) > 1)
+        raise click.ClickException(f"{path} has {twice!r} twice. Leave one of them out.")
+    if not mapped:
+        raise click.ClickException(f"{path} has no names.")
+    return mapped
+
+
+def _of_json(text, path):
+    pairs = json.loads(text, object_pairs_hook=list)
+    is_object = isinstance(pairs, list) and all(isinstance(pair, tuple) and isinstance(pair[1], str) for pair in pairs)
+    if not is_object:
+        raise click.ClickException(
+            f'{path} must hold one object of strings, such as {{"T cells": "T"}}, from names of the cells to names of '
+            "the model."
+        )
+    return pairs
+
+
+def _of_table(text, path, delimiter):
+    pairs = []
+    for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1):
+        if not row:
+            continue
+        if len(row) != 2:
+            raise click.ClickException(
+                f"Line {number} of {path} has {len(row)} columns; expected two: a name of the cells, and the name in the "
+                "model. There is no header."
+            )
+        pairs.append((row[0].strip(), row[1].strip()))
+    return pairs
