@@ -148,7 +148,7 @@ def report(cells, labels, model, label_map, output, batch, clusters, peers, peer
     copy of the model and linear classifiers reach on these cells, by cross-validation.
 
     Without --labels it shows what speaks for the names: how many cells have each, confidence, unassigned cells and what
-    to do with them, whether the cells show the marker genes of their type, novelty, and a map where scanpy is installed.
+    to do with them, whether the cells show the marker genes of their type, novelty, and a map (needs scanpy).
 
     Of more than 20,000 cells that stay on disk, a sample gives genes, markers and the map.
     """

@@ -95,8 +95,8 @@ def _of_table(text, path, delimiter):
             continue
         if len(row) != 2:
             raise click.ClickException(
-                f"Line {number} of {path} has {len(row)} columns; expected two: a name of the cells, and the name in the "
-                "model. There is no header."
+                f"Line {number} of {path} has {len(row)} columns; expected two, without a header: a name of the cells, "
+                "and the name in the model."
             )
         pairs.append((row[0].strip(), row[1].strip()))
     return pairs

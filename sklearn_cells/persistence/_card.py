@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold, check_cv, cross_validate
 
-from sklearn_cells._models import hierarchy_of, rejecting_model
+from sklearn_cells._models import hierarchy_of, rejecting_model, step_of
 from sklearn_cells._typing import CellsLike, RandomState
 from sklearn_cells._warnings import once_per_call
+from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.metrics import macro_f1
 
 # The parts of a card that are one line each, as they are shown.
@@ -59,6 +61,8 @@ class ModelCard(dict):
         if isinstance(self.get("classes"), dict):
             counts = ", ".join(f"{label} ({_number(count)})" for label, count in self["classes"].items())
             rows["classes"] = f"{len(self['classes'])}: {counts}"
+        elif isinstance(self.get("classes"), list):  # whose cells are not known
+            rows["classes"] = f"{len(self['classes'])}: {', '.join(map(str, self['classes']))}"
         for key in ("scores", "rejection"):
             found = self.get(key)
             rows |= {name: _score(value) for name, value in found.items()} if isinstance(found, dict) else {}
@@ -109,8 +113,8 @@ def training_card(
     ----------
     model : estimator
         The classifier or pipeline, fitted or not; copies of it are fitted. A fitted
-        :class:`RejectOptionClassifier` that held cells out has its scores, as if all cells were
-        assigned, and `cv` is that of its own.
+        :class:`RejectOptionClassifier` that held cells out, or a search for one, has its scores, as if
+        all cells were assigned: nothing is fitted again, and `cv` is that of its own.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
         The cells that the model is trained on.
@@ -172,31 +176,108 @@ def training_card(
     """
     y = np.asarray(y)
     labels, counts = (values.tolist() for values in np.unique(y, return_counts=True))
-    if hasattr(model, "held_out_scores_"):
-        scores = model.held_out_scores_
-        folds = len(scores["accuracy"])
-        simulated = {name: values for name, values in getattr(model, "simulated_scores_", {}).items() if values}
-        scores = scores | {f"{name} in simulated laboratories": values for name, values in simulated.items()}
-    else:
+    model = _unfrozen(model)
+    known = _held_out(model)
+    if not known:
         folds = _folds(cv, y, random_state)
         with once_per_call():
             results = cross_validate(clone(model), X, y, cv=folds, scoring=_scores, n_jobs=n_jobs, error_score="raise")
         scores = {score: results[f"test_{score}"].tolist() for score in ("accuracy", "macro_f1")}
-    of_groups = " of whole groups" if getattr(model, "holds_out_groups_", False) else ""
-    card = {
-        "name": name,
-        "description": description,
-        "cells": len(y),
-        "genes": np.shape(X)[1],
-        "classes": dict(zip(map(str, labels), counts, strict=True)),
-        "scores": {score: {"mean": float(np.mean(values)), "folds": values} for score, values in scores.items()},
-        "rejection": _rejection(model) if hasattr(model, "risk_coverage_") else None,
-        "validation": f"{folds} folds{of_groups}" if isinstance(folds, int) else str(folds),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "license": license,
-        "source": source,
-    }
+        known = {"scores": _summaries(scores), "validation": str(folds)}
+    return _without_none(
+        {
+            "name": name,
+            "description": description,
+            "cells": len(y),
+            "genes": np.shape(X)[1],
+            "classes": dict(zip(map(str, labels), counts, strict=True)),
+            "scores": known["scores"],
+            "rejection": known.get("rejection"),
+            "validation": known["validation"],
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "license": license,
+            "source": source,
+        }
+    )
+
+
+def card_of_fitted(model: Any) -> ModelCard:
+    """Return what a fitted model knows of its training, as :func:`training_card` says it; nothing where it names none.
+
+    The card that the model has is returned, if what the model knows does not contradict it: that of a model that was
+    loaded and trained on is not.
+    """
+    if not hasattr(model, "classes_"):
+        return ModelCard()
+    known: dict[str, Any] = {"classes": [str(label) for label in model.classes_]}
+    if hasattr(model, "n_features_in_"):
+        known["genes"] = int(model.n_features_in_)
+    sizes = _class_sizes(model)
+    if sizes is not None:
+        known |= {"cells": sum(sizes.values()), "classes": sizes}
+    known |= _held_out(_unfrozen(model)) or _threshold(model)
+    card = getattr(model, "card_", {})
+    order = ("cells", "genes", "classes", "scores", "rejection", "validation")
+    # People write more about the validation than a model knows.
+    agrees = all(_agree(card.get(name), known.get(name)) for name in order[:-1])
+    return ModelCard(card) if card and agrees else ModelCard({name: known[name] for name in order if name in known})
+
+
+def _agree(said, known):
+    if isinstance(known, list):  # names of classes, whose cells are not known
+        said = said and list(said)
+    return said is None or known is None or said == known
+
+
+def _class_sizes(model):
+    """Return the training cells of each class, of models with a selector that counted them; None of others."""
+    try:
+        selector = step_of(model, JSDivergenceSelector)
+    except TypeError:
+        return None
+    sizes = selector._table.class_sizes
+    if (sizes % 1).any():  # of weights, not of cells
+        return None
+    return {str(label): int(size) for label, size in zip(selector.classes_, sizes, strict=True)}
+
+
+def _held_out(model):
+    """Return scores, rejection and validation of a fitted model that held cells out, empty of others.
+
+    That is a reject option, or a search for one. In a pipeline that ends with one, the other steps have seen all cells.
+    """
+    searched = hasattr(model, "best_estimator_")
+    model = getattr(model, "best_estimator_", model)
+    if not hasattr(model, "held_out_scores_"):
+        return {}
+    scores = model.held_out_scores_
+    folds = f"{len(scores['accuracy'])} folds"
+    folds += " of whole groups" if getattr(model, "holds_out_groups_", False) else ""
+    folds += ", after a search on the same cells" if searched else ""
+    simulated = {name: values for name, values in getattr(model, "simulated_scores_", {}).items() if values}
+    scores = scores | {f"{name} in simulated laboratories": values for name, values in simulated.items()}
+    return {"scores": _summaries(scores), "rejection": _rejection(model), "validation": folds}
+
+
+def _threshold(model):
+    rejecting = rejecting_model(model)
+    return {} if rejecting is None else {"rejection": {"threshold": float(rejecting.threshold_)}}
+
+
+def _summaries(scores):
+    """Return the mean of each score beside its folds."""
+    return {score: {"mean": float(np.mean(values)), "folds": values} for score, values in scores.items()}
+
+
+def _without_none(card):
     return ModelCard({key: value for key, value in card.items() if value is not None})
+
+
+def _unfrozen(model):
+    """Return the model in a frozen one, of which no copy could be trained."""
+    while isinstance(model, FrozenEstimator):
+        model = model.estimator
+    return model
 
 
 def _scores(model, X, y):

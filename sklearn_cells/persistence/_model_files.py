@@ -17,7 +17,7 @@ from sklearn_cells._files import atomic_path
 from sklearn_cells._installed import installed_models, model_path
 from sklearn_cells._models import check_model
 from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileError, write_archive
-from sklearn_cells.persistence._card import ModelCard
+from sklearn_cells.persistence._card import ModelCard, card_of_fitted
 from sklearn_cells.persistence._download import check_sha256, downloaded
 from sklearn_cells.persistence._encoding import Encoder, decode
 
@@ -40,7 +40,9 @@ def save_model(
 
     card : dict, default=None
         What a user of the model should know, as :func:`training_card` returns it: any values of
-        JSON.
+        JSON. None takes the card that the model came with, if it was loaded and not trained since; else
+        one of what the model knows: classes and genes, how many cells of each class its selector counted,
+        and the scores and the threshold of a reject option that held cells out.
 
     overwrite : bool, default=False
         Whether an older file may be replaced.
@@ -90,7 +92,7 @@ def save_model(
     (3.5, 'depth of two cells')
     """
     check_model(model)
-    card = _checked_card(card)
+    card = _checked_card(card_of_fitted(model) if card is None else card)
     encoder = Encoder()
     content = encoder.estimator(model, type(model).__name__)
     arrays = ((_array_name(i), array) for i, array in enumerate(encoder.arrays))
@@ -232,8 +234,8 @@ def _card_of(archive: Archive) -> ModelCard:
     return ModelCard({**archive.json(CARD), "versions": archive.versions})
 
 
-def _checked_card(card: dict[str, Any] | None) -> dict[str, Any]:
-    card = {key: value for key, value in (card or {}).items() if key != "versions"}  # those of an older file
+def _checked_card(card: dict[str, Any]) -> dict[str, Any]:
+    card = {key: value for key, value in card.items() if key != "versions"}  # those of an older file
     try:
         json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:

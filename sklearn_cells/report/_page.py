@@ -222,7 +222,7 @@ def _page(model, X, y, layer, gene_names, batch, clusters, cv, peers, peers_budg
             compared = (cv, budget) if peers else None
             introduction, sections = _of_labelled(model, X, cells, y, chosen, groups, made, compared, seeds, verbose)
     n_all = cells.shape[0]
-    name = card.heading()[0] if card else type(inner_model(model)).__name__
+    name = str(card.get("name") or card.get("description") or type(inner_model(model)).__name__)
     written = f"Written on {datetime.now(UTC):%Y-%m-%d} (UTC) by sklearn_cells {__version__}, of {n_all:,} cells."
     return html.page(title or f"{name} on {n_all:,} cells", introduction, sections, html.paragraph(written))
 
