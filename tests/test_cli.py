@@ -133,6 +133,85 @@ def test_report_writes_a_page(folder, cells, tmp_path):
     assert "Pass --force to replace it" in again.output
 
 
+def test_report_without_labels_shows_what_speaks_for_the_names(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("sklearn_cells.report._map.find_spec", lambda name: None)
+    arguments = "report", folder / "query.h5ad", "-m", folder / "model.cellmodel", "-o", tmp_path / "report.html"
+    result = run(*arguments, "--batch=cell_type", "--clusters=cluster", "--layer=counts", "--gene-names=symbol")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "cannot say how many names are right" in page
+    for heading in ("Names", "Batches", "Clusters", "Marker genes", "Novelty"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "<h2>Scores</h2>" not in page
+    wrong = run(*arguments, "--force", "--batch=lab")
+    assert wrong.exit_code == 1
+    assert "--batch lab is not a column of obs" in wrong.output
+    alone = run(*arguments, "--force", f"--map={folder / 'query.h5ad'}")
+    assert alone.exit_code == 2
+    assert "--map renames the types of --labels" in alone.output
+
+
+MAPS = {
+    "names.json": '{"B cells": "type 0", "T cells": "type 1"}',
+    "names.csv": 'B cells,type 0\n\n"T cells", type 1\n',
+    "names.tsv": "B cells\ttype 0\nT cells\ttype 1\n",
+}
+
+
+@pytest.fixture(scope="module")
+def renamed(folder, tmp_path_factory):
+    """Cells whose types have other names than in the model."""
+    query = read_cells(folder / "query.h5ad")
+    names = {"type 0": "B cells", "type 1": "T cells", "type 2": "type 2"}
+    query.obs["renamed"] = query.obs["cell_type"].astype(str).map(names)
+    path = tmp_path_factory.mktemp("renamed") / "renamed.h5ad"
+    query.write_h5ad(path)
+    return path
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_labels_are_renamed_by_a_map(folder, renamed, tmp_path, name):
+    (tmp_path / name).write_text(MAPS[name], encoding="utf-8")
+    model = ["-m", folder / "model.cellmodel"]
+    scores = [
+        run("evaluate", renamed, *model, *options)
+        for options in (["--labels=cell_type"], ["--labels=renamed", f"--map={tmp_path / name}"])
+    ]
+    assert scores[1].exit_code == 0, scores[1].output
+    assert scores[1].output == scores[0].output
+    arguments = "report", renamed, *model, "--labels=renamed", "--no-peers", "-o", tmp_path / "report.html"
+    result = run(*arguments, f"--map={tmp_path / name}")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The model does not know" not in page
+    assert "B cells" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.json", '{"b cell": "type 0"}', "names to rename, which no cell has: 'b cell' (nearest: 'B cells', "),
+        ("m.json", '{"B cells": "Type0"}', "that {model} does not know: 'Type0' (nearest: 'type 0', "),
+        ("m.json", '{"B cells": ["type 0"]}', "must hold one object of strings"),
+        ("m.json", '["B cells"]', "must hold one object of strings"),
+        ("m.json", '{"B cells": ', "m.json cannot be read: "),
+        ("m.json", '{"B cells": "type 0", "B cells": "type 1"}', "has 'B cells' twice"),
+        ("m.json", "{}", "has no names"),
+        ("m.csv", "B cells,type 0\nT cells\n", "Line 2 of "),
+        ("m.csv", "", "has no names"),
+        ("m.yaml", "B cells: type 0", "must end in .json, .csv or .tsv"),
+        ("m.json", None, "There is no file "),
+    ],
+)
+def test_maps_that_do_not_fit_are_refused(folder, renamed, tmp_path, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    model = folder / "model.cellmodel"
+    result = run("evaluate", renamed, "--labels=renamed", "-m", model, f"--map={tmp_path / name}")
+    assert result.exit_code == 1
+    assert message.format(model=model) in result.output
+
+
 def test_predict_names_the_cells_of_a_file(folder, cells, tmp_path):
     out = tmp_path / "named.h5ad"
     result = run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", "--clusters=cluster", "-o", out)

@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_cells import (
     JSDivergenceSelector,
@@ -837,6 +838,73 @@ def test_card_of_a_fitted_model_leaves_it_as_it_is(cells, labels, fitted):
     before = fitted.predict_proba(cells)
     training_card(fitted, cells, labels, cv=2)
     np.testing.assert_array_equal(fitted.predict_proba(cells), before)
+
+
+def test_a_model_without_a_card_gets_one_of_what_it_knows(cells, labels, tmp_path):
+    chain = make_pipeline(JSDivergenceSelector(20), LogNormalizer("as_is"), LogisticRegression())
+    model = RejectOptionClassifier(chain, target_coverage=0.9, cv=3, random_state=0).fit(cells.X, labels)
+    save_model(model, tmp_path / "a.cellmodel")
+    card, expected = read_card(tmp_path / "a.cellmodel"), training_card(model, cells.X, labels)
+    for key in ("cells", "genes", "classes", "scores", "rejection", "validation"):
+        assert card[key] == expected[key]
+    assert card["scores"]["accuracy"]["folds"] == model.held_out_scores_["accuracy"]
+    assert card["rejection"]["threshold"] == model.threshold_
+    assert set(card) - set(expected) == {"versions"}
+    save_model(model, tmp_path / "b.cellmodel")
+    assert (tmp_path / "a.cellmodel").read_bytes() == (tmp_path / "b.cellmodel").read_bytes()
+    save_model(model, tmp_path / "empty.cellmodel", card={})
+    assert read_card(tmp_path / "empty.cellmodel").keys() == {"versions"}
+
+
+def test_a_card_says_no_more_than_the_model_knows(cells, labels, tmp_path):
+    models = {
+        "a": (KerasCellClassifier(**SMALL).fit(cells.X, labels), {"classes", "genes"}),
+        "b": (LogNormalizer().fit(cells.X), set()),
+        "c": (JSDivergenceSelector(20).fit(cells.X, labels), {"cells", "classes", "genes"}),
+        "d": (JSDivergenceSelector(20).fit(cells.X, labels, sample_weight=np.full(240, 0.3)), {"classes", "genes"}),
+    }
+    for name, (model, keys) in models.items():
+        save_model(model, tmp_path / f"{name}.cellmodel")
+        assert read_card(tmp_path / f"{name}.cellmodel").keys() == keys | {"versions"}
+    card = read_card(tmp_path / "a.cellmodel")
+    assert card.rows()["classes"] == f"3: {', '.join(np.unique(labels))}"
+
+
+def test_a_loaded_model_keeps_its_card_until_it_is_trained_on(cells, labels, tmp_path):
+    selector = JSDivergenceSelector(20).fit(cells.X[:200], labels[:200])
+    card = training_card(make_pipeline(selector, LogisticRegression()), cells.X[:200], labels[:200], name="three", cv=2)
+    save_model(selector, tmp_path / "a.cellmodel", card=card)
+    loaded = load_model(tmp_path / "a.cellmodel")
+    save_model(loaded, tmp_path / "b.cellmodel")
+    assert read_card(tmp_path / "b.cellmodel") == loaded.card_
+    loaded.partial_fit(cells.X[200:], labels[200:])
+    save_model(loaded, tmp_path / "c.cellmodel")
+    new = read_card(tmp_path / "c.cellmodel")
+    assert new["cells"] == 240
+    assert "name" not in new
+
+
+def test_a_card_fits_nothing_again_that_held_cells_out(cells, labels, monkeypatch):
+    model = RejectOptionClassifier(LogisticRegression(), cv=3, random_state=0).fit(cells.X, labels)
+    search = GridSearchCV(RejectOptionClassifier(LogisticRegression(), cv=3), {"estimator__C": [0.1, 1]}, cv=2)
+    search.fit(cells.X, labels)
+    with monkeypatch.context() as patch:
+        patch.setattr("sklearn_cells.persistence._card.cross_validate", None)
+        for fitted in (model, FrozenEstimator(model), search):
+            card = training_card(fitted, cells.X, labels)
+            assert (
+                card["scores"]["accuracy"]["folds"]
+                == getattr(fitted, "best_estimator_", model).held_out_scores_["accuracy"]
+            )
+    assert card["validation"] == "3 folds, after a search on the same cells"
+
+
+def test_the_card_of_a_frozen_model_has_scores_of_held_out_cells(cells, labels):
+    noise = np.random.default_rng(0).permutation(labels)
+    tree = DecisionTreeClassifier(random_state=0).fit(cells.X, noise)
+    assert tree.score(cells.X, noise) == 1
+    card = training_card(FrozenEstimator(tree), cells.X, noise, cv=3, random_state=0)
+    assert card["scores"]["accuracy"]["mean"] < 0.6
 
 
 def test_class_with_fewer_cells_than_folds_is_named(cells, labels):

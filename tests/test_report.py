@@ -45,7 +45,7 @@ from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
 from sklearn_cells.plotting import RiskCoverageDisplay
 from sklearn_cells.report import write_html
-from sklearn_cells.report._evaluation import bootstrap, peers_of, with_interval
+from sklearn_cells.report._evaluation import bootstrap, cross_validated, peers_of, with_interval
 from sklearn_cells.report._html import picture
 from sklearn_cells.report._predictions import Predictions
 from sklearn_cells.report._sample import Sample, draw_sample
@@ -388,7 +388,10 @@ def test_splits_of_all_cells_are_refused_where_a_sample_is_taken(model, cells, t
     cells.copy().write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     splits = [(np.arange(120), np.arange(120, 240))]
-    with pytest.raises(ValueError, match="cv holds splits of all 240 cells, .* sample of about 100 is cross-validated"):
+    with pytest.raises(
+        ValueError,
+        match="cv holds splits of all 240 cells, but they are not in memory, .* sample of about 100 is cross-val",
+    ):
         write_html(model, backed, types, tmp_path / "report.html", cv=splits)
     write_html(model, cells, types, tmp_path / "report.html", cv=splits)
 
@@ -563,3 +566,73 @@ def test_names_in_a_tree_are_judged_in_the_tree(tmp_path):
     right = hierarchical_accuracy(types, named, hierarchy=tree)
     assert f"In the tree, {right:.1%} of the cells have a right name" in page
     assert f"{np.sum(named == 'Unassigned'):,} of 200 cells" in page
+
+
+def test_the_comparison_takes_a_budget_of_cells_and_says_so(model, cells, types, tmp_path, monkeypatch):
+    sizes = []
+
+    def counted(classifier, cells, true, splits, after_fold):
+        sizes.append((cells.shape[0], len(true), len(splits)))
+        return cross_validated(classifier, cells, true, splits, after_fold)
+
+    monkeypatch.setattr("sklearn_cells.report._sections.cross_validated", counted)
+    page = written(tmp_path, model, cells, types, cv=2, peers_budget=60)
+    (n_sampled,) = re.findall(r"Cross-validated scores on a sample of (\d+) of these cells, drawn at random", page)
+    assert 55 <= int(n_sampled) <= 60
+    assert sizes == [(int(n_sampled), int(n_sampled), 2)] * 3
+    assert row_of(page, "all cells, unassigned are errors")  # of all
+    assert f"<h1>{model.card_['name']} on 240 cells</h1>" in page
+    assert written(tmp_path, model, cells, types, cv=2, peers_budget=60, overwrite=True) == page
+    for budget in (240, None):
+        page = written(tmp_path, model, cells, types, cv=2, peers_budget=budget, overwrite=True)
+        assert "Cross-validated scores on these cells" in page
+    assert sizes[-1][0] == 240
+
+
+def test_splits_of_all_cells_are_refused_where_the_budget_is_less(model, cells, types, tmp_path):
+    splits = [(np.arange(120), np.arange(120, 240))]
+    with pytest.raises(
+        ValueError, match="cv holds splits of all 240 cells, but peers_budget is 100, .* a larger peers"
+    ):
+        write_html(model, cells, types, tmp_path / "report.html", cv=splits, peers_budget=100)
+
+
+def test_progress_names_each_peer_and_counts_its_folds(model, cells, types, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    written(tmp_path, model, cells, types, cv=2, verbose=1)
+    shown = capsys.readouterr().err
+    for name in ("a new copy of the model", "LogisticRegression", "LinearSVC"):
+        assert f"cross-validate {name}" in shown
+    assert "50%" in shown  # after the first of two folds
+    written(tmp_path, model, cells, types, cv=2, overwrite=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_batches_and_clusters_have_scores(model, cells, types, tmp_path):
+    batch = np.where(np.arange(240) < 100, "a", "b")
+    page = written(tmp_path, model, cells, types, peers=False, batch=batch, clusters="cell_type")
+    named = model.predict(cells)
+    section = page[page.index(">Batches</h2>") :]
+    for name, rows in {"a": slice(0, 100), "b": slice(100, 240)}.items():
+        f1 = f1_score(types[rows], named[rows], labels=np.unique(types[rows]), average="macro", zero_division=0)
+        accuracy, unassigned = np.mean(types[rows] == named[rows]), np.mean(named[rows] == "Unassigned")
+        assert row_of(section, name) == [
+            str(np.sum(batch == name)), f"{accuracy:.3f}", f"{f1:.3f}", f"{unassigned:.1%}"
+        ]  # fmt: skip
+    assert ">Clusters</h2>" in page
+
+
+def test_tables_and_pictures_show_that_they_scroll(page):
+    style = page[page.index("<style>") : page.index("</style>")]
+    rule = re.search(r"\.scroll \{(.*?)\}", style, re.DOTALL)[1]
+    # White at the ends of what scrolls, above shadows at the ends of what is seen.
+    assert re.findall(r"(left|right) / \S+ 100% (local|scroll)", rule) == [
+        ("left", "local"), ("right", "local"), ("left", "scroll"), ("right", "scroll")
+    ]  # fmt: skip
+    assert ".hint { display: none;" in style
+    on_phone = style[style.index("@media (max-width: 40rem)") : style.index("@media print")]
+    assert ".hint { display: block; }" in on_phone
+    pictures = re.findall(r'(<p class="hint">.*?</p>)?<div class="scroll" tabindex="0"><img( class="wide")?', page)
+    assert len(pictures) == 3
+    assert all(bool(hint) == bool(wide) for hint, wide in pictures)
