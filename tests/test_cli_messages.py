@@ -59,7 +59,7 @@ WRONG = {
     "many folds": ([*TRAIN, "--folds=100"], "--folds 100 needs a class of 100 cells, but the largest has ...: pass a smaller --folds."),
     "both targets": ([*TRAIN, "--target-error=.1", "--target-coverage=.9"], "--target-error 0.1 and --target-coverage 0.9 are given, but one of them makes the threshold: leave out the others."),
     "model there": (["train", "reference.h5ad", "--labels=cell_type", "-o", "model.cellmodel"], "model.cellmodel is there already. Pass --force to replace it."),
-    "strange types": (["evaluate", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel"], "None of the types in 'cell_type' of strange.h5ad is one that model.cellmodel knows: alpha, beta against type 0, type 1, type 2. Name another column with --labels, or another model."),
+    "strange types": (["evaluate", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel"], "None of the types in 'cell_type' of strange.h5ad is one that model.cellmodel knows: alpha, beta against type 0, type 1, type 2. Name another column with --labels, another model, or a file with --map that says how the model calls them."),
     "output is the query": (["predict", "query.csv", "-o", "query.h5ad", "--force"], "query.csv is read by this command. Name another file to write."),
     "model is the cells": (["train", "query.h5ad", "--labels=cell_type", "-o", "query.h5ad", "--force"], "query.h5ad is read by this command. Name another file to write."),
     "annotated, no such model": (["predict", "annotated.h5ad", "-m", "nothing"], "There is no model nothing. ..."),
@@ -67,6 +67,7 @@ WRONG = {
     "table of genes in rows": (["predict", "rows.csv"], "rows.csv: Genes seem to be in rows ('gene' in the header); expected cells: pass --transpose."),
     "two genomes": (["predict", "genomes.h5"], "genomes.h5: It holds 2 genomes, 'hg19', 'mm10': pass one, as --genome hg19."),
     "a genome of none": ([*PREDICT, "--genome=hg19"], "query.h5ad: --genome hg19 chooses from a 10x .h5 file, and this is none: leave it out."),
+    "other names to report": (["report", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel", "-o", "x.html"], "None of the types in --labels is one that the model knows: alpha, beta against type 0, type 1, type 2. Rename those that it calls otherwise with --map."),
     "no layer to report": (["report", "query.h5ad", "--labels=cell_type", "-m", "model.cellmodel", "-o", "x.html", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
     "no layer to rank": (["genes", "query.h5ad", "--labels=cell_type", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
 }  # fmt: skip

@@ -37,6 +37,8 @@ PHRASES = {
         "model file of sklearn_cells. Name one that sklearn-cells train wrote."
     ),
     r"^y has 1 class": "The labels have 1 class",
+    r"None of the types in y": "None of the types in --labels",
+    r"Rename those in y that it calls otherwise\.": "Rename those that it calls otherwise with --map.",
     r"The number of unique classes is greater than 50% of.*": (
         "More than half of the labels are different; expected a type that many cells share."
     ),

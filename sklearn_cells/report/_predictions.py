@@ -102,7 +102,7 @@ def compare(model, X, cells, y, chosen, verbose):
     if not np.isin(true, names).any():
         raise ValueError(
             f"None of the types in y is one that the model knows: {shortened(np.unique(true))} against "
-            f"{shortened(names)}."
+            f"{shortened(names)}. Rename those in y that it calls otherwise."
         )
     annotation, probabilities = _annotate(model, X, cells, chosen, verbose)
     named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
