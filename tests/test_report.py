@@ -45,7 +45,7 @@ from sklearn_cells.persistence import training_card
 from sklearn_cells.pipeline import CellPipeline
 from sklearn_cells.plotting import RiskCoverageDisplay
 from sklearn_cells.report import write_html
-from sklearn_cells.report._evaluation import bootstrap, cross_validated, peers_of, with_interval
+from sklearn_cells.report._evaluation import as_true_types, bootstrap, cross_validated, peers_of, with_interval
 from sklearn_cells.report._html import picture
 from sklearn_cells.report._predictions import Predictions
 from sklearn_cells.report._sample import Sample, draw_sample
@@ -568,12 +568,32 @@ def test_names_in_a_tree_are_judged_in_the_tree(tmp_path):
     assert f"{np.sum(named == 'Unassigned'):,} of 200 cells" in page
 
 
+@pytest.mark.usefixtures("few_minibatches")
+def test_types_outside_of_the_tree_are_left_out_of_the_comparison(cells, types, tmp_path):
+    tree = CellTypeTree.from_dict({"a": {"type 0": None, "type 1": None}})
+    known = types != "type 2"
+    model = KerasCellClassifier(hidden_layer_sizes=(4,), hierarchy=tree, random_state=0)
+    model.fit(cells.X[known], types[known])
+    page = written(tmp_path, model, cells.X, types, cv=2)
+    assert "Types that are not in the tree of the model are left out: type 2." in page
+    assert row_of(page, "a new copy of the model")
+    assert "type 2" in Parts(page).cells  # of the scores of the model
+
+
+def test_a_name_below_a_coarse_true_type_is_right_in_the_comparison():
+    tree = CellTypeTree.from_dict({"T": {"CD4 T": None, "CD8 T": None}, "B": None})
+    true = np.array(["T", "CD4 T", "B", "B", "T"])
+    named = np.array(["CD4 T", "CD8 T", "CD8 T", "B", "B"])
+    assert as_true_types(true, named, tree).tolist() == ["T", "T", "T", "B", "B"]
+    assert as_true_types(true[2:4], named[2:4], tree).tolist() == ["CD8 T", "B"]
+
+
 def test_the_comparison_takes_a_budget_of_cells_and_says_so(model, cells, types, tmp_path, monkeypatch):
     sizes = []
 
-    def counted(classifier, cells, true, splits, after_fold):
+    def counted(classifier, cells, true, splits, *others):
         sizes.append((cells.shape[0], len(true), len(splits)))
-        return cross_validated(classifier, cells, true, splits, after_fold)
+        return cross_validated(classifier, cells, true, splits, *others)
 
     monkeypatch.setattr("sklearn_cells.report._sections.cross_validated", counted)
     page = written(tmp_path, model, cells, types, cv=2, peers_budget=60)

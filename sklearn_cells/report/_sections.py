@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 
 from sklearn_cells._anndata import is_anndata
 from sklearn_cells._cells import check_cells
-from sklearn_cells._models import for_query, rejecting_model, step_of
+from sklearn_cells._models import for_query, hierarchy_of, rejecting_model, step_of
 from sklearn_cells._warnings import gathered
 from sklearn_cells.coverage import gene_coverage
 from sklearn_cells.feature_selection import JSDivergenceSelector
@@ -207,12 +207,19 @@ def comparison_section(model, sample, cv, budget, seeds, verbose):
     )
     if len(rare):
         intro += f" Types with fewer cells than folds are left out: {', '.join(rare)}."
+    tree = hierarchy_of(model)
+    strange = types[:0] if tree is None else np.setdiff1d(types, [*tree.names, *rare])
+    if len(strange):  # which a copy of the model cannot learn
+        intro += f" Types that are not in the tree of the model are left out: {', '.join(strange)}."
+    rare = np.union1d(rare, strange)
     if len(types) - len(rare) < 2:
         return html.paragraph(f"Not cross-validated: fewer than two types have {cv} cells.")
     kept = np.flatnonzero(~np.isin(true, rare))
     cells, true = rows_in(cells, kept), true[kept]
     folds = StratifiedKFold(cv, shuffle=True, random_state=seeds[0]) if isinstance(cv, Integral) else check_cv(cv, true)
     splits = list(folds.split(true, true))
+    if tree is not None and not np.isin(true, tree.leaves).all():
+        intro += " Where the type of cells is a coarse one of the tree, the names below it are right too."
     copied, classifiers = untrained(model), peers_of(cells.shape[1])
     if copied is None:
         intro += " The model was trained elsewhere, so that there is no new copy of it to train."
@@ -227,7 +234,7 @@ def comparison_section(model, sample, cv, budget, seeds, verbose):
         for name, classifier in classifiers.items():
             progress.start_task(tasks[name])
             advance = partial(progress.advance, tasks[name])
-            rows[name] = cross_validated(classifier, cells, true, splits, after_fold=advance)
+            rows[name] = cross_validated(classifier, cells, true, splits, advance, tree)
     return html.paragraph(intro) + html.table(pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T)
 
 
