@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from rich.progress import Progress
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -617,14 +618,22 @@ def test_splits_of_all_cells_are_refused_where_the_budget_is_less(model, cells, 
         write_html(model, cells, types, tmp_path / "report.html", cv=splits, peers_budget=100)
 
 
-def test_progress_names_each_peer(model, cells, types, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
-    monkeypatch.setenv("COLUMNS", "120")
+def test_progress_names_each_peer_and_counts_its_folds(model, cells, types, tmp_path, monkeypatch):
+    done = {}
+
+    class Counted(Progress):
+        def advance(self, task_id, advance=1):
+            name = self._tasks[task_id].description
+            done[name] = done.get(name, 0) + advance
+
+    monkeypatch.setattr("sklearn_cells.report._sections.Progress", Counted)
     written(tmp_path, model, cells, types, cv=2, verbose=1)
-    shown = capsys.readouterr().err
-    for name in ("a new copy of the model", "LogisticRegression", "LinearSVC"):
-        assert f"cross-validate {name}" in shown
-    written(tmp_path, model, cells, types, cv=2, overwrite=True)
+    names = ("a new copy of the model", "LogisticRegression", "LinearSVC")
+    assert done == {f"cross-validate {name}": 2 for name in names}
+
+
+def test_without_verbose_nothing_is_shown(model, cells, types, tmp_path, capsys):
+    written(tmp_path, model, cells, types, cv=2)
     assert capsys.readouterr().err == ""
 
 
