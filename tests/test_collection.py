@@ -83,8 +83,8 @@ def test_names_of_cells_that_repeat_get_that_of_their_file(cells, tmp_path):
 
 
 def test_backed_is_true_false_or_auto(tmp_path):
-    with pytest.raises(ValueError, match="backed='auot' is not known: pass True, False or 'auto'"):
-        read_cells(tmp_path, backed="auot")
+    with pytest.raises(ValueError, match="backed='yes' is not known: pass True, False or 'auto'"):
+        read_cells(tmp_path, backed="yes")
 
 
 def test_layers_that_all_files_have_and_dense_matrices(cells, tmp_path):
