@@ -32,7 +32,7 @@ query.var_names = ["unknown gene", *query.var_names[1:]]
 # the assigned cells are wrong. They are too few to be sure of that, so no confidence level is asked for.
 pipeline = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0)
 held_out = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
-model = RejectOptionClassifier(pipeline, target_error=0.1, confidence_level=None, cv=held_out)
+model = RejectOptionClassifier(pipeline, target_error=0.1, confidence_level=None, cv=held_out, random_state=0)
 model.fit(reference, reference.obs["cell_type"])
 print(f"threshold {model.threshold_:.2f}, temperature {model.temperature_:.2f}")
 

@@ -28,7 +28,8 @@ train = train[train.obs["cell_type"] != "CD19+ B"]
 
 pipeline = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0)
 held_out = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
-model = RejectOptionClassifier(pipeline, target_error=0.1, cv=held_out)
+options = {"target_error": 0.1, "confidence_level": None, "cv": held_out, "random_state": 0}
+model = RejectOptionClassifier(pipeline, **options)
 model.fit(train, train.obs["cell_type"].to_numpy(dtype=str))
 print(f"calibration error {model.calibration_error_['before']:.3f}, then {model.calibration_error_['after']:.3f}")
 
@@ -88,7 +89,7 @@ tree = CellTypeTree.from_dict(
         "CD34+": None,
     }
 )
-in_tree = RejectOptionClassifier(pipeline, hierarchy=tree, target_error=0.1, cv=held_out)
+in_tree = RejectOptionClassifier(pipeline, hierarchy=tree, **options)
 in_tree.fit(train, train.obs["cell_type"].to_numpy(dtype=str))
 display = CellTypeTreeDisplay.from_estimator(in_tree, test[known], truth[known])
 print(display.counts)

@@ -46,7 +46,7 @@ print(pd.Series(labels).value_counts())
 # The model learns from all of these cells: one with the label "Myeloid" teaches that it is one of the myeloid types.
 # The reject option gives each cell the deepest name that it is sure of.
 held_out = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
-options = {"target_error": 0.1, "confidence_level": None, "cv": held_out}
+options = {"target_error": 0.1, "confidence_level": None, "cv": held_out, "random_state": 0}
 chain = make_cell_pipeline(select__n_features_to_select=500, hierarchy=tree, classify__random_state=0)
 joined = RejectOptionClassifier(chain, hierarchy=tree, **options).fit(reference, labels)
 annotation = annotate(joined, query)

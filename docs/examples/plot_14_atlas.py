@@ -47,7 +47,7 @@ pd.crosstab(atlas.obs["batch"], atlas.obs["cell_type"])
 chain = make_cell_pipeline(
     select__n_features_to_select=100, classify__random_state=0, classify__checkpoint=path / "checkpoints"
 )
-model = RejectOptionClassifier(chain, target_error=0.02, cv=3)
+model = RejectOptionClassifier(chain, target_error=0.02, cv=3, random_state=0)
 model.fit(atlas, atlas.obs["cell_type"], groups=atlas.obs["batch"])
 assert not list((path / "checkpoints").glob("*"))
 for score, folds in model.held_out_scores_.items():
