@@ -195,7 +195,7 @@ class CellTypist:
         return self
 
     def predict_proba(self, X):
-        """Give the probabilities of one type against the rest; those of a cell do not sum to 1."""
+        """Return the probabilities of one type against the rest; those of a cell do not sum to 1."""
         result = self.celltypist.annotate(self._cells(X), model=self.model)
         return result.probability_matrix[self.classes_].to_numpy()
 
@@ -294,7 +294,7 @@ METHODS = {
 
 
 def predict_task(method, seed, pairs):
-    """Give the labels of the test cells, the predictions, their probabilities (or None) and the seconds it took."""
+    """Return the labels of the test cells, the predictions, their probabilities (or None) and the seconds it took."""
     labels, predicted, top, seconds = [], [], [], 0.0
     for train, test in pairs:
         train_counts, test_counts = train.X.tocsr(), test.X.tocsr()
@@ -315,7 +315,7 @@ def predict_task(method, seed, pairs):
 
 
 def scores(labels, predicted, top, n_resamples=1000):
-    """Give the scores of the predictions; classes without a test cell count as mistakes, not as classes."""
+    """Return the scores of the predictions; classes without a test cell count as mistakes, not as classes."""
     classes, codes = np.unique(np.concatenate([labels, predicted]), return_inverse=True)
     pairs = codes[: len(labels)] * len(classes) + codes[len(labels) :]
     confusion = np.bincount(pairs, minlength=len(classes) ** 2)
@@ -345,7 +345,7 @@ def accuracies(confusion):
 
 
 def f1_scores(confusion):
-    """Give the F1 of each class (columns) in each confusion matrix (rows), NaN for a class without a cell."""
+    """Return the F1 of each class (columns) in each confusion matrix (rows), NaN for a class without a cell."""
     true_cells, predicted_cells = confusion.sum(axis=2), confusion.sum(axis=1)
     right = np.diagonal(confusion, axis1=1, axis2=2)
     return np.where(true_cells > 0, 2 * right / np.maximum(true_cells + predicted_cells, 1), np.nan)
@@ -356,7 +356,7 @@ def interval(resampled):
 
 
 def calibration_error(right, top, n_bins=15):
-    """Give the expected calibration error: how far top probability and accuracy are apart, in bins of equal width."""
+    """Return the expected calibration error: how far top probability and accuracy are apart, in bins of equal width."""
     bins = np.minimum((top * n_bins).astype(int), n_bins - 1)
     return np.abs(np.bincount(bins, right, n_bins) - np.bincount(bins, top, n_bins)).sum() / len(top)
 
@@ -433,7 +433,7 @@ def report(results, output):
 
 
 def mean_over_seeds(results):
-    """Give a row for each task and method: means over the seeds, the worst class that is worst most often."""
+    """Return a row for each task and method: means over the seeds, the worst class that is worst most often."""
     results = results.drop_duplicates(KEY, keep="last").drop(columns=["scikit_learn"])
     groups = results.groupby(["task", "method"], sort=False)
     table = groups.mean(numeric_only=True).drop(columns="seed")
@@ -446,7 +446,7 @@ def mean_over_seeds(results):
 
 
 def wide(table, score):
-    """Give a row for each task and a column for each method, NaN where it was not run."""
+    """Return a row for each task and a column for each method, NaN where it was not run."""
     return table.pivot(index="task", columns="method", values=score).reindex(
         index=[task for task in TASKS if task in set(table["task"])], columns=list(METHODS)
     )

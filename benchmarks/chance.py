@@ -67,7 +67,7 @@ def main(output, repeats):
 
 
 def false_discoveries(rng, codes, mean, n_genes, method, repeats):
-    """Give the mean share of null genes among those found at a nominal rate of 5 %, 0 where none is found."""
+    """Return the mean share of null genes among those found at a nominal rate of 5 %, 0 where none is found."""
     shares = []
     for _ in range(repeats):
         n_true = n_genes // 10

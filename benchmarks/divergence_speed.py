@@ -64,7 +64,7 @@ def mutual_information(X, y):
 
 
 def peak_memory(X, y):
-    """Give the megabytes that the divergences take at most, in one call."""
+    """Return the megabytes that the divergences take at most, in one call."""
     tracemalloc.start()
     js_divergence(X, y)
     peak = tracemalloc.get_traced_memory()[1]
@@ -73,7 +73,7 @@ def peak_memory(X, y):
 
 
 def timed(function, *args):
-    """Give the seconds that pass, and those of all threads together, which depend less on what else is running."""
+    """Return the seconds that pass, and those of all threads together, which depend less on what else is running."""
     start, of_threads = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # f_classif on constant genes

@@ -159,7 +159,7 @@ def query(folder, output):
 
 
 def queries_by_names(cells, folder):
-    """Give the cells under symbols, three times, and under Ensembl IDs."""
+    """Return the cells under symbols, three times, and under Ensembl IDs."""
     rng = np.random.default_rng(0)
     kept = np.sort(rng.permutation(cells.n_vars)[: round((1 - REMOVED) * cells.n_vars)])
     ids = pd.read_csv(folder / "hg19_10x_genes.tsv", sep="\t", header=None, index_col=1)[0]

@@ -51,7 +51,7 @@ def main(cells, published, gene_list, output, networks):
 
 
 def cross_validate(pipeline, cells, labels):
-    """Give the out-of-fold predictions and a table with a row for each fold."""
+    """Return the out-of-fold predictions and a table with a row for each fold."""
     predicted = np.empty_like(labels)
     rows = []
     for fold, (train, test) in enumerate(StratifiedKFold(5, shuffle=True, random_state=0).split(labels, labels)):
@@ -72,7 +72,7 @@ def cross_validate(pipeline, cells, labels):
 
 
 def class_table(labels, predicted):
-    """Give precision, recall, F1 and number of cells of each class."""
+    """Return precision, recall, F1 and number of cells of each class."""
     classes = np.unique(labels)
     columns = ["precision", "recall", "f1", "cells"]
     scores = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)

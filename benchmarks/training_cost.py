@@ -64,7 +64,7 @@ def call(function, arguments):
 
 
 def memory(name):
-    """Give a size of this process in MB: VmRSS is what is resident, VmHWM the peak of it."""
+    """Return a size of this process in MB: VmRSS is what is resident, VmHWM the peak of it."""
     return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 

@@ -129,14 +129,14 @@ def machine():
 
 
 def simulate(n_cells, n_genes, n_classes, dense):
-    """Give log-normalised cells and their classes."""
+    """Return log-normalised cells and their classes."""
     cells = make_cells(n_cells, n_genes, n_classes=n_classes, mean_count=0.2, random_state=0)
     X = LogNormalizer(target_sum=10_000).fit_transform(cells.X)
     return X.toarray() if dense else X, cells.obs["cell_type"].to_numpy(dtype=str)
 
 
 def make_models(network, batch_size, plain=True):
-    """Give the same network for each engine; there is no MLPClassifier for the CNN, nor for class weights."""
+    """Return the same network for each engine; there is no MLPClassifier for the CNN, nor for class weights."""
     params = {"batch_size": batch_size} | (PLAIN if plain else {"random_state": 0})
     if network == CNN:
         ours = clone(make_cell_pipeline("cnn_2019")["classify"]).set_params(**params)
@@ -165,13 +165,13 @@ def timed_fit(model, X, y):
 
 
 def time_epochs(models, simulation, epochs, repeats):
-    """Give the median seconds of an epoch by model."""
+    """Return the median seconds of an epoch by model."""
     seconds = time_fits(models, simulation, (1, 1, 1 + epochs), repeats)
     return {name: np.median((fits[:, 2] - fits[:, 1]) / epochs) for name, fits in seconds.items()}
 
 
 def time_whole_fits(models, simulation, epochs, repeats):
-    """Give the median seconds of the first and of the second fit in a new process, by model."""
+    """Return the median seconds of the first and of the second fit in a new process, by model."""
     seconds = time_fits(models, simulation, (epochs, epochs), repeats)
     medians = {name: np.median(fits, axis=0) for name, fits in seconds.items()}
     return {
@@ -181,7 +181,7 @@ def time_whole_fits(models, simulation, epochs, repeats):
 
 
 def time_fits(models, simulation, numbers_of_epochs, repeats):
-    """Give the seconds of fits of so many epochs by model, of shape (repeats, n_fits), each repeat in a new process."""
+    """Return the seconds of fits of so many epochs by model, of shape (repeats, n_fits), each repeat in a new process."""
     seconds = {name: [] for name in models}
     spawn = multiprocessing.get_context("spawn")
     for _ in range(repeats):

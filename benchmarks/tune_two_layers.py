@@ -94,7 +94,7 @@ def tune(pipeline, n_candidates, min_epochs, max_epochs, n_jobs):
 
 
 def candidate_table(search):
-    """Give a row for each candidate and number of epochs, the best first."""
+    """Return a row for each candidate and number of epochs, the best first."""
     table = pd.DataFrame(search.cv_results_)
     scores = [f"split{fold}_test_score" for fold in range(search.n_splits_)]
     columns = [f"param_{name}" for name in DISTRIBUTIONS]
@@ -106,7 +106,7 @@ def candidate_table(search):
 
 
 def describe(table):
-    """Give the mean over the folds and the value of the first one, whose test cells the search has not seen."""
+    """Return the mean over the folds and the value of the first one, whose test cells the search has not seen."""
     return ", ".join(
         f"{name} {values.mean():.4f} ({values.min():.4f} to {values.max():.4f}, first fold {values[0]:.4f})"
         for name, values in ((name, table[f"test_{name}"]) for name in SCORES)

@@ -111,7 +111,7 @@ def rows_on_disk(cells):
 
 
 def values_on_disk(cells, rows, columns, matrix=None):
-    """Read rows and columns of the X of backed AnnData that is no view, in their order; `matrix` is this X."""
+    """Read rows and columns of backed AnnData that is not a view, in the given order; `matrix` is its X."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         found = (cells.X if matrix is None else matrix)[rows[0] : rows[-1] + 1]
         return found if isinstance(columns, slice) and columns == slice(None) else found[:, columns]

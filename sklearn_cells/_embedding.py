@@ -14,7 +14,7 @@ def _held_in(model):
 
 
 class EmbeddingMixin:
-    """Give pipelines and reject options the `embed` of the classifier in them."""
+    """Let pipelines and reject options have the `embed` method of their classifier."""
 
     @available_if(lambda model: hasattr(_held_in(model), "embed"))
     def embed(self, X: CellsLike) -> NDArray[np.float32]:

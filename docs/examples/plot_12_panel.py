@@ -61,8 +61,8 @@ accuracies = pd.Series(
     }
 )
 print(accuracies.round(3).to_string())
-assert accuracies.iloc[1:3].min() > accuracies.iloc[0] - 0.15
-assert accuracies.iloc[1:3].min() > accuracies.iloc[3]
+assert accuracies.iloc[1:3].min() > accuracies.iloc[0] - 0.1
+assert accuracies.iloc[1:3].min() > accuracies.iloc[3] + 0.05
 
 # %%
 # Thirty chosen genes cost a few points of accuracy. Training again gains nothing here: the model of 500 genes fills in

@@ -68,13 +68,13 @@ for name, model in {"with the tree, all cells": joined, "no tree, fine labels on
     }
 table = pd.DataFrame(table).T
 print(table.round(3).to_string())
-assert table["named"].iloc[0] > table["named"].iloc[1]
-assert table["right"].iloc[0] > table["right"].iloc[1] + 0.05
+assert table["named"].iloc[0] > table["named"].iloc[1] + 0.05
+assert table["right"].iloc[0] > table["right"].iloc[1] + 0.03
 
 # %%
 # The gain is in the names: more cells have one, and more have a right one. The leaves are about as often right, for the
 # cells with coarse labels say nothing about them.
-assert abs(table["right leaf, all assigned"].diff().iloc[1]) < 0.08
+assert abs(table["right leaf, all assigned"].diff().iloc[1]) < 0.05
 
 # %%
 # How many cells each type names, and which of these names are wrong:
@@ -86,4 +86,4 @@ top = tree.levels(truth)["level_1"].to_numpy()
 best = joined.classes_[joined.predict_proba(query).argmax(axis=1)]
 right = np.mean(tree.levels(best)["level_1"].to_numpy() == top)
 print(f"{right:.1%} right at the top")
-assert right > 0.9
+assert right > 0.95
