@@ -181,7 +181,7 @@ def time_whole_fits(models, simulation, epochs, repeats):
 
 
 def time_fits(models, simulation, numbers_of_epochs, repeats):
-    """Return the seconds of fits of so many epochs by model, of shape (repeats, n_fits), each repeat in a new process."""
+    """Return the seconds of fits of some epochs by model, of shape (repeats, n_fits), each repeat in a new process."""
     seconds = {name: [] for name in models}
     spawn = multiprocessing.get_context("spawn")
     for _ in range(repeats):
