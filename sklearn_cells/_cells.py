@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -411,7 +412,8 @@ def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
         kind = "sample" if X.shape[0] == 0 else "feature"
         raise ValueError(f"Found array with 0 {kind}(s) (shape={X.shape}) while a minimum of 1 is required.")
     names = gene_names_of(X, column, layer)
-    checks = Checks(dtype, values, allow_nan, names, X.obs_names, lambda: where_counts_are(X, layer), X.filename)
+    hint = partial(where_counts_are, X, layer)
+    checks = Checks(dtype, values, allow_nan, names, X.obs_names, X.obs.get("batch"), hint, X.filename)
     columns = None
     if not names.is_unique and hasattr(choice, "duplicates"):
         names, columns = _unique(names, choice)

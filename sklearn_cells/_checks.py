@@ -32,6 +32,7 @@ class Checks:
     allow_nan: bool | str = False
     gene_names: pd.Index | None = None
     cell_names: pd.Index | None = None
+    batches: pd.Series | None = None  # of the cells; where files were joined, those they come from
     hint: object = ""  # where else counts may be: a string, or a function that says so
     file: object = None  # which they are read from
 
@@ -114,7 +115,10 @@ class Checks:
             cell, gene = (major, minor) if X.format == "csr" else (minor, major)
             value = X.data[entry]
         cell = cell if rows is None else rows[cell]
-        name = "" if self.cell_names is None else f" ({self.cell_names[cell]})"
+        name = "" if self.cell_names is None else str(self.cell_names[cell])
+        if self.batches is not None:
+            name += f", batch {str(self.batches.iloc[cell])!r}"
+        name = f" ({name})" if name else ""
         gene = gene if self.gene_names is None else repr(str(self.gene_names[gene]))
         return value, f"cell {cell}{name}, gene {gene}"
 

@@ -82,8 +82,8 @@ def make_clusters(embedding, seed=0):
     seed : int, default=0
         Determines the clusters.
     """
-    if len(embedding) <= N_NEIGHBORS:  # too few for a graph
-        return pd.Categorical(["0"] * len(embedding))
+    if len(embedding) <= N_NEIGHBORS:  # too few for a graph: each cell keeps its own label
+        return pd.Categorical([str(cell) for cell in range(len(embedding))])
     cells = neighbor_graph(embedding, seed)
     options = {"flavor": "igraph", "n_iterations": 2, "directed": False}
     import_module("scanpy").tl.leiden(cells, resolution=RESOLUTION, random_state=seed, **options)

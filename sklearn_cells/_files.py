@@ -39,6 +39,9 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator
 
     FileNotFoundError
         If the folder to write to is missing.
+
+    PermissionError
+        If the folder to write to is read-only.
     """
     with atomic_paths(path, overwrite=overwrite) as (temporary,):
         yield temporary
@@ -86,6 +89,8 @@ def _checked(path: str | os.PathLike, overwrite: bool) -> Path:
         raise FileExistsError(f"{path} is there already: pass overwrite=True to replace it, or another name.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to: make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path.name} cannot be written: the folder {path.parent} is read-only. Choose another.")
     return path
 
 

@@ -233,6 +233,11 @@ def annotate(
     if clusters is not None:
         unassigned_label = _unassigned_label(model, min_share)
     if makes_clusters:
+        if "auto" in getattr(cells, "obs", ()):
+            raise ValueError(
+                "clusters='auto' makes clusters, but obs has a column 'auto'. Pass cells.obs['auto'] to use that "
+                "column, or rename it."
+            )
         check_can_cluster(last_step_of(model))
     elif clusters is not None:
         check_same_order(cells, clusters, X_name="cells", y_name="clusters")

@@ -240,10 +240,19 @@ def test_training_genes_in_another_spelling_too(spelled, n_genes, example):
     np.testing.assert_array_equal(aligned, COUNTS)
 
 
-def test_a_gene_under_its_own_name_is_taken_and_no_other_spelling():
+def test_a_gene_under_its_own_name_is_taken_and_a_second_spelling_said():
     aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=["HLA-A", "CD3E"]))
-    aligned = aligner.transform(pd.DataFrame(COUNTS[:, :3], columns=["HLA.A", "HLA-A", "CD3E"]))
+    with pytest.warns(UserWarning, match=r"under two names \(1 in all\), such as 'HLA-A' and 'HLA.A'. Only the counts"):
+        aligned = aligner.transform(pd.DataFrame(COUNTS[:, :3], columns=["HLA.A", "HLA-A", "CD3E"]))
     np.testing.assert_array_equal(aligned, COUNTS[:, 1:3])
+
+
+def test_names_that_differ_in_a_dot_are_two_genes_where_training_has_both():
+    names = ["AC1-2", "AC1.2", "CD3E"]
+    aligned = GeneAligner().fit(pd.DataFrame(COUNTS[:, :3], columns=names)).transform(
+        pd.DataFrame(COUNTS[:, 2::-1], columns=names[::-1])
+    )
+    np.testing.assert_array_equal(aligned, COUNTS[:, :3])
 
 
 def test_a_spelling_that_two_training_genes_have_is_not_taken():

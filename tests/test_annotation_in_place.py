@@ -151,8 +151,17 @@ def test_clusters_are_made_of_the_hidden_layer(cells, network):
     expected = annotate(network, query, clusters=found["majority_cluster"].to_numpy())
     pd.testing.assert_frame_equal(expected, found.drop(columns="majority_cluster"))
     few = annotate(network, cells[:3], clusters="auto")
-    assert few["majority_cluster"].tolist() == ["0"] * 3
+    assert few["majority_cluster"].tolist() == ["0", "1", "2"]  # no vote among cells that are no neighbours
+    assert few["majority_label"].tolist() == few["predicted_label"].tolist()
     assert len(annotate(network, cells[:0], clusters="auto")) == 0
+
+
+def test_a_column_named_auto_is_not_passed_over(cells, network):
+    query = cells.copy()
+    query.obs["auto"] = "one"
+    with pytest.raises(ValueError, match=r"obs has a column 'auto'. Pass cells.obs\['auto'\]"):
+        annotate(network, query, clusters="auto")
+    assert annotate(network, query, clusters=query.obs["auto"])["majority_label"].nunique() == 1
 
 
 def test_clusters_cannot_be_made_without_a_hidden_layer_or_without_scanpy(cells, model, network, monkeypatch):

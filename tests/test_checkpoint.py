@@ -121,6 +121,9 @@ def test_wrong_parameters_are_refused_before_training(cells, tmp_path):
         KerasCellClassifier(checkpoint=tmp_path).fit(cells, y)
     with pytest.raises(ValueError, match="needs names as architecture and optimizer"):
         KerasCellClassifier(random_state=0, optimizer=keras.optimizers.Adam, checkpoint=tmp_path).fit(cells, y)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file: pass a folder"):
+        KerasCellClassifier(random_state=0, checkpoint=tmp_path / "file").fit(cells, y)
     with pytest.raises(ValueError, match="needs engine='tensorflow'"):
         KerasCellClassifier(random_state=0, engine="keras", checkpoint=tmp_path).fit(cells, y)
 

@@ -56,6 +56,18 @@ def test_cells_of_several_files_have_the_genes_of_all(cells, folder, backed, as_
     assert "counts" not in joined.layers  # which one file alone has
 
 
+@pytest.mark.parametrize("backed", [False, True])
+def test_a_wrong_value_is_found_in_its_file(cells, tmp_path, backed):
+    wrong = cells[100:].copy()
+    wrong.X[3, 7] = 0.5
+    cells[:100].write_h5ad(tmp_path / "first.h5ad")
+    wrong.write_h5ad(tmp_path / "second.h5ad")
+    joined = read_cells(tmp_path, backed=backed)
+    name, gene = wrong.obs_names[3], cells.var_names[7]
+    with pytest.raises(ValueError, match=rf"got 0.5 at cell 103 \({name}, batch 'second'\), gene '{gene}'"):
+        make_cell_pipeline(classify__epochs=1).fit(joined, joined.obs["cell_type"])
+
+
 def test_files_on_disk_are_read_block_by_block(folder, cells, monkeypatch):
     pytest.importorskip("dask.array")
     monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 60 * 30)

@@ -72,11 +72,14 @@ def test_older_file_is_kept_unless_told_otherwise(tmp_path):
     assert (tmp_path / "result.csv").read_text() == "new"
 
 
-def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
+def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*missing to write result\.csv to"):
         atomic_path(tmp_path / "missing" / "result.csv").__enter__()
     with pytest.raises(IsADirectoryError, match="is a folder"):
         atomic_path(tmp_path, overwrite=True).__enter__()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(PermissionError, match=r"result\.csv cannot be written: the folder .* is read-only"):
+        atomic_path(tmp_path / "result.csv").__enter__()
 
 
 def test_a_file_that_somebody_made_meanwhile_stays(tmp_path):

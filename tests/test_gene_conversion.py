@@ -198,3 +198,8 @@ def test_an_aligner_names_the_column_that_has_the_names():
     query.var["id"], query.var["symbol"] = list(MOUSE.values()), "none"
     with pytest.raises(ValueError, match=r"Convert them: adata.var\['id'\] = convert_gene_names\(adata.var\['id'\], "):
         model.transform(query)
+
+
+def test_cells_in_place_of_their_genes_are_refused():
+    with pytest.raises(TypeError, match="Expected gene names, got AnnData: pass its var_names"):
+        convert_gene_names(cells_of(MOUSE))

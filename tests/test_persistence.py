@@ -423,6 +423,20 @@ def test_other_files_are_named_for_what_they_seem_to_be(tmp_path, content, messa
         load_model(path)
 
 
+@pytest.mark.parametrize("name", ["model.joblib", "model.PKL", "model.pickle"])
+def test_the_name_of_a_pickle_is_refused(fitted, tmp_path, name):
+    with pytest.raises(ValueError, match=r"is named as a pickle.* Name it model\.cellmodel, or call joblib\.dump"):
+        save_model(fitted, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_objects_than_a_path_are_refused(small_file):
+    with pytest.raises(TypeError, match="Expected the path of a model file, .* got NoneType"):
+        load_model(None)
+    with pytest.raises(TypeError, match="Expected sha256 as a str of 64 hexadecimal digits, got int"):
+        load_model(small_file, sha256=5)
+
+
 def test_missing_file_and_folder_are_told_apart(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"There is no model file at .*blood\.cellmodel\. Pass .* the package: sorted_blood\."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from itertools import chain
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,8 @@ class Fitting:
                 f"checkpoint={str(classifier.checkpoint)!r} needs a random_state that is an int, by which a training "
                 f"that goes on is known, got {classifier.random_state!r}."
             )
+        if Path(classifier.checkpoint).expanduser().is_file():
+            raise NotADirectoryError(f"checkpoint={str(classifier.checkpoint)!r} is a file: pass a folder.")
         if classifier.engine != "tensorflow":
             raise ValueError(f"checkpoint needs engine='tensorflow', got {classifier.engine!r}.")
         if callable(classifier.architecture) or callable(classifier.optimizer):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -20,6 +21,9 @@ from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileEr
 from sklearn_cells.persistence._card import ModelCard, card_of_fitted
 from sklearn_cells.persistence._download import check_sha256, downloaded
 from sklearn_cells.persistence._encoding import Encoder, decode
+
+# Ends of names by which joblib.load would be tried.
+PICKLES = (".joblib", ".pkl", ".pickle")
 
 # Whose versions a file tells.
 LIBRARIES = ("scikit-learn", "numpy", "keras", "tensorflow")
@@ -53,6 +57,9 @@ def save_model(
         If the model holds what such a file cannot: another estimator, a function among the
         parameters, a RandomState, a Keras network that the parameters do not describe. The message
         names the step.
+
+    ValueError
+        If the name of the file is that of a pickle, such as `model.joblib`.
 
     ValueError
         If a parameter is not valid, or a pipeline caches its steps (`memory`).
@@ -92,6 +99,11 @@ def save_model(
     (3.5, 'depth of two cells')
     """
     check_model(model)
+    if Path(path).suffix.lower() in PICKLES:
+        raise ValueError(
+            f"{path} is named as a pickle, but save_model writes a model file. Name it {Path(path).stem}.cellmodel, or "
+            "call joblib.dump."
+        )
     card = _checked_card(card_of_fitted(model) if card is None else card)
     encoder = Encoder()
     content = encoder.estimator(model, type(model).__name__)
@@ -126,6 +138,9 @@ def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
 
     Raises
     ------
+    TypeError
+        If `path` is neither text nor a path, or `sha256` is not text.
+
     FileNotFoundError
         If there is no such file.
 
@@ -160,6 +175,12 @@ def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
     ...     load_model(f"{folder}/log.cellmodel")
     LogNormalizer()
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"Expected the path of a model file, the name of a model or an address, got {type(path).__name__}."
+        )
+    if not isinstance(sha256, str | None):
+        raise TypeError(f"Expected sha256 as a str of 64 hexadecimal digits, got {type(sha256).__name__}.")
     if "://" in os.fspath(path):
         with TemporaryDirectory() as folder:
             return load_model(downloaded(os.fspath(path), folder, sha256))

@@ -19,7 +19,13 @@ from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, check_feature_names_in, fit_context
 from sklearn_cells._warnings import once_per_call, warn
 from sklearn_cells.preprocessing._gene_conversion import conversion_that_fits
-from sklearn_cells.preprocessing._gene_spelling import ENSEMBL_ID, places_of_genes, refuse_repeated, without_version
+from sklearn_cells.preprocessing._gene_spelling import (
+    ENSEMBL_ID,
+    places_of_genes,
+    refuse_repeated,
+    second_spellings,
+    without_version,
+)
 from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 
 
@@ -205,6 +211,8 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
                 _warn_of_renamed(pd.Index(cells.gene_names), wanted)
             if len(respelled) and cells.first == 0:
                 _warn_of_respelled(cells.gene_names[places[respelled[0]]], wanted[respelled])
+            if cells.first == 0:
+                _warn_of_second_spellings(second_spellings(cells.gene_names, wanted))
             cells = aligned
         if self.target_sum is not None:
             cells = cells.scaled_to(self.target_sum)
@@ -324,6 +332,16 @@ def _warn_of_respelled(spelled, meant):
         f"{len(meant):,} training genes are in the cells in another spelling, such as {spelled!r} for {meant[0]!r}. "
         "They are taken as the same genes."
     )
+
+
+def _warn_of_second_spellings(pairs):
+    """Warn of training genes that are there under their own name and under the one that R makes of it."""
+    if pairs:
+        name, gene = pairs[0]
+        warn(
+            f"The cells have some training genes under two names ({len(pairs):,} in all), such as {gene!r} and {name!r}. "
+            f"Only the counts of {gene!r} are used. Add up the two columns if they are the same gene."
+        )
 
 
 def _kind(names):

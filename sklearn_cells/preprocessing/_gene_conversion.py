@@ -75,6 +75,9 @@ def convert_gene_names(
 
     Raises
     ------
+    TypeError
+        If `names` is AnnData, and not its gene names.
+
     ValueError
         If none of the names is in the table, or the table of the user lacks a column or is asked for
         orthologs.
@@ -109,6 +112,8 @@ def convert_gene_names(
     >>> convert_gene_names(["Cd3e", "ENSMUSG00000026395"], species="mouse", to_species="human").tolist()
     ['CD3E', 'PTPRC']
     """
+    if hasattr(names, "var_names"):
+        raise TypeError(f"Expected gene names, got {type(names).__name__}: pass its var_names.")
     found, codes = np.unique(np.asarray(names, dtype=str), return_inverse=True)
     if not len(found):
         return np.array([], dtype=object)

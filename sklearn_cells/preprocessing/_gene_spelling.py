@@ -96,6 +96,15 @@ def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[
     return places, respelled
 
 
+def second_spellings(names: Any, wanted: Any) -> list[tuple[str, str]]:
+    """Return the names that spell with the dots of R a wanted gene whose own name is there too, each with that name."""
+    names, wanted = without_version(names), without_version(wanted)
+    with_dots = dict(zip(wanted.str.translate(DOTS), wanted, strict=True))
+    both = names[names.isin(list(with_dots)) & ~names.isin(wanted)]
+    present = set(names)
+    return [(name, with_dots[name]) for name in both if with_dots[name] in present]
+
+
 def refuse_repeated(names: pd.Index, where: str) -> None:
     """Refuse Ensembl IDs that repeat once their versions do not count."""
     repeated = names[names.duplicated()]
