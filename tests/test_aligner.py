@@ -249,8 +249,10 @@ def test_a_gene_under_its_own_name_is_taken_and_a_second_spelling_said():
 
 def test_names_that_differ_in_a_dot_are_two_genes_where_training_has_both():
     names = ["AC1-2", "AC1.2", "CD3E"]
-    aligned = GeneAligner().fit(pd.DataFrame(COUNTS[:, :3], columns=names)).transform(
-        pd.DataFrame(COUNTS[:, 2::-1], columns=names[::-1])
+    aligned = (
+        GeneAligner()
+        .fit(pd.DataFrame(COUNTS[:, :3], columns=names))
+        .transform(pd.DataFrame(COUNTS[:, 2::-1], columns=names[::-1]))
     )
     np.testing.assert_array_equal(aligned, COUNTS[:, :3])
 
