@@ -59,7 +59,9 @@ def test_cells_of_several_files_have_the_genes_of_all(cells, folder, backed, as_
 @pytest.mark.parametrize("backed", [False, True])
 def test_a_wrong_value_is_found_in_its_file(cells, tmp_path, backed):
     wrong = cells[100:].copy()
-    wrong.X[3, 7] = 0.5
+    values = wrong.X.toarray()
+    values[3, 7] = 0.5
+    wrong.X = sp.csr_matrix(values)
     cells[:100].write_h5ad(tmp_path / "first.h5ad")
     wrong.write_h5ad(tmp_path / "second.h5ad")
     joined = read_cells(tmp_path, backed=backed)
