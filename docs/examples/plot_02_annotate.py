@@ -2,13 +2,13 @@
 From counts to an annotation
 ============================
 
-A reference whose types are known, and a query from elsewhere that has other genes in another order. The genes are
-aligned, doubtful cells stay unassigned, and neighbours have a vote.
+This example has a reference with known types and a query with different genes in a different order. The genes are
+aligned, doubtful cells stay unassigned, and clusters vote on their label.
 """
 
 # %%
-# Half of the blood cells are the reference. The other half plays the query: its genes are shuffled, one in ten of them
-# is missing, and it has one that the reference does not know.
+# Half of the blood cells are the reference. The other half serves as the query: its genes are shuffled, 3 % of them are
+# missing, and it has one gene that the reference lacks.
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score
@@ -27,9 +27,9 @@ query = query[:, rng.permutation(query.n_vars)[: int(0.97 * query.n_vars)]].copy
 query.var_names = ["unknown gene", *query.var_names[1:]]
 
 # %%
-# The default is made for cells of other laboratories. The reject option
-# holds a quarter of the reference out, calibrates the probabilities on it, and chooses the threshold at which 10 % of
-# the assigned cells are wrong. They are too few to be sure of that, so no confidence level is asked for.
+# The default pipeline is designed for cells from other laboratories. The reject option holds out a quarter of the
+# reference, calibrates the probabilities on it, and chooses the threshold at which 10 % of the assigned cells are
+# wrong. These cells are too few to guarantee this with confidence, so no confidence level is set.
 pipeline = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0)
 held_out = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
 model = RejectOptionClassifier(pipeline, target_error=0.1, confidence_level=None, cv=held_out, random_state=0)
@@ -37,23 +37,24 @@ model.fit(reference, reference.obs["cell_type"])
 print(f"threshold {model.threshold_:.2f}, temperature {model.temperature_:.2f}")
 
 # %%
-# ``annotate`` gives a label and a confidence for each cell, the class that is next, and the label that most cells of
-# its cluster have. Clusters are a column of ``obs``, or are made: "auto" takes neighbours by the hidden layer of the
-# network. With ``inplace`` all of it goes into the cells, as in scanpy.
+# ``annotate`` returns a label and a confidence for each cell, the second most probable class, and the most common label
+# in its cluster. The clusters can be a column of ``obs``. With "auto" they are computed from neighbours in the hidden
+# layer of the network. With ``inplace`` all results are written to the AnnData, as in scanpy.
 annotate(model, query, clusters="auto", inplace=True)
 annotation = query.obs
 annotation.head()
 
 # %%
-# The pipeline says which of its genes the query lacks, and what is left of the divergence for each type:
+# The pipeline reports which of its genes the query lacks, and how much of the divergence remains for each type:
 coverage = model.estimator_.gene_coverage(query)
 print(f"{coverage}\n{coverage.by_class.round(2).to_string()}")
 assert coverage.divergence > 0.8
 
 # %%
-# How good is it? The types of these cells were assigned one by one, and many clusters hold several kinds of T cells. A
-# vote gives all of them one label, so it is worse than the model here. With a tree of types it names them T cells, and
-# is better than the model (see the figures on the vote of clusters in the benchmarks).
+# How accurate is it? The types of these cells were assigned one by one, and many clusters contain several T cell
+# subtypes. A vote gives all cells of a cluster the same label, so it is less accurate than the model here. With a tree
+# of types, the vote labels such clusters as T cells and is more accurate than the model (see the benchmarks on the vote
+# of clusters).
 forced = model.classes_[model.predict_proba(query).argmax(axis=1)]
 assigned = (annotation["predicted_label"] != "Unassigned").to_numpy()
 accuracies = pd.Series(
@@ -70,7 +71,7 @@ assert accuracies["all cells, by the vote of their cluster"] < accuracies["all c
 assert assigned.mean() > 0.5
 
 # %%
-# Which types the model takes for which, and which it leaves unassigned:
+# Which types the model confuses, and which it leaves unassigned:
 CellConfusionDisplay.from_predictions(truth, annotation["predicted_label"])
 
 # %%

@@ -1,14 +1,14 @@
 """
-What a divergence says, and when it misleads
-============================================
+What a divergence means, and when it misleads
+=============================================
 
-The score of a gene is the Jensen-Shannon divergence between the distributions of its count in the types: 0 nats where
-they are the same, and ln K where each of K types has counts of its own. Two things put uninformative
-genes high in the list: few cells, and depth.
+The score of a gene is the Jensen-Shannon divergence between the distributions of its counts in the types: 0 nats if
+they are the same, and ln K if none of the K types shares a count with another. Two things can rank uninformative genes
+high: few cells, and sequencing depth.
 """
 
 # %%
-# Four cells of two types. The first gene tells them apart, the second a little, the third not at all:
+# Take four cells of two types. The first gene distinguishes them fully, the second a little, the third not at all:
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -22,8 +22,9 @@ assert np.isclose(divergences[0], np.log(2))
 assert divergences[2] == 0
 
 # %%
-# **Few cells.** The estimate is biased upward. Here are genes that are the same in all ten types, ten counts in the
-# mean, in types of 20 to 1,000 cells. The Miller-Madow formula takes a part of the bias away, permuted labels take all.
+# **Few cells.** The estimate is biased upward. The genes here have the same distribution in all ten types, with a mean
+# of ten counts, and the types have 20 to 1,000 cells. The Miller-Madow formula removes part of the bias, and permuting
+# the labels removes all of it.
 rng = np.random.default_rng(0)
 n_cells = [20, 50, 100, 200, 500, 1000]
 corrections = {None: "not corrected", "miller-madow": "miller-madow", "permutation": "permutation"}
@@ -43,10 +44,11 @@ assert scores[None][0] > 0.3 > 0.03 > scores[None][-1]
 assert np.abs(scores["permutation"]).max() < 0.01
 
 # %%
-# **Depth.** Two types differ in 40 marker genes of 500; half of the counts of the second type are taken away, as if it
-# had been sequenced less. Of the genes that are not markers, 5 % had p < 0.05, as chance has it; on the thinned counts
-# all of them have. The markers of the second type, of which it had twice the counts, no longer stand out. Scaling cells
-# to the same depth brings the markers back; the values are not counts any more, so they are put into ``bins``.
+# **Depth.** Two types differ in 40 marker genes out of 500. Half of the counts of the second type are then removed, as
+# if it had been sequenced less deeply. Before, 5 % of the genes that are not markers had p < 0.05, as expected by
+# chance; on the thinned counts, all of them do. The markers of the second type, which had twice the counts in it, no
+# longer stand out. Scaling the cells to the same depth recovers the markers; the scaled values are no longer counts, so
+# they are put into ``bins``.
 cells = make_cells(2000, 500, n_classes=2, n_markers=20, fold_change=2, mean_count=2, random_state=0)
 markers = cells.var_names[:40]
 shallow = (cells.obs["cell_type"] == "type 1").to_numpy()
@@ -67,6 +69,6 @@ for name, divergences in {"raw counts": raw, "scaled to the same depth": scaled}
 assert np.isin(np.argsort(-scaled)[:40], range(40)).sum() > 1.5 * np.isin(np.argsort(-raw)[:40], range(40)).sum()
 
 # %%
-# Depth may be real: a plasma cell has more RNA than a resting one. Where each type was a library of its own, look at
-# both lists. How genes that were ranked before the split lead to too good a score is :ref:`another story
-# <sphx_glr_auto_examples_plot_04_leakage.py>`.
+# Differences in depth may be real: a plasma cell has more RNA than a resting B cell. If each type was sequenced as a
+# separate library, look at both lists. Another pitfall is :ref:`to rank genes before the split
+# <sphx_glr_auto_examples_plot_04_leakage.py>`, which inflates scores.

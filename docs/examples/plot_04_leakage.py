@@ -2,14 +2,15 @@
 Leakage: genes that were ranked before the split
 ================================================
 
-Rank the genes on all cells, keep the best, then split into training and test cells: it looks harmless, and the project
-of 2019 did it. But the ranking has seen the labels of the test cells. How much that flatters a model shows best on
-labels that mean nothing, where every accuracy above chance is the leak's.
+Rank the genes on all cells, keep the best, then split into training and test cells: this looks harmless, and the 2019
+project did it. But the ranking has seen the labels of the test cells. How much this flatters a model is clearest with
+random labels, where any accuracy above chance is due to the leak.
 """
 
 # %%
-# 200 cells of 20,000 uninformative genes, with the labels of two types given out by lot. With the leak, the selector
-# sees all cells; without it, the selector is a step of the pipeline, which scikit-learn fits on training cells alone.
+# Simulate 200 cells with 20,000 uninformative genes, and assign the labels of two types at random. With the leak, the
+# selector sees all cells. Without it, the selector is a step of the pipeline, which scikit-learn fits on the training
+# cells only.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -48,7 +49,7 @@ assert with_leak > 0.9
 assert abs(without - 0.5) < 0.07
 
 # %%
-# Real counts do the same: 200 blood cells, labels by lot, and 100 of 765 genes.
+# The same happens with real counts: 200 blood cells, random labels, and 100 of 765 genes.
 blood = np.log1p(load_pbmc68k().X[:200])
 selector = JSDivergenceSelector(100, bias_correction="permutation", n_permutations=50, random_state=0)
 scores = np.array([accuracies(blood, y, selector, LogisticRegression(C=0.1, max_iter=500)) for y in lots])
@@ -57,8 +58,8 @@ assert scores[:, 0].mean() > 0.6
 assert abs(scores[:, 1].mean() - 0.5) < 0.07
 
 # %%
-# :func:`~sklearn_cells.make_cell_pipeline` has the selector inside, so that ``cross_val_score`` and ``GridSearchCV``
-# are right as they are:
+# :func:`~sklearn_cells.make_cell_pipeline` includes the selector, so ``cross_val_score`` and ``GridSearchCV`` give
+# correct scores without further care:
 pipeline = make_cell_pipeline(select__n_features_to_select=1000, classify__random_state=0)
 accuracy = cross_val_score(pipeline, cells, lots[0], cv=5).mean()
 print(f"make_cell_pipeline: accuracy {accuracy:.2f}")

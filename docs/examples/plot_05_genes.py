@@ -2,14 +2,14 @@
 Choosing genes: by false discovery rate, and for a panel
 ========================================================
 
-How many genes say anything at all? And which twenty would you put on a panel? The most divergent genes are a poor
-answer to the second question, because they often say the same.
+How many genes are informative at all? And which twenty would you put on a panel? The most divergent genes are a poor
+answer to the second question, because they often carry the same information.
 """
 
 # %%
-# To know which genes are uninformative, a copy of each gene is added whose counts are shuffled among the cells. They
-# have the same counts as real genes, and any of them that is selected was selected by chance. ``max_fdr=0.05`` allows
-# for five percent of those.
+# To have genes that are known to be uninformative, add a copy of each gene with its counts shuffled among the cells.
+# The copies have the same counts as real genes, and if one is selected, this is due to chance. ``max_fdr=0.05`` allows
+# five per cent of these.
 import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,8 +37,8 @@ assert 200 < len(selected) <= 765
 assert by_chance.mean() < 0.1
 
 # %%
-# ``redundancy="cmim"`` takes the genes one after the other, each for what it adds to those that are chosen. The column
-# ``represented_by`` names the chosen gene that stands for one that was left out.
+# ``redundancy="cmim"`` chooses genes one at a time, by what each adds to those already chosen. For each gene that was
+# left out, the column ``represented_by`` gives the chosen gene that represents it.
 panel = JSDivergenceSelector(20, redundancy="cmim").fit(cells, types)
 table = panel.gene_table()
 left_out = table[~table["selected"]].nlargest(8, "divergence")
@@ -46,9 +46,9 @@ assert left_out["represented_by"].isin(table["gene"][:20]).all()
 left_out[["gene", "divergence", "marks", "represented_by"]]
 
 # %%
-# A panel of 15 genes without repeats tells the types apart better than the 15 most divergent genes; from 30 genes on
-# the difference is gone here. Genes are chosen inside each fold, and macro-F1 weighs all types alike; those of fewer
-# than 30 cells are left out.
+# A panel of 15 non-redundant genes distinguishes the types better than the 15 most divergent genes; here, the
+# difference disappears from 30 genes on. Genes are chosen inside each fold, and macro-F1 gives all types the same
+# weight; types with fewer than 30 cells are left out.
 frequent = types.isin(types.value_counts().loc[lambda n_cells: n_cells >= 30].index)
 n_genes, folds = [15, 20, 30, 50], StratifiedKFold(5, shuffle=True, random_state=0)
 curves = {}

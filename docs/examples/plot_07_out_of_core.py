@@ -2,12 +2,13 @@
 More cells than fit into memory
 ===============================
 
-Cells stay on disk as backed AnnData, come in blocks through ``partial_fit``, or lie in a Dask array. The results are
-those of cells in memory, to the last bit.
+Cells can stay on disk as backed AnnData, arrive in blocks through ``partial_fit``, or be in a Dask array. The results
+are identical to those of cells in memory, to the last bit.
 """
 
 # %%
-# 3,000 simulated cells stand for three million. They are written to an ``.h5ad`` and opened without being read.
+# Here, 3,000 simulated cells stand in for three million. They are written to an ``.h5ad`` file and opened without being
+# read.
 import tempfile
 from pathlib import Path
 
@@ -37,7 +38,7 @@ np.testing.assert_array_equal(on_disk.divergences_, in_memory.divergences_)
 GeneRankingDisplay.from_estimator(on_disk, n_genes=15)
 
 # %%
-# **Blocks.** ``partial_fit`` adds cells to the tables of counts. Name all classes in the first call.
+# **Blocks.** ``partial_fit`` adds cells to the tables of counts. List all classes in the first call.
 by_blocks = JSDivergenceSelector(100)
 for start in range(0, 3000, 500):
     block = slice(start, start + 500)
@@ -45,15 +46,15 @@ for start in range(0, 3000, 500):
 np.testing.assert_array_equal(by_blocks.divergences_, in_memory.divergences_)
 
 # %%
-# **Dask.** The blocks are tabulated wherever they are, on the scheduler that is active, and only the tables come back.
-# ``python -m pip install ".[dask]"`` in a checkout brings what it needs.
+# **Dask.** The blocks are tabulated wherever they are, on the active scheduler, and only the tables are returned. To
+# install Dask, run ``python -m pip install ".[dask]"`` in a checkout.
 blocks = da.from_array(cells.X.toarray(), chunks=(500, -1))
 of_dask = JSDivergenceSelector(100).fit(blocks, types)
 np.testing.assert_array_equal(of_dask.divergences_, in_memory.divergences_)
 
 # %%
-# **A pipeline** brings the selected genes alone into memory, if the selector is its first step. The classifier takes
-# backed AnnData too.
+# **A pipeline** loads only the selected genes into memory, if the selector is its first step. The classifier also
+# accepts backed AnnData.
 pipeline = make_cell_pipeline(
     align="passthrough", select__n_features_to_select=100, classify__epochs=5, classify__random_state=0
 )
@@ -62,7 +63,7 @@ pipeline.fit(backed, types)
 np.testing.assert_array_equal(pipeline.predict_proba(cells), in_memory.predict_proba(cells))
 
 # %%
-# **Prediction** takes block after block of backed cells through all steps, so that memory does not grow with them.
+# **Prediction** passes backed cells through all steps block by block, so memory does not grow with the number of cells.
 annotation = annotate(pipeline, backed)
 assert annotation.equals(annotate(pipeline, cells))
 assert (annotation["predicted_label"] == types).mean() > 0.95

@@ -2,12 +2,12 @@
 Saying "I do not know"
 ======================
 
-A classifier names a type for every cell, also for one that lies between two types, and for one whose type it never saw.
-:class:`~sklearn_cells.RejectOptionClassifier` leaves cells unassigned that it is not sure of.
+A classifier predicts a type for every cell, even for a cell that lies between two types or whose type it has never
+seen. :class:`~sklearn_cells.RejectOptionClassifier` leaves cells unassigned if it is not sure of their type.
 """
 
 # %%
-# B cells are taken out of the training cells, so that they are unknown to the model.
+# B cells are removed from the training cells, so the model does not know them.
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
@@ -34,9 +34,9 @@ model.fit(train, train.obs["cell_type"].to_numpy(dtype=str))
 print(f"calibration error {model.calibration_error_['before']:.3f}, then {model.calibration_error_['after']:.3f}")
 
 # %%
-# The curve gives the share of wrong names for each share of cells that is kept. It falls to the left: the cells that
-# the model is sure of are the right ones. The dot is at the chosen threshold, and the dashed curve that of the held-out
-# training cells, on which it was chosen.
+# The curve shows the share of wrong labels against the share of cells that are assigned. It falls to the left: the
+# model is right about the cells that it is sure of. The dot marks the chosen threshold, and the dashed curve belongs to
+# the held-out training cells, on which the threshold was chosen.
 truth = test.obs["cell_type"].to_numpy(dtype=str)
 known = truth != "CD19+ B"
 display = RiskCoverageDisplay.from_estimator(model, test[known], truth[known], name="test cells")
@@ -46,12 +46,12 @@ surest, half, all_known = np.interp([0.25, 0.5, 1], display.coverage[::-1], disp
 assert surest <= half < all_known / 2
 
 # %%
-# Its probabilities can be taken at their word: the dots lie near the diagonal, within what chance does to few cells.
+# The probabilities are well calibrated: the dots lie near the diagonal, within the variation expected for so few cells.
 ReliabilityDisplay.from_estimator(model, test[known], truth[known], n_bins=5)
 
 # %%
-# Of the assigned cells of known types fewer are wrong than of all of them. The target holds in the mean, for cells like
-# the training cells; with a hundred held-out cells the threshold is itself uncertain.
+# Among cells of known types, errors are rarer among the assigned cells than among all. The target holds on average, for
+# cells like the training cells; with a hundred held-out cells, the threshold itself is uncertain.
 predicted, forced = model.predict(test), model.classes_[model.predict_proba(test).argmax(axis=1)]
 assigned = predicted != "Unassigned"
 errors = {"all": np.mean(forced[known] != truth[known])}
@@ -60,18 +60,18 @@ print(pd.Series(errors).round(3).to_string())
 assert errors["assigned"] < errors["all"] - 0.03
 
 # %%
-# Cells of the unknown type are left out more often than the others, but not all of them: some look like a known type.
+# Cells of the unknown type are left unassigned more often than the others, but not always: some look like a known type.
 shares = pd.Series({"known types": (~assigned[known]).mean(), "unknown type": (~assigned[~known]).mean()})
 print(shares.rename("unassigned").round(3).to_string())
 assert shares["unknown type"] > shares["known types"]
 
 # %%
-# The last column is that of the unassigned cells, and the row of the B cells says what the others were taken for:
+# The last column shows the unassigned cells, and the row of the B cells shows which types the others were mistaken for:
 CellConfusionDisplay.from_predictions(truth, predicted)
 
 # %%
-# In a tree of types, a cell gets a coarser name where the model is not sure of a finer one, and is left unassigned only
-# where it is not sure of any. Dark blue cells are named by their type, light blue ones by one of its ancestors.
+# With a tree of types, a cell gets a coarser label if the model is not sure of a finer one, and is left unassigned only
+# if it is not sure of any. Dark blue cells are labelled with their type, light blue ones with one of its ancestors.
 tree = CellTypeTree.from_dict(
     {
         "T or NK": {
@@ -95,13 +95,13 @@ display = CellTypeTreeDisplay.from_estimator(in_tree, test[known], truth[known])
 print(display.counts)
 
 # %%
-# Fewer cells than above are without a name, and more have a right one.
+# Fewer cells than above are unassigned, and more have a correct label.
 n_named, n_right = display.counts["named"].sum(), display.counts[["right", "too_coarse"]].to_numpy().sum()
 print(f"{n_named} of {known.sum()} cells named, {n_right} rightly; without the tree {assigned[known].sum()} named")
 assert n_named > assigned[known].sum()
 assert n_right > np.sum(predicted[known] == truth[known])
 
 # %%
-# The confusion comes in the order of the tree, with brackets over the types that stand together, and dashed boxes
-# around the names that are right but coarser:
+# The confusion matrix follows the order of the tree, with brackets over types that belong together, and dashed boxes
+# around labels that are correct but coarser:
 CellConfusionDisplay.from_estimator(in_tree, test[known], truth[known])

@@ -2,12 +2,12 @@
 Saving, sharing and loading a model
 ===================================
 
-``save_model`` writes data alone: the file runs no code when it is loaded, carries a card that says what the model was
-trained on, and is refused where a single byte is not what it was.
+``save_model`` writes only data: the file runs no code when it is loaded, carries a card that says what the model was
+trained on, and is refused if a single byte has changed.
 """
 
 # %%
-# The card has the scores of three folds, and what you add to it.
+# The card contains the scores of three folds, and anything you add to it.
 import tempfile
 from pathlib import Path
 
@@ -34,7 +34,7 @@ save_model(pipeline, path, card=card)
 print(read_card(path))
 
 # %%
-# What comes back gives the same probabilities, to the last bit. Here it names cells that it was not trained on:
+# The loaded model gives the same probabilities, to the last bit. Here it annotates cells that it was not trained on:
 loaded = load_model(path)
 np.testing.assert_array_equal(loaded.predict_proba(new), pipeline.predict_proba(new))
 CellConfusionDisplay.from_estimator(loaded, new, types_new)
@@ -52,8 +52,8 @@ else:
     raise AssertionError("a damaged file was loaded")
 
 # %%
-# ``joblib`` saves anything, transformers of your own too, but a pickle: it can run any code when it is loaded, so load
-# only what you trust.
+# ``joblib`` saves anything, including your own transformers, but it writes a pickle. A pickle can run any code when it
+# is loaded, so load only files that you trust.
 joblib.dump(pipeline, path.with_suffix(".joblib"))
 again = joblib.load(path.with_suffix(".joblib"))
 np.testing.assert_array_equal(again.predict_proba(new), pipeline.predict_proba(new))

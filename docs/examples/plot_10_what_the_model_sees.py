@@ -2,8 +2,9 @@
 What the model sees
 ===================
 
-A score says how often a model is right, not why. Here are the genes that it looks at, those that it needs, the types
-that it takes for each other, and how far its probabilities can be trusted. Each picture is one line, and fits a paper.
+A score says how often a model is right, not why. This example shows which genes the model uses, which genes it needs,
+which types it confuses, and how far its probabilities can be trusted. Each figure takes one line of code and is ready
+for a paper.
 """
 
 # %%
@@ -40,49 +41,50 @@ pipeline = make_cell_pipeline(select__n_features_to_select=500, classify__random
 pipeline.fit(train, types_train)
 
 # %%
-# **Did it learn to the end?** The loss is how surprised the network is by the true types. It should fall and then run
-# flat. If it still falls at the right end, more epochs would help.
+# **Was it trained long enough?** The loss measures how surprised the network is by the true types. It should fall and
+# then level off. If it is still falling at the right end, more epochs would help.
 TrainingHistoryDisplay.from_estimator(pipeline)
 history = pipeline["classify"].history_["loss"]
 assert history[-1] < history[0] / 2
 
 # %%
-# **Which genes differ most?** The selector ranks the genes before the network sees them. A dot to the right is a gene
-# whose counts differ much between the types. At the right edge stands the type that it tells from the others best, and
-# whether this one shows more of it (↑) or less (↓).
+# **Which genes differ most?** The selector ranks the genes before the network sees them. A dot far to the right is a
+# gene whose counts differ strongly between the types. The label at the right edge is the type that the gene
+# distinguishes best from the others, with an arrow for higher (↑) or lower (↓) counts in this type.
 GeneRankingDisplay.from_estimator(pipeline, n_genes=20)
 
 # %%
-# Few types have most of these genes. ``n_per_type`` takes the first genes that each type has more of:
+# Most of these genes mark only a few of the types. ``n_per_type`` takes the top genes that are higher in each type:
 GeneRankingDisplay.from_estimator(pipeline, n_per_type=3)
 
 # %%
-# **What is behind such a number?** CD79A is part of the receptor of B cells. Nearly all B cells have counts of it, and
-# few others have any: that is what a high divergence looks like. Half of the six naive CD4 cells have them too. A type
-# that shows a gene it should not have may hold cells under a wrong name.
+# **What does a high divergence look like?** CD79A is part of the B cell receptor. Nearly all B cells have counts of it,
+# and few other cells do. Half of the six naive CD4 cells have counts too. If a type expresses a gene that it should not
+# express, it may contain mislabelled cells.
 CountDistributionDisplay.from_data(train, types_train, gene="CD79A")
 has_counts = train[:, "CD79A"].to_df() > 0
 detected = has_counts["CD79A"].groupby(types_train, observed=True).mean()
 assert detected["CD19+ B"] > 0.7 > 0.2 > detected["CD14+ Monocyte"]
 
 # %%
-# **By which genes does the network know a type?** ``gene_attributions`` says what each gene adds to the evidence for
-# each type, and ``marker_genes`` lists the first of those that the type has more of than the others.
+# **Which genes does the network use to recognise a type?** ``gene_attributions`` computes how much each gene
+# contributes to the evidence for each type, and ``marker_genes`` lists the top genes among those that are higher in the
+# type than in the others.
 attributions = gene_attributions(pipeline, train, types_train)
 markers = marker_genes(attributions, train, types_train, n_genes=6)
 markers.T
 
 # %%
-# The selector has an opinion too: what each type adds to the divergence of a gene.
+# The selector ranks genes per type as well, by how much each type contributes to the divergence of a gene.
 selector = pipeline["select"]
 divergent = marker_genes(selector, train, types_train, n_genes=6)
 divergent.T
 
 # %%
-# Network and selector name much the same genes, and textbooks name them too: CD79A and CD74 for B cells, AIF1 and
-# TYROBP for monocytes, GNLY and NKG7 for NK cells, CD8B for naive CD8 cells. A model that knows B cells by ribosomes
-# would be suspect. Lists of types with few cells are worth little: for the six naive CD4 cells the network names
-# IGJ, which is a gene of B cells.
+# The network and the selector list much the same genes, and textbooks agree: CD79A and CD74 for B cells, AIF1 and
+# TYROBP for monocytes, GNLY and NKG7 for NK cells, CD8B for naive CD8 cells. A model that recognised B cells by
+# ribosomal genes would be suspect. Lists for types with few cells are unreliable: for the six naive CD4 cells, the
+# network lists IGJ, which is a B cell gene.
 known = {
     "CD19+ B": {"CD79A", "CD74"},
     "CD14+ Monocyte": {"AIF1", "FCN1", "TYROBP", "CST3", "LYZ"},
@@ -97,23 +99,23 @@ for label, genes in known.items():
     assert found[1]
 
 # %%
-# **Do the markers hold in single cells?** Three markers of each type, one cell in each row, each type with the same
-# height. Bright blocks from the upper left to the lower right are what you hope for. The kinds of T cells share theirs,
-# and so do monocytes and dendritic cells.
+# **Do the markers hold in single cells?** The heatmap shows three markers per type and one cell per row; all types have
+# the same height. Ideally, there are bright blocks from the upper left to the lower right. The T cell subtypes share
+# their markers, and so do monocytes and dendritic cells.
 genes = pd.unique(markers.head(3).to_numpy().T.ravel())
 ExpressionHeatmapDisplay.from_data(train, types_train, genes=genes)
 # sphinx_gallery_thumbnail_number = 5
 
 # %%
-# **Which genes say the same?** Genes that rise and fall together form red squares. One gene of a square can stand
-# for the others, so that a panel needs few of them (:ref:`Choosing genes <sphx_glr_auto_examples_plot_05_genes.py>`).
+# **Which genes are redundant?** Genes that rise and fall together form red squares. One gene of a square can represent
+# the others, so a panel needs only a few of them (:ref:`Choosing genes <sphx_glr_auto_examples_plot_05_genes.py>`).
 GeneCorrelationDisplay.from_data(train, types_train, n_genes=40, method="spearman")
 
 # %%
-# **What if genes are missing?** The most divergent hundred genes are taken away, then the second hundred, and so on.
-# At the left the model has to do without them unprepared; at the right it is trained anew. Where retraining makes up
-# for the loss, other genes say the same. Grey dots are the folds: a mean that is no higher than they scatter is chance.
-# A linear classifier stands in for the network, because this takes many fits.
+# **What if genes are missing?** The hundred most divergent genes are removed, then the second hundred, and so on. On
+# the left, the trained model has to cope without them; on the right, it is retrained. If retraining makes up for the
+# loss, other genes carry the same information. Grey dots are the folds: a mean that is no larger than their scatter is
+# due to chance. A linear classifier replaces the network here, because this takes many fits.
 linear = LinearSVC(C=0.1, random_state=0)
 quick = make_cell_pipeline(select__n_features_to_select=500, normalize=LogNormalizer(), classify=linear)
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")
@@ -127,9 +129,9 @@ assert drops.loc[0, "trained once"] > 0.1
 assert drops.loc[0, "trained once"] > 2 * drops.loc[0, "trained anew"]
 
 # %%
-# **How many genes does it need?** scikit-learn's own display draws the accuracy over the number of genes. The curve of
-# the held-out cells rises steeply and then runs nearly flat. Where it bends is the smallest set of genes that does the
-# work: here 20 to 50. The curve of the training cells rises on, but that is learning by heart.
+# **How many genes does it need?** scikit-learn's own display plots the accuracy against the number of genes. The curve
+# of the held-out cells rises steeply and then levels off. The bend marks the smallest set of genes that is sufficient:
+# here 20 to 50. The curve of the training cells keeps rising, but that is overfitting.
 n_genes = [5, 10, 20, 50, 100, 200, 500]
 display = ValidationCurveDisplay.from_estimator(
     quick,
@@ -148,32 +150,33 @@ assert accuracies[50] > accuracies[5] + 0.1
 assert abs(accuracies[500] - accuracies[100]) < 0.1
 
 # %%
-# **Which types are taken for which?** Now the held-out cells. Each row shows where the cells of a true type went, in
-# per cent. The kinds of T cells are taken for each other, some for NK cells, and dendritic cells for monocytes.
+# **Which types are confused?** This uses the held-out cells. Each row shows how the cells of a true type were labelled,
+# in per cent. T cell subtypes are confused with each other, some of them with NK cells, and dendritic cells with
+# monocytes.
 predicted = pipeline.predict(test)
 CellConfusionDisplay.from_predictions(types_test, predicted)
 
 # %%
-# **Whose name can be trusted?** Precision is the share of the cells with this name that have it rightly, recall the
-# share of the type's cells that got it. The number of cells stands beside the type: scores of two or five cells say
-# little.
+# **Which labels can be trusted?** Precision is the share of the cells with this label that are labelled correctly,
+# recall the share of the cells of the type that got the label. The number of cells is next to the type: scores based on
+# two or five cells mean little.
 display = ClassScoresDisplay.from_predictions(types_test, predicted)
 assert display.scores.loc["CD19+ B", ["precision", "recall"]].min() > 0.85
 
 # %%
-# **Does it know when it is unsure?** Of the cells that it names with a probability of 0.8, about 80 % should be right:
-# the dots should lie on the diagonal. Below it, as here, the model is surer than it is right. A bar shows how many
-# cells are behind a dot; with 175 of them there are five bins. :ref:`The reject option
-# <sphx_glr_auto_examples_plot_08_reject.py>` calibrates probabilities, and leaves out the cells at the left.
+# **Does it know when it is unsure?** Of the cells that are labelled with a probability of 0.8, about 80 % should be
+# correct: the dots should lie on the diagonal. If they lie below it, as here, the model is overconfident. A bar shows
+# how many cells are behind each dot; for 175 cells, five bins are enough. :ref:`The reject option
+# <sphx_glr_auto_examples_plot_08_reject.py>` calibrates the probabilities, and leaves the cells on the left unassigned.
 ReliabilityDisplay.from_estimator(pipeline, test, types_test, n_bins=5)
 confidence = pipeline.predict_proba(test).max(axis=1)
 right = predicted == types_test.to_numpy()
 assert confidence[right].mean() > confidence[~right].mean() + 0.1
 
 # %%
-# **All in one file.** ``write_html`` puts the scores with confidence intervals, the pictures and the markers on a page
-# that you can send to others. It loads nothing from elsewhere. ``peers=True``, the default, compares the model with
-# linear classifiers, which takes longer.
+# **All in one file.** ``write_html`` puts the scores with confidence intervals, the figures and the markers into a
+# self-contained page that you can send to others. ``peers=True``, the default, compares the model with linear
+# classifiers, which takes longer.
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "report.html"
     write_html(pipeline, test, types_test, path, title="Blood cells", peers=False)
@@ -184,5 +187,5 @@ for expected in ["<h1>Blood cells</h1>", "Confusion", "Calibration", "Markers", 
 assert 'src="http' not in page
 
 # %%
-# Figures for a paper: every display has ``figure_``, so ``display.figure_.savefig("scores.pdf")`` saves it, and ``ax=``
-# draws it beside others.
+# For a paper, save the figure of a display with ``display.figure_.savefig("scores.pdf")``. To combine several displays
+# in one figure, pass ``ax=``.

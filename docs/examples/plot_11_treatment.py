@@ -2,14 +2,15 @@
 Treated cells
 =============
 
-A drug or an infection changes genes in every type of cells. Train on the untreated cells, whose types are known,
-annotate the treated ones, look for types that the treatment brought in, and ask which genes respond in each type.
+A drug or an infection changes gene expression in every cell type. Train on the untreated cells, whose types are known,
+annotate the treated ones, look for types that appear only after treatment, and find the genes that respond in each
+type.
 """
 
 # %%
-# Simulated cells stand for an experiment with two samples. The treatment makes all types express 40 response genes ten
-# times as much, and halves the counts of a third of the other genes. Type 3 is not among the untreated cells: the
-# treatment brings it in, as an infection brings in immune cells.
+# Simulated cells stand in for an experiment with two samples. The treatment raises the expression of 40 response genes
+# tenfold in all types, and halves the counts of a third of the other genes. Type 3 is not among the untreated cells: it
+# appears with the treatment, as immune cells do in an infection.
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -32,8 +33,8 @@ counts[:, fewer] = rng.binomial(counts[:, fewer].astype(int), 0.5)
 treated.X = sp.csr_matrix(counts.astype(np.float32))
 
 # %%
-# The default classifier is trained on simulated laboratories, in which genes are more or less efficient than in the
-# reference. To the network, a response to treatment looks much like that.
+# The default classifier is trained on simulated laboratories, in which genes are detected more or less efficiently than
+# in the reference. To the network, a response to treatment looks much the same.
 model = make_cell_pipeline(select__n_features_to_select=200, classify__random_state=0)
 model.fit(untreated, untreated.obs["cell_type"])
 annotate(model, treated, inplace=True)
@@ -45,16 +46,16 @@ print(f"{right:.1%} of the treated cells of known types are right")
 assert right > 0.95
 
 # %%
-# The map of the hidden layer, as scanpy draws it. The model knows three types, so the cells of the fourth get one of
-# these names, mostly with less confidence. With real cells you do not have the last of these pictures.
+# scanpy draws a UMAP of the hidden layer. The model knows three types, so the cells of the fourth type get one of these
+# labels, mostly with lower confidence. With real cells, the last of these panels would not be available.
 treated.obsm["X_cells"] = model.embed(treated)
 sc.pp.neighbors(treated, use_rep="X_cells", random_state=0)
 sc.tl.umap(treated, random_state=0)
 sc.pl.umap(treated, color=["predicted_label", "confidence", "novelty", "cell_type"], ncols=2, wspace=0.3)
 
 # %%
-# Cells of the type that the treatment brought in are more novel than the others and have less confidence. Treated cells
-# of known types look novel too, so compare treated cells with one another.
+# Cells of the new type have higher novelty and lower confidence than the others. Treated cells of known types look
+# novel too, so compare treated cells with one another.
 print(treated.obs.groupby("cell_type", observed=True)[["confidence", "novelty"]].median().round(2))
 areas = pd.Series(
     {
@@ -66,8 +67,8 @@ print(areas.rename("area under the curve").round(3))
 assert areas.min() > 0.8
 
 # %%
-# Which genes respond? Within each type, rank the genes that tell treated from untreated cells. The changed genes come
-# first, in each type.
+# Which genes respond? Within each type, rank the genes that distinguish treated from untreated cells. In each type, the
+# response genes rank first.
 for name in ("type 0", "type 1", "type 2"):
     both = sc.concat(
         {

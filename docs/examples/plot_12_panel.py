@@ -2,12 +2,12 @@
 A panel of few genes
 ====================
 
-Targeted kits measure some dozens of genes that were chosen before. How well can a reference of whole transcriptomes
-annotate such cells, and is it worth training again on the genes of the panel?
+Targeted assays measure a few dozen genes that were chosen in advance. How well can a whole-transcriptome reference
+annotate such cells, and is it worth retraining on the genes of the panel?
 """
 
 # %%
-# Half of the blood cells are the reference. The others play the query.
+# Half of the blood cells are the reference. The others serve as the query.
 import warnings
 
 import numpy as np
@@ -24,14 +24,14 @@ reference, query = train_test_split(cells, test_size=0.5, stratify=cells.obs["ce
 labels, truth = (half.obs["cell_type"].to_numpy(dtype=str) for half in (reference, query))
 
 # %%
-# Thirty genes that do not repeat each other, chosen on the reference alone:
+# Choose thirty non-redundant genes, using only the reference:
 panel = JSDivergenceSelector(30, redundancy="cmim").fit(reference, labels).get_feature_names_out()
 ExpressionHeatmapDisplay.from_data(reference[:, panel], labels, n_per_type=3)
 print(", ".join(panel))
 
 # %%
-# The query has these genes alone. A model of 500 genes says what is missing. It treats the missing genes as not
-# measured and annotates the cells, with a warning.
+# The query has only these genes. A model trained on 500 genes reports what is missing. It treats the missing genes as
+# not measured and annotates the cells, with a warning.
 query_panel = query[:, panel].copy()
 whole = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0).fit(reference, labels)
 coverage = whole.gene_coverage(query_panel)
@@ -42,8 +42,8 @@ with warnings.catch_warnings(record=True) as caught:
 assert "The cells lack 470 of the 500 genes" in str(caught[0].message)
 
 # %%
-# The other way is a model of the genes that both have, here all 30. Beside it stands one of 30 genes drawn at random
-# from those of the reference.
+# The alternative is a model trained on the shared genes, here all 30. For comparison, another model is trained on 30
+# genes drawn at random from the reference.
 genes = shared_genes(reference, query_panel)
 assert set(genes) == set(panel)
 on_panel = make_cell_pipeline(select="passthrough", classify__random_state=0)
@@ -65,7 +65,7 @@ assert accuracies.iloc[1:3].min() > accuracies.iloc[0] - 0.1
 assert accuracies.iloc[1:3].min() > accuracies.iloc[3] + 0.05
 
 # %%
-# Thirty chosen genes cost a few points of accuracy. Training again gains nothing here: the model of 500 genes fills in
-# what the measured genes lead it to expect. With larger references the retrained model is often a little ahead, so try
-# both. What the panel no longer tells apart are kinds of T cells:
+# With thirty chosen genes, accuracy is a few points lower. Retraining does not help here: the model of 500 genes fills
+# in the missing genes from the measured ones. With larger references, the retrained model is often slightly better, so
+# try both. The panel can no longer distinguish some T cell subtypes:
 CellConfusionDisplay.from_predictions(truth, annotation["predicted_label"])

@@ -2,12 +2,12 @@
 A tree of types
 ===============
 
-Two references of the same tissue rarely have labels of the same depth. With a tree of the types they can be joined, and
-a cell that could be one of two relatives gets the name of both instead of none.
+Two references of the same tissue rarely have equally detailed labels. With a tree of types you can combine them, and a
+cell that could be one of two related types gets their common label instead of none.
 """
 
 # %%
-# Blood cells of ten types. ``None`` ends a branch.
+# The tree covers ten types of blood cells. ``None`` ends a branch.
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
@@ -36,15 +36,15 @@ reference, query = train_test_split(cells, test_size=0.4, stratify=cells.obs["ce
 truth = query.obs["cell_type"].to_numpy(dtype=str)
 
 # %%
-# Half of the reference comes from a laboratory that knows the types at the top of the tree alone:
+# Half of the reference comes from a laboratory that labelled only the types at the top of the tree:
 labels = reference.obs["cell_type"].to_numpy(dtype=str)
 coarse = np.arange(len(labels)) % 2 == 1
 labels[coarse] = tree.levels(labels[coarse])["level_1"]
 print(pd.Series(labels).value_counts())
 
 # %%
-# The model learns from all of these cells: one with the label "Myeloid" teaches that it is one of the myeloid types.
-# The reject option gives each cell the deepest name that it is sure of.
+# The model learns from all of these cells: a cell with the label "Myeloid" teaches it that this is one of the myeloid
+# types. The reject option gives each cell the deepest label that it is sure of.
 held_out = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
 options = {"target_error": 0.1, "confidence_level": None, "cv": held_out, "random_state": 0}
 chain = make_cell_pipeline(select__n_features_to_select=500, hierarchy=tree, classify__random_state=0)
@@ -53,8 +53,8 @@ annotation = annotate(joined, query)
 annotation[["predicted_label", "confidence", "predicted_level_1", "cell_type_ontology_term_id"]].head()
 
 # %%
-# Beside it, a model without a tree, which can only learn from the cells with fine labels. A name is right if it is the
-# true type or one of its ancestors.
+# For comparison, train a model without a tree, which can only learn from the cells with fine labels. A label is correct
+# if it is the true type or one of its ancestors.
 flat = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0)
 flat = RejectOptionClassifier(flat, **options).fit(reference[~coarse], labels[~coarse])
 table = {}
@@ -72,16 +72,16 @@ assert table["named"].iloc[0] > table["named"].iloc[1] + 0.05
 assert table["right"].iloc[0] > table["right"].iloc[1] + 0.03
 
 # %%
-# The gain is in the names: more cells have one, and more have a right one. The leaves are about as often right, for the
-# cells with coarse labels say nothing about them.
+# With the tree, more cells get a label, and more get a correct one. The most probable leaf is correct about as often as
+# without the tree, because the cells with coarse labels carry no information about the leaves.
 assert abs(table["right leaf, all assigned"].diff().iloc[1]) < 0.05
 
 # %%
-# How many cells each type names, and which of these names are wrong:
+# How many cells get each label, and which of these labels are wrong:
 CellTypeTreeDisplay.from_estimator(joined, query, truth)
 
 # %%
-# At the top of the tree nearly all cells are right:
+# At the top of the tree, nearly all cells are labelled correctly:
 top = tree.levels(truth)["level_1"].to_numpy()
 best = joined.classes_[joined.predict_proba(query).argmax(axis=1)]
 right = np.mean(tree.levels(best)["level_1"].to_numpy() == top)

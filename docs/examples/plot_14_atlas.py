@@ -2,12 +2,13 @@
 An atlas on disk
 ================
 
-Several files, more cells than memory holds, a donor in each: train on them without loading them, hold out whole donors,
-go on after a training that was killed, and annotate the next file.
+An atlas consists of several files, one per donor, with more cells than fit into memory. Train on them without loading
+them, hold out whole donors, resume a training run that was killed, and annotate the next file.
 """
 
 # %%
-# Four small files stand for large ones, with a donor in each. Donors differ in the efficiency of their genes.
+# Here, four small files stand in for large ones, one per donor. The donors differ in how efficiently their genes are
+# detected.
 import tempfile
 from pathlib import Path
 
@@ -33,17 +34,16 @@ for number in range(4):
     donor.write_h5ad(path / ("query.h5ad" if number == 3 else f"atlas/donor_{number}.h5ad"))
 
 # %%
-# With ``backed=True`` a folder becomes one AnnData whose counts stay on disk, as a Dask array. ``obs["batch"]`` names
-# the file.
+# With ``backed=True``, a folder becomes one AnnData whose counts stay on disk, as a Dask array. ``obs["batch"]`` gives
+# the file of each cell.
 atlas = read_cells(path / "atlas", backed=True)
 print(atlas)
 assert not isinstance(atlas.X, (np.ndarray, sp.csr_matrix))
 pd.crosstab(atlas.obs["batch"], atlas.obs["cell_type"])
 
 # %%
-# Training reads the cells block by block. With ``checkpoint`` a fit that was killed goes on from the folder when the
-# same code runs again; when it is done, the folder is empty. The threshold is learned from donors that were held out
-# whole.
+# Training reads the cells block by block. With ``checkpoint``, a fit that was killed resumes from the folder when the
+# same code runs again; when the fit is complete, the folder is empty. The threshold is learned from held-out donors.
 chain = make_cell_pipeline(
     select__n_features_to_select=100, classify__random_state=0, classify__checkpoint=path / "checkpoints"
 )
@@ -54,7 +54,7 @@ for score, folds in model.held_out_scores_.items():
     print(score, "of each donor that was held out:", np.round(folds, 3))
 
 # %%
-# The network is that of cells in memory, to the last bit:
+# The network is identical to one trained on cells in memory, to the last bit:
 in_memory = read_cells(path / "atlas")
 chain.fit(in_memory, in_memory.obs["cell_type"])
 query = read_cells(path / "query.h5ad", backed=True)
@@ -71,7 +71,7 @@ assert assigned.mean() > 0.8
 assert wrong < 0.03
 
 # %%
-# The composition of the atlas, and of the new donor as the model names its cells:
+# The composition of the atlas, and of the new donor according to the predicted labels:
 shares = pd.crosstab(atlas.obs["batch"], atlas.obs["cell_type"], normalize="index")
 shares.loc["query"] = annotation["predicted_label"].value_counts(normalize=True)
 shares["Unassigned"] = 1 - shares.sum(axis=1)
