@@ -31,7 +31,7 @@ def main():
     """Print a table of all files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    print("| file | with | what happens |\n|---|---|---|")
+    print("| file | call | what happens |\n|---|---|---|")
     for path in sorted(parser.parse_args().folder.iterdir()):
         if path.name == "README.md":
             continue
