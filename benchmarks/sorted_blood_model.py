@@ -1,14 +1,14 @@
-"""Train the model that comes with the package on sorted blood cells, and try it on cells of other laboratories.
+"""Train the model that comes with the package on sorted blood cells, and try it on cells from other laboratories.
 
     python benchmarks/sorted_blood_model.py zheng_sorted.h5ad -o sorted_blood.cellmodel --tasks TASKS.py --data FOLDER \
         --try pbmc3k.h5ad
 
-With `--tasks`, a file as benchmarks/transfer.py takes it, the queries of the tasks named "zheng>..." are named by the
-model, and how many are right goes onto its card; the CEL-Seq2 cells of pbmc_celseq2_scmoo.h5ad in FOLDER are one query
-more, without their megakaryocytes, which were not sorted. With `--try`, the predicted types of the 10x pbmc3k cells are
-laid beside the labels that these have: clusters named by hand, of which B is CD19+ B, both monocytes are CD14+
-monocytes, CD4 T is any of the four CD4+ populations, CD8 T any of the two CD8+ ones, NK is CD56+ NK. Dendritic cells
-and megakaryocytes are of no sorted population: right is Unassigned.
+With `--tasks`, a file as benchmarks/transfer.py takes it, the model annotates the queries of the tasks whose name
+begins with "zheng>", and its card lists how many labels are correct. The CEL-Seq2 cells of pbmc_celseq2_scmoo.h5ad in
+FOLDER are one query more, without their megakaryocytes, which were not sorted. With `--try`, the predicted types of the
+10x pbmc3k cells are compared with their own labels, which are clusters that were annotated by hand: B is CD19+ B, both
+kinds of monocytes are CD14+ monocytes, CD4 T is any of the four CD4+ populations, CD8 T either of the two CD8+ ones,
+and NK is CD56+ NK. Dendritic cells and megakaryocytes belong to no sorted population and should be unassigned.
 """
 
 from pathlib import Path
@@ -25,9 +25,9 @@ from sklearn_cells.metrics import hierarchical_accuracy
 from sklearn_cells.persistence import training_card
 
 DESCRIPTION = (
-    "Ten populations of human peripheral blood, sorted by surface markers, 10x Genomics v1. Trained on simulated "
-    "laboratories, for cells of any, and with a tree of types: a cell is named as deep as the model is sure. It knows "
-    "no dendritic cells, platelets or red cells."
+    "Ten populations of human peripheral blood, sorted by surface markers (10x Genomics v1). Trained on simulated "
+    "laboratories, for cells from any laboratory. Each cell gets the most specific label in a tree of types that the "
+    "model is sure of. The model does not know dendritic cells, platelets or red blood cells."
 )
 SOURCE = (
     "random 3,874 of the purified cells of Zheng et al. 2017, doi:10.1038/ncomms14049 (10x Genomics, CC BY 4.0), from "
@@ -55,6 +55,7 @@ def main(reference, output, tasks_file, data, query):
     # Half of the genes of the default make a smaller file; they are chosen by the splits of the tree.
     pipeline = make_cell_pipeline(hierarchy=BLOOD, select__n_features_to_select=1000, classify__random_state=0)
     model = RejectOptionClassifier(pipeline, hierarchy=BLOOD, random_state=0).fit(cells, y)
+    round_weights(model.estimator_["classify"])
     card = training_card(
         model, cells, y, name=output.stem, description=DESCRIPTION, license="CC BY 4.0, as its cells", source=SOURCE
     )
@@ -68,6 +69,14 @@ def main(reference, output, tasks_file, data, query):
         compare(load_model(output), ad.read_h5ad(query))
 
 
+def round_weights(classifier):
+    """Round the weights of the networks to 8 significant bits, as bfloat16 has, for a smaller file."""
+    for network in (classifier.model_, classifier.home_.model_):
+        for kernel in (variable for variable in network.trainable_variables if len(variable.shape) == 2):
+            mantissa, exponent = np.frexp(kernel.numpy())
+            kernel.assign(np.ldexp(np.round(mantissa * 2**8) / 2**8, exponent))
+
+
 def celseq2_task(folder, like):
     """Return a task with the CEL-Seq2 cells of types that were sorted, in the coarse types of another one."""
     cells = ad.read_h5ad(folder / "pbmc_celseq2_scmoo.h5ad")
@@ -78,17 +87,17 @@ def celseq2_task(folder, like):
 
 
 def how_right(model, task):
-    """Return how many cells of a query get the right leaf when all get one, and how many the right name in the tree."""
+    """Return the share of cells whose best type is correct, and of those whose label in the tree is correct."""
     names = annotate(model, task.query)["predicted_label"].astype(str).to_numpy()
     best = model.classes_[model.predict_proba(task.query).argmax(axis=1)]
     right = np.array([task.merge.get(label, label) for label in best]) == task.truth
     truth = np.array([AS_SORTED.get(label, label) for label in task.truth])
     named = names != model.unassigned_label_
     found = {
-        "right leaf": right.mean(),
-        "named": named.mean(),
-        "right name": hierarchical_accuracy(truth, names, hierarchy=BLOOD),
-        "right name of named": hierarchical_accuracy(truth[named], names[named], hierarchy=BLOOD),
+        "correct type": right.mean(),
+        "assigned": named.mean(),
+        "correct label": hierarchical_accuracy(truth, names, hierarchy=BLOOD),
+        "correct label of assigned": hierarchical_accuracy(truth[named], names[named], hierarchy=BLOOD),
     }
     return {name: round(float(value), 3) for name, value in found.items()}
 
@@ -109,8 +118,8 @@ def compare(model, cells):
     print(table.to_string())
     known, named = truth != "Unassigned", predicted != "Unassigned"
     print(
-        f"of {known.sum()} cells of types that were sorted, {named[known].mean():.1%} named, {right[known].mean():.3f} "
-        f"right, {right[known & named].mean():.3f} of the named ones"
+        f"of {known.sum()} cells of sorted types, {named[known].mean():.1%} assigned, {right[known].mean():.3f} "
+        f"correct, {right[known & named].mean():.3f} of the assigned ones"
     )
 
 
