@@ -61,7 +61,7 @@ def block_sizes(monkeypatch, cells):
     """Let cells be read in blocks of 20; return a list that gets the number of each block of all genes."""
     n_genes, n_cells = cells.shape[1], []
     monkeypatch.setattr("sklearn_cells._blocks.READ_VALUES", 20 * n_genes)
-    monkeypatch.setattr("sklearn_cells.preprocessing._scaled_counts.N_LOOKED_AT", 20)  # of the first cells
+    monkeypatch.setattr("sklearn_cells.preprocessing._scaled_counts.N_CHECKED", 20)  # of the first cells
     check = Checks.__call__
 
     def counted(self, X, *args):

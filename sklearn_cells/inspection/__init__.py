@@ -1,4 +1,4 @@
-"""What a model looks at: genes taken away, genes that go together, what each gene adds to a class."""
+"""Inspect models and genes: ablation, attributions, correlation and marker genes."""
 
 from sklearn_cells.inspection._ablation import gene_ablation
 from sklearn_cells.inspection._attributions import gene_attributions

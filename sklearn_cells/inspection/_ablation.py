@@ -1,4 +1,4 @@
-"""gene_ablation: what a classifier loses with each block of genes."""
+"""gene_ablation: what a classifier loses without each block of genes."""
 
 from __future__ import annotations
 
@@ -65,84 +65,83 @@ def gene_ablation(
     callback: Callable[[int, int], object] | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
-    """Score a classifier without one block of genes after the other, the most divergent first.
+    """Score a classifier without each block of genes in turn, the most divergent genes first.
 
-    With retraining, the score falls where a block carries information that the other genes lack.
-    Without, it falls by as much as this model relies on the block.
+    With retraining, the score drops if a block carries information that the other genes lack.
+    Without retraining, the drop shows how much the trained model relies on the block.
 
     Parameters
     ----------
     estimator : classifier
-        Such as that of :func:`make_cell_pipeline`, or any other. It is cloned. Those that do not
-        take AnnData get its matrix alone.
+        Any classifier, such as that of :func:`make_cell_pipeline`. It is cloned. If it does not take
+        AnnData, it gets only the matrix.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Counts; of AnnData those that the estimator takes by its `layer`. They are loaded where they
-        are on disk.
+        Counts; from AnnData those that the estimator takes by its `layer`. Cells on disk are loaded.
 
     y : array-like of shape (n_cells,)
         The class of each cell.
 
     block_size : int, default=100
-        The genes of a block; the last one may have fewer.
+        The number of genes in a block; the last block may have fewer.
 
     n_genes : int or None, default=2000
-        The most divergent genes of the training cells of each fold. The estimator gets these
-        alone, so that it cannot take others in place of a block. None takes all.
+        How many of the most divergent genes of the training cells of each fold to take. The estimator
+        gets only these, so that it cannot use others in place of a block. None takes all genes.
 
     method : {"zero", "shuffle"}, default="zero"
-        Whether the counts of a block become zero, or are those of another cell, drawn at random,
-        the same one for all genes of the block. The second leaves each gene's distribution and
-        what the genes of the block have to do with each other.
+        Whether the counts of a block become zero, or are taken from another cell, drawn at random,
+        the same for all genes of the block. "shuffle" preserves the distribution of each gene and the
+        dependence between the genes of the block.
 
     retrain : bool, default=True
-        Whether the estimator is trained anew without the block. Otherwise it is trained once in a
-        fold, with all genes, and the block is missing in the held-out cells alone.
+        Whether to retrain the estimator without each block. Otherwise it is trained once per fold,
+        with all genes, and the block is missing only in the held-out cells.
 
     cv : int, splitter or iterable, default=5
         As in :func:`sklearn.model_selection.cross_val_score`.
 
     groups : array-like of shape (n_cells,), default=None
-        What the splitter keeps together, such as the donor of each cell.
+        The group of each cell, such as its donor, for a splitter that keeps groups together.
 
     scoring : str, callable or None, default="accuracy"
         As in :func:`sklearn.model_selection.cross_val_score`; greater is better.
 
     n_jobs : int, default=None
-        What is trained at the same time, as everywhere in scikit-learn.
+        The number of fits in parallel, as everywhere in scikit-learn.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the shuffled cells; not the estimator, which has its own.
+        Determines how cells are shuffled. The estimator has its own `random_state`.
 
     callback : callable, default=None
-        Called with the number of fits that are done and of all fits, after each.
+        Called after each fit with the number of finished fits and the number of all fits.
 
     verbose : int, default=0
-        Above 0, a progress bar is shown.
+        If above 0, a progress bar is shown.
 
     Returns
     -------
     ablation : DataFrame of shape (n_folds * n_blocks, 6)
-        A row for each `fold` and `block`, both from 0: `first_rank` and `last_rank` of its genes,
-        from 1, the `score` without them, and the `drop` from the score with all genes.
+        One row for each `fold` and `block`, both counted from 0: `first_rank` and `last_rank` of its
+        genes, counted from 1, the `score` without them, and the `drop` from the score with all genes.
 
     Raises
     ------
     ValueError
-        If a value is below zero, or `y` does not hold one label of at least two classes for each.
+        If a value is negative, or if `y` does not hold one label per cell, of at least two classes.
 
     See Also
     --------
     sklearn.inspection.permutation_importance : Gene by gene, without retraining.
-    sklearn.model_selection.validation_curve : The score over the number of genes, for
+    sklearn.model_selection.validation_curve : The score by the number of genes, with
         `param_name="select__n_features_to_select"`.
     GeneAblationDisplay : Draws the drops.
 
     Notes
     -----
     Genes are ranked on the training cells of each fold. Sparse cells stay sparse; each process
-    holds a copy of the cells with `n_genes` genes. With retraining there are
-    (n_blocks + 1) n_folds fits, else n_folds.
+    holds a copy of the cells with `n_genes` genes. With retraining, there are
+    (n_blocks + 1) * n_folds fits, otherwise n_folds.
 
     Examples
     --------
@@ -184,17 +183,17 @@ def gene_ablation(
                 yield score(*parts, some)
 
     n_fits = len(folds) * (len(starts) + 1 if retrain else 1)
-    found_scores: list[float] = []
+    all_scores: list[float] = []
     with once_per_call(), Progress(disable=verbose == 0) as progress:
         task = progress.add_task("gene_ablation", total=n_fits)
         results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs())
-        for n_done, (of_blocks, found) in enumerate(results, start=1):
-            found_scores += of_blocks
-            warn_of_texts(found)
+        for n_done, (of_blocks, findings) in enumerate(results, start=1):
+            all_scores += of_blocks
+            warn_of_texts(findings)
             progress.advance(task)
             if callback is not None:
                 callback(n_done, n_fits)
-    scores = np.reshape(found_scores, (len(folds), len(starts) + 1))
+    scores = np.reshape(all_scores, (len(folds), len(starts) + 1))
     fold, block = np.indices((len(folds), len(starts)))
     return pd.DataFrame(
         {
@@ -210,14 +209,14 @@ def gene_ablation(
 
 @dataclass(frozen=True)
 class _Part:
-    """The training cells of a fold, or those held out, with the genes that the estimator gets."""
+    """The training cells or the held-out cells of a fold, with the genes that the estimator gets."""
 
     counts: Any
     labels: np.ndarray
     names: tuple | None
 
     def without(self, block, method):
-        """Return the cells in the container that came, without a block of genes; None leaves all."""
+        """Return the cells in the container that was passed, without a block of genes; None keeps all genes."""
         counts = self.counts if block is None else _without(self.counts, block, method)
         if self.names is None:
             return counts
@@ -226,7 +225,7 @@ class _Part:
 
 
 def _maker_of(X):
-    """Return a function that makes what `X` is of a matrix and names; None for cells without names."""
+    """Return a function that makes a container like `X` from a matrix and names, or None for cells without names."""
     return as_anndata if is_anndata(X) else _frame if isinstance(X, pd.DataFrame) else None
 
 
@@ -244,18 +243,18 @@ def _most_divergent(X, y, n_genes):
 
 
 def _scores(estimator, scorer, train, test, blocks, *, method, retrain):
-    """Return the score of a fold without each of some blocks, and what was to warn of."""
+    """Return the scores of a fold without each of some blocks, and the gathered warnings."""
     scores, fitted = [], None
-    with gathered() as found:
+    with gathered() as findings:
         for block in blocks:
             if retrain or fitted is None:
                 fitted = clone(estimator).fit(train.without(block if retrain else None, method), train.labels)
             scores.append(scorer(fitted, test.without(block, method), test.labels))
-    return scores, found
+    return scores, findings
 
 
 def _without(X, block, method):
-    """Return counts whose genes of a block are zero, or those of other cells."""
+    """Return counts in which the genes of a block are zero, or taken from other cells."""
     in_block, seed = block
     rest = _zeroed(X, in_block)
     if method == "zero":

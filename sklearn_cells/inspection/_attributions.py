@@ -42,20 +42,20 @@ def gene_attributions(
     n_steps: int = 32,
     batch_size: int = 256,
 ) -> pd.DataFrame:
-    """Attribute the network's evidence for each class, in the mean cell of the class, to the genes.
+    """Attribute the network's mean evidence for each class, over the cells of the class, to the genes.
 
-    The evidence is the logit of the class less the mean of the logits of all classes. The genes with
-    the greatest values are those by which this network knows the class, by showing more of them or
-    less; :func:`marker_genes` finds the former.
+    The evidence is the logit of the class minus the mean of the logits of all classes. The genes with
+    the highest values are those by which this network recognises the class, whether the class expresses
+    more or less of them; :func:`marker_genes` finds those that it expresses more.
 
     Parameters
     ----------
     model : KerasCellClassifier, Pipeline or RejectOptionClassifier
-        Fitted: the classifier itself, a pipeline that ends with one, such as that of
-        :func:`make_cell_pipeline`, or the reject option or a search around one of these.
+        A fitted model: the classifier itself, a pipeline that ends with one, such as that of
+        :func:`make_cell_pipeline`, or a reject option or a search around one of these.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        What the model takes. Cells on disk (backed AnnData) are read by blocks.
+        The cells, in a form that the model takes. Cells on disk (backed AnnData) are read block by block.
 
     y : array-like of shape (n_cells,), default=None
         The class of each cell. None takes the most probable one.
@@ -65,23 +65,23 @@ def gene_attributions(
         taken at the cell, which is faster and less exact.
 
     baseline : {"mean", "zero"}, default="mean"
-        What cells are compared with: the mean of the cells in `X`, so that genes count which the
-        cells of a class show more than others, or less; or a cell that shows no gene, so that all
-        genes count that a cell shows.
+        What cells are compared with: the mean of the cells in `X`, so that genes count that a class
+        expresses more or less than other classes; or a cell without counts, so that all genes count
+        that a cell expresses.
 
     n_steps : int, default=32
-        At how many points of the line gradients are taken. The error falls with their number.
+        The number of points on the line at which gradients are taken. More points give a smaller error.
 
     batch_size : int, default=256
-        The cells that are taken at the same time.
+        The number of cells that are processed at a time.
 
     Returns
     -------
     attributions : DataFrame of shape (n_genes, n_classes)
-        A row for each gene that the network sees, by its name, or its number where the cells of the
-        training had no names. A column for each class, NaN for one without cells. With integrated
-        gradients, a column sums to the mean evidence for the class in its cells, less that of the
-        baseline.
+        One row for each gene that the network uses, labelled by its name, or by its number if the
+        training cells had no gene names. One column for each class, NaN for a class without cells. With
+        integrated gradients, a column sums to the mean evidence for the class in its cells, minus that
+        of the baseline.
 
     Raises
     ------
@@ -98,23 +98,23 @@ def gene_attributions(
 
     See Also
     --------
-    marker_genes : The names of the first ones.
+    marker_genes : The names of the top genes.
     JSDivergenceSelector : `contributions_` says what each class adds to the divergence of a gene,
-        whatever the classifier.
-    sklearn.inspection.permutation_importance : How much the score of any classifier falls.
+        for any classifier.
+    sklearn.inspection.permutation_importance : How much the score of any classifier drops.
 
     Notes
     -----
     Integrated gradients [1]_ of an input x_i are (x_i - b_i) times the mean of the derivative of
     the evidence by x_i along the line from the baseline b to x, here at the midpoints of `n_steps`
-    parts. They add up to the difference of the evidence between x and b. The views that
-    :class:`VarianceStabilizer` makes of a gene are summed. Of a classifier with a `home_network`
+    parts. They add up to the difference in evidence between x and b. The attributions of the views
+    that :class:`VarianceStabilizer` makes of a gene are summed. For a classifier with a `home_network`,
     they are those of `model_`, the network for any laboratory.
 
-    A gene that repeats another shares its attributions with it: they say what this network uses,
-    not all that it could use.
+    Redundant genes share their attributions, which show what this network uses, not all that it
+    could use.
 
-    Memory is needed for a block of cells as the pipeline takes them and some dense batches.
+    Memory is needed for one block of cells, as the pipeline takes them, and for a few dense batches.
 
     References
     ----------
@@ -146,7 +146,7 @@ def gene_attributions(
         _, codes = check_labels(y, X.shape[0], classes=classifier.classes_, remedy=remedy)
     start = np.zeros(classifier.n_features_in_)
     if baseline == "mean":
-        with gathered():  # the next pass warns of the same
+        with gathered():  # the next pass gives the same warnings
             totals = [sum_of_cells(classifier, _transformed(steps, block)) for _, block in row_blocks(X)]
         total, n_measured = (np.sum(parts, axis=0) for parts in zip(*totals, strict=True))
         np.divide(total, n_measured, out=start, where=n_measured > 0)

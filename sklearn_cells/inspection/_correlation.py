@@ -1,4 +1,4 @@
-"""gene_correlation: which genes go together."""
+"""gene_correlation: which genes are expressed together."""
 
 from __future__ import annotations
 
@@ -48,55 +48,54 @@ def gene_correlation(
     Parameters
     ----------
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Values >= 0, such as counts or log1p of counts; of AnnData those of `layer`.
+        Values >= 0, such as counts or log1p of counts; from AnnData those of `layer`.
 
     y : array-like of shape (n_cells,), default=None
-        The class of each cell; needed where no `genes` are given.
+        The class of each cell; needed if no `genes` are given.
 
     genes : array-like, default=None
-        The genes by name, or by number where `X` has no names; or a boolean for each gene of `X`.
-        None takes the most divergent.
+        The genes by name, or by number if `X` has no gene names; or a boolean for each gene of `X`.
+        None takes the most divergent genes.
 
     n_genes : int, default=50
-        How many of the most divergent to take, where no `genes` are given.
+        How many of the most divergent genes to take, if no `genes` are given.
 
     method : {"pearson", "spearman"}, default="pearson"
-        Whether the values are correlated or their ranks. Pearson's correlation of counts is ruled
-        by the few largest; ranks are the same for counts and log1p of counts.
+        Whether to correlate values or ranks. Pearson's correlation of counts is dominated by the few
+        largest; ranks are the same for counts and log1p of counts.
 
     cluster : bool, default=True
-        Whether genes that go together stand together, otherwise in the order of divergence or of
-        `genes`.
+        Whether to order genes by clustering, so that correlated genes are next to each other. Otherwise
+        they are in the order of divergence or of `genes`.
 
     layer : str, default=None
-        The layer of AnnData with the counts, "raw" or "X". None is `X`.
+        The layer of AnnData that holds the counts, "raw" or "X". None is `X`.
 
     gene_names : str, default=None
-        Where AnnData has the names of the genes: a column of `var`, or "var_names". None is the
-        latter.
+        Where AnnData holds the gene names: a column of `var`, or "var_names". None is "var_names".
 
     Returns
     -------
     correlation : DataFrame of shape (n_genes, n_genes)
-        From -1 to 1, with the names of the genes. A gene that is the same in all cells has 0 with
-        all others.
+        Correlations from -1 to 1, labelled by gene names. A gene that is the same in all cells has a
+        correlation of 0 with all others.
 
     Raises
     ------
     ValueError
-        If a value is negative, a gene is not in `X` or there twice, neither `y` nor `genes` are
+        If a value is negative, a gene is not in `X` or occurs twice, neither `y` nor `genes` is
         given, or a layer or column does not exist.
 
     See Also
     --------
-    JSDivergenceSelector : Leaves out genes that repeat others with `redundancy`.
+    JSDivergenceSelector : Leaves out redundant genes with `redundancy`.
     GeneCorrelationDisplay : Draws the matrix.
 
     Notes
     -----
-    Clusters are those of average linkage of the distance 1 - correlation, its leaves ordered so that
-    neighbours are close [1]_. Sparse cells stay sparse; a copy of the columns of these genes is made. Cells on
-    disk, or of Dask, are read block by block.
+    Genes are clustered by average linkage of the distance 1 - correlation, with leaves ordered so that
+    neighbours are close [1]_. Sparse cells stay sparse; the columns of these genes are copied. Cells on
+    disk or in Dask arrays are read block by block.
 
     References
     ----------
@@ -134,7 +133,7 @@ def _most_divergent(cells, y, n_genes):
 
 
 def _rank_columns(X):
-    """Replace the values of CSC columns by their ranks, less the rank of a zero, in place."""
+    """Replace the values of CSC columns by their ranks minus the rank of a zero, in place."""
     n_cells = X.shape[0]
     X.eliminate_zeros()
     for start, end in zip(X.indptr[:-1], X.indptr[1:], strict=True):
@@ -143,11 +142,11 @@ def _rank_columns(X):
 
 
 def _pearson(X):
-    """Return the correlations of CSC columns; 0 with those that do not vary."""
+    """Return the correlations of CSC columns, 0 for columns that do not vary."""
     means = X.mean(axis=0)
     covariance = (X.T @ X).toarray() / X.shape[0] - np.outer(means, means)
     scale = np.sqrt(np.diag(covariance).clip(0))
-    varies = scale > 1e-7 * np.abs(means)  # what is left of rounding is no variance
+    varies = scale > 1e-7 * np.abs(means)  # rounding errors are not variance
     correlation = covariance / np.outer(np.where(varies, scale, 1), np.where(varies, scale, 1))
     correlation[~varies] = correlation[:, ~varies] = 0
     np.fill_diagonal(correlation, 1)

@@ -20,7 +20,7 @@ def sums_by_class(
     n_steps: int | None,
     batch_size: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum the attributions of cells to the class of each; those of a gene that was not measured are 0.
+    """Sum the attributions of cells by class; those of a gene that was not measured are 0.
 
     Parameters
     ----------
@@ -28,10 +28,10 @@ def sums_by_class(
         Fitted.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_inputs)
-        What it takes.
+        The cells, as the classifier takes them.
 
     codes : ndarray of shape (n_cells,) or None
-        The class of each cell, as an index of `classes_`. None takes the most probable one.
+        The class of each cell, as an index into `classes_`. None takes the most probable class.
 
     baseline : ndarray of shape (n_inputs,)
         As for :func:`attributions`.
@@ -40,7 +40,7 @@ def sums_by_class(
         As for :func:`attributions`.
 
     batch_size : int
-        The cells that are dense at one time.
+        The number of cells that are dense at a time.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def sums_by_class(
 
 
 def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum cells as a fitted classifier takes them.
+    """Sum the inputs of a fitted classifier over cells.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64
         Fitted.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_inputs)
-        What it takes.
+        The cells, as the classifier takes them.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def sum_of_cells(classifier: KerasCellClassifier, X) -> tuple[NDArray[np.float64
         The sum of each input.
 
     n_cells : ndarray of shape (n_inputs,)
-        The number of cells where it was measured.
+        The number of cells in which each input was measured.
     """
     cells = _cells_of(classifier, X)
     total, n_cells = np.zeros(cells.shape[1]), np.zeros(cells.shape[1], dtype=np.int64)
@@ -105,24 +105,24 @@ def _dense(cells: Cells, rows) -> NDArray[np.float32]:
 def attributions(
     model: keras.Model, cells: NDArray, outputs: NDArray, baseline: NDArray, n_steps: int | None
 ) -> NDArray[np.float32]:
-    """Return what each input of dense cells adds to one logit of each, less the mean of all logits.
+    """Return what each input of dense cells adds to one logit of each cell, minus the mean of all logits.
 
     Parameters
     ----------
     model : keras.Model
-        It ends in a softmax.
+        A network that ends in a softmax.
 
     cells : ndarray of shape (n_cells, n_inputs), dtype float32
-        The inputs, flat.
+        The inputs, flattened.
 
     outputs : ndarray of shape (n_cells,)
-        The output of the model whose logit is meant, for each cell.
+        The index of the output whose logit is attributed, for each cell.
 
     baseline : ndarray of shape (n_inputs,)
         Where the path to each cell begins.
 
     n_steps : int or None
-        At how many points of the path gradients are taken; None takes them at the cell alone.
+        The number of points on the path at which gradients are taken. None takes them only at the cell.
 
     Returns
     -------
@@ -144,15 +144,15 @@ def attributions(
 
 
 def _centred_logits(model: keras.Model, cells: tf.Tensor) -> tf.Tensor:
-    """Return the logits of cells, less their mean, which is what probabilities determine."""
+    """Return the logits of cells minus their mean, which the probabilities determine."""
     logits = _logits(model, cells)
     return logits - tf.reduce_mean(logits, axis=1, keepdims=True)
 
 
 def _logits(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
-    """Return what the last softmax of a layer or model takes; of a model that hides it, the log of probabilities.
+    """Return the input of the last softmax of a layer or model; if that is hidden, the log of the probabilities.
 
-    The latter has no gradient where a probability is too small for float32.
+    The log has no gradient where a probability is too small for float32.
     """
     if isinstance(layer, keras.Sequential):
         *others, last = layer.layers
@@ -172,7 +172,7 @@ def _logits(layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
 
 
 def _last_layer(model: keras.Layer) -> keras.Layer | None:
-    """Return the layer that makes the output of a functional model, None of other models and layers."""
+    """Return the output layer of a functional model if it may hold a softmax; None for other models and layers."""
     if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
         return None
     last = model.layers[-1]

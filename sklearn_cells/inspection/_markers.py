@@ -1,4 +1,4 @@
-"""marker_genes: of the genes that speak for a class, those that it shows more of."""
+"""marker_genes: the genes that are evidence for a class and are higher in it than in the others."""
 
 from __future__ import annotations
 
@@ -42,33 +42,33 @@ def marker_genes(
     gene_names: str | None = None,
     output_dict: bool = False,
 ) -> pd.DataFrame | dict[Any, list]:
-    """Find the genes of most evidence for each class, among those that it shows more than the others.
+    """Find the genes with the most evidence for each class, among those that are higher in it than in the others.
 
-    A gene that a class lacks is evidence for it too, but marks other classes.
+    A gene that a class does not express is also evidence for it, but is a marker of other classes.
 
     Parameters
     ----------
     evidence : estimator or DataFrame of shape (n_genes, n_classes)
-        What says which genes speak for a class: a fitted model with a network, by its :func:`gene_attributions`
-        in these cells; another fitted pipeline with a :class:`JSDivergenceSelector`, or the selector itself, by
-        what each class adds to the divergence of the selected genes; or a table, such as that of
-        `gene_attributions`.
+        The evidence of each gene for each class. From a fitted model with a network, it is the
+        :func:`gene_attributions` in these cells; from another fitted pipeline with a
+        :class:`JSDivergenceSelector`, or from the selector itself, what each class adds to the divergence of the
+        selected genes. A table is taken as it is, such as that of `gene_attributions`.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Counts, with all genes of the evidence; of AnnData those of `layer`.
+        Counts, with all genes of the evidence; from AnnData those of `layer`.
 
     y : array-like of shape (n_cells,)
         The class of each cell.
 
     n_genes : int, default=10
-        How many genes of each class.
+        How many genes to return for each class.
 
     layer : str, default=None
-        The layer of AnnData with the counts, "raw" or "X". None is that of the estimator, or `X`.
+        The layer of AnnData that holds the counts, "raw" or "X". None is that of the estimator, or `X`.
 
     gene_names : str, default=None
-        Where AnnData has the names of the genes: a column of `var`, or "var_names". None is that of the
-        estimator, or "var_names". A table has the same names in its index.
+        Where AnnData holds the gene names: a column of `var`, or "var_names". None is that of the
+        estimator, or "var_names". A table must have the same names in its index.
 
     output_dict : bool, default=False
         Whether to return a dict, as `sc.pl.dotplot(adata, markers, groupby="cell_type")` of scanpy takes it.
@@ -76,10 +76,10 @@ def marker_genes(
     Returns
     -------
     markers : DataFrame of shape (n_genes, n_classes)
-        The names of the genes, the most evidence first. None where a class has fewer genes whose
-        mean count is higher in it than in the mean of the other classes, and whose evidence is
-        above zero. With `output_dict`, a dict of the lists of names by class, without None and
-        without classes that have none.
+        The names of the genes, those with the most evidence first. Only genes count whose evidence is
+        above zero and whose mean count in the class is higher than the mean over the other classes; None
+        if a class has fewer of them. With `output_dict`, a dict with a list of names for each class,
+        without None and without classes that have no genes.
 
     Raises
     ------
@@ -87,12 +87,12 @@ def marker_genes(
         If a model has neither a network nor a selector.
 
     ValueError
-        If `X` lacks a gene of the evidence or has it twice, a class of the cells is not in it, or a
-        layer or column does not exist.
+        If `X` lacks a gene of the evidence or has it twice, a class of the cells is not in the evidence,
+        or a layer or column does not exist.
 
     See Also
     --------
-    gene_attributions : Evidence of a network.
+    gene_attributions : The evidence of a network.
     JSDivergenceSelector : Its `gene_table` has divergences and p-values.
 
     Examples
@@ -120,10 +120,10 @@ def marker_genes(
     sizes = np.bincount(codes, minlength=len(evidence.columns))
     means = _sums_by_class(cells, codes, len(sizes), places) / np.maximum(sizes, 1)[:, np.newaxis]
     others = (means.sum(axis=0) - means) / max(np.sum(sizes > 0) - 1, 1)
-    speaks = evidence.where(means.T > others.T)
+    higher = evidence.where(means.T > others.T)
     markers = pd.DataFrame(index=pd.RangeIndex(1, n_genes + 1), columns=evidence.columns, dtype=object)
     for label in evidence:
-        most = speaks[label].nlargest(n_genes)
+        most = higher[label].nlargest(n_genes)
         best = most.index[most > 0]
         markers[label] = [*best, *[None] * (n_genes - len(best))]
     if output_dict:
@@ -133,7 +133,7 @@ def marker_genes(
 
 
 def _evidence_of(model, X, y, layer, gene_names):
-    """Return the evidence of a fitted model or selector, and how it chooses from AnnData."""
+    """Return the evidence of a fitted model or selector, and its `layer` and `gene_names`."""
     if isinstance(last_step_of(model), KerasCellClassifier):
         evidence = gene_attributions(for_query(model, layer=layer, gene_names=gene_names), X, y)
     else:

@@ -1,4 +1,4 @@
-"""Counts to values that a classifier can use: GeneAligner, LogNormalizer and VarianceStabilizer; names of genes."""
+"""Prepare counts for a classifier: GeneAligner, LogNormalizer, VarianceStabilizer and convert_gene_names."""
 
 from sklearn_cells.preprocessing._aligner import GeneAligner
 from sklearn_cells.preprocessing._gene_conversion import convert_gene_names

@@ -32,12 +32,12 @@ from sklearn_cells.preprocessing._scaled_counts import warn_of_scaled_counts
 class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
     CallbackSupportMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
 ):
-    """Bring cells to the genes of the training cells, in their order.
+    """Align cells to the genes of the training cells, in the same order.
 
-    Genes that a query lacks were not measured there. They become NaN, which the other steps of this
-    package understand, and not zero, which would say that they were measured and not found. Genes
-    that the query has in addition are dropped. AnnData becomes AnnData, and a DataFrame a DataFrame,
-    so that the steps that follow know the genes by name.
+    Genes that a query lacks were not measured in it. They become NaN, which the other steps of this
+    package understand, and not zero, which would mean that they were measured and not detected.
+    Genes that only the query has are dropped. AnnData stays AnnData, and a DataFrame a DataFrame, so
+    that later steps know the genes by name.
 
     Parameters
     ----------
@@ -45,21 +45,21 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
 
     gene_names : str, default="var_names"
-        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of
-        it. It may be set anew for a query that has them elsewhere.
+        Where AnnData holds the gene names: "var_names", the index of `var`, or a column of `var`. It
+        can be changed for a query that holds them elsewhere.
 
     duplicates : {"sum", "first", "error"}, default="sum"
-        What to do where a gene name occurs more than once, as symbols do in the files of 10x Genomics:
-        add up the counts, take the first, or refuse. Names that `var_names_make_unique` changed no
-        longer repeat; a warning says so, but for "first".
+        What to do if a gene name occurs more than once, as symbols do in the files of 10x Genomics:
+        add up the counts, take the first, or raise an error. Names that `var_names_make_unique` changed
+        no longer repeat; a warning says so, except with "first".
 
     require_counts : bool, default=False
-        Whether values that are not whole numbers are refused, as normalised ones are by the model
-        of :func:`make_cell_pipeline`.
+        Whether to refuse values that are not whole numbers, such as normalised counts, as the model
+        of :func:`make_cell_pipeline` does.
 
     target_sum : float, default=None
-        The total that the counts of each cell are scaled to. It is the total over all genes of the cell,
-        those that are dropped too. None leaves the counts as they are.
+        The total that the counts of each cell are scaled to, over all of its genes, including those that
+        are dropped. None leaves the counts as they are.
 
     Attributes
     ----------
@@ -71,23 +71,23 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
 
     See Also
     --------
-    make_cell_pipeline : Has this as its first step.
-    CellPipeline.gene_coverage : What a query lacks, and what that means for each class.
+    make_cell_pipeline : Makes a pipeline with a GeneAligner as its first step.
+    CellPipeline.gene_coverage : Which genes a query lacks, and what that means for each class.
 
     Notes
     -----
-    Names are compared as they are, but for the version of an Ensembl ID: ENSG00000019582.15 is
-    ENSG00000019582. A training gene that is not there is looked for in other spellings: with the
-    dots of R (HLA.DRA for HLA-DRA, X7SK for 7SK) and with a genome before it (GRCh38_CD3E for CD3E),
-    on either side. It is taken if no other training gene can be meant, and a warning says so.
-    :func:`convert_gene_names` converts between symbols and Ensembl IDs.
+    Names are compared as they are, except for versions of Ensembl IDs: ENSG00000019582.15 matches
+    ENSG00000019582. If a training gene is missing, other spellings are tried: with the dots of R
+    (HLA.DRA for HLA-DRA, X7SK for 7SK) and with a genome as prefix (GRCh38_CD3E for CD3E), in the
+    query or in the training cells. A gene found in this way is taken if no other training gene can be
+    meant, and a warning says so. :func:`convert_gene_names` converts between symbols and Ensembl IDs.
 
-    Cells without gene names, such as arrays, pass as they are, if their number of genes is right.
+    Cells without gene names, such as arrays, are returned unchanged if they have the right number of genes.
 
     In sparse AnnData, genes that were not measured are not stored: `var["measured"]` is False for
-    them. The matrix alone would hold as many NaN as there are cells.
+    them. A matrix alone would have to store one NaN per cell for each of them.
 
-    Cells on disk stay there. With `target_sum` a cell without any count stays zero.
+    Cells on disk stay on disk. With `target_sum`, cells without counts stay zero.
 
     Examples
     --------
@@ -125,12 +125,12 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: CellsLike, y: Any = None) -> Self:
-        """Remember the genes.
+        """Learn the genes of the training cells.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
-            Counts. Those in memory are checked, no others are looked at.
+            Counts. Those in memory are checked; others are not read.
 
         y : None
             Ignored.
@@ -143,8 +143,8 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         Raises
         ------
         ValueError
-            If a layer or column does not exist, two genes have the same name but for the version of
-            an Ensembl ID, or values are not counts where that is required.
+            If a layer or column does not exist, the names of two genes differ only in the version of
+            an Ensembl ID, or values are not counts with `require_counts`.
         """
         with all_or_nothing(self):
             context = self._init_callback_context().call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -155,7 +155,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         return self
 
     def fit_transform(self, X: CellsLike, y: Any = None) -> Any:
-        """Remember the genes of cells, and return the cells.
+        """Learn the genes of the training cells, and return the cells.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             return self.fit(X, y).transform(X)
 
     def transform(self, X: CellsLike) -> Any:
-        """Return the training genes of cells, in their order.
+        """Align cells to the training genes, in the order of `fit`.
 
         Parameters
         ----------
@@ -185,14 +185,15 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         -------
         X_aligned : {ndarray, sparse matrix, DataFrame, AnnData, Dask array} of shape \
                 (n_cells, n_features_in_)
-            What came, with the training genes. AnnData has `X`, `obs` and the gene names alone; of
-            AnnData on disk it is a view that the steps of this package read in blocks.
+            The cells with the training genes, in the container that was passed. AnnData has only `X`,
+            `obs` and the gene names; from AnnData on disk, it is a view that the steps of this package
+            read in blocks.
 
         Raises
         ------
         ValueError
-            If the cells have none of the training genes, two of their genes are the same one in two
-            spellings, or cells without names have another number of genes.
+            If the cells have none of the training genes, two of their genes are the same gene in two
+            spellings, or cells without gene names have another number of genes.
         """
         check_is_fitted(self)
         cells = self._check(X, reset=None)
@@ -207,7 +208,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
                     f"The cells have none of the {len(wanted)} training genes: their genes are "
                     f"{_some(cells.gene_names)}, those of the training cells {_some(wanted)}. {self._advice(cells)}"
                 )
-            if self.duplicates != "first" and cells.first == 0:  # the first block of a query speaks for all
+            if self.duplicates != "first" and cells.first == 0:  # all blocks of a query have the same genes
                 _warn_of_renamed(pd.Index(cells.gene_names), wanted)
             if len(respelled) and cells.first == 0:
                 _warn_of_respelled(cells.gene_names[places[respelled[0]]], wanted[respelled])
@@ -227,12 +228,12 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         return cells
 
     def places_of(self, gene_names: ArrayLike) -> NDArray[np.intp]:
-        """Return the place of each training gene among other names, -1 where it is missing.
+        """Return the position of each training gene in `gene_names`, or -1 if it is missing.
 
         Parameters
         ----------
         gene_names : array-like of str
-            The names of other genes.
+            The names to search.
 
         Returns
         -------
@@ -248,18 +249,18 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         Parameters
         ----------
         input_features : array-like of str, default=None
-            The gene names, where `fit` saw none.
+            The gene names, if `fit` saw none.
 
         Returns
         -------
         names : ndarray of str
-            In their order.
+            The names, in the order of `fit`.
         """
         check_is_fitted(self)
         return check_feature_names_in(self, input_features)
 
     def _advice(self, cells: Cells) -> str:
-        """Return what is likely wrong with the gene names of a query, as a sentence."""
+        """Return a sentence that says what is probably wrong with the gene names of a query."""
         names, wanted = pd.Index(cells.gene_names), without_version(self.feature_names_in_)
         if without_version(names).isin(wanted).mean() > 0.5:
             raw = " layer='raw' may have more of them." if getattr(cells.origin, "raw", None) is not None else ""
@@ -293,14 +294,14 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
 
 
 def _code_for_names(cells, gene_names):
-    """Return the Python that has the gene names of a query."""
+    """Return the Python expression for the gene names of a query."""
     if cells.origin is None:
         return "X.columns"
     return "adata.var_names" if gene_names == "var_names" else f"adata.var[{gene_names!r}]"
 
 
 def _like(X, cells):
-    """Return cells in the container that they came in."""
+    """Return cells in a container like `X`."""
     if is_anndata(X):
         return as_anndata(
             cells.lazy() if cells.is_dask else cells.stored(), cells.obs, cells.gene_names, cells.measured
@@ -314,7 +315,7 @@ def _like(X, cells):
 
 
 def _warn_of_renamed(names, wanted):
-    """Warn of names such as MALAT1-1 beside MALAT1, which var_names_make_unique makes of repeated ones."""
+    """Warn of names such as MALAT1-1 next to MALAT1, which var_names_make_unique makes from repeated names."""
     second = names[names.str.endswith("-1")]
     first = second.str[:-2]
     second = second[first.isin(names) & first.isin(wanted) & ~second.isin(wanted)]
@@ -327,7 +328,7 @@ def _warn_of_renamed(names, wanted):
 
 
 def _warn_of_respelled(spelled, meant):
-    """Warn of training genes that were found under the names that R makes, or with a genome before them."""
+    """Warn of training genes that were found in the spelling of R, or with a genome as prefix."""
     warn(
         f"{len(meant):,} training genes are in the cells in another spelling, such as {spelled!r} for {meant[0]!r}. "
         "They are taken as the same genes."

@@ -18,7 +18,7 @@ SPECIES = "human", "mouse"
 OTHER = {"human": "mouse", "mouse": "human"}
 GENOMES = {"human": ["GRCh37", "GRCh38", "hg19", "hg38"], "mouse": ["GRCm38", "GRCm39", "mm10", "mm39"]}
 
-# What a name is instead of the place of a gene.
+# What is returned for a name instead of the index of a gene.
 UNKNOWN, AMBIGUOUS = -1, -2
 
 _NAMES = StrOptions({"symbol", "ensembl"})
@@ -48,46 +48,48 @@ def convert_gene_names(
     Parameters
     ----------
     names : array-like of str of shape (n_genes,)
-        Symbols, former symbols and Ensembl IDs, of any version, also mixed, such as `adata.var_names`.
-        A genome before a name and dots of R do not matter.
+        Symbols, former symbols and Ensembl IDs of any version, also mixed, such as `adata.var_names`.
+        A genome as prefix and the dots of R are ignored.
 
     to : {"symbol", "ensembl"} or array-like of str, default="symbol"
-        Today's symbols, Ensembl IDs without version, or the names to choose from, such as
-        `model.feature_names_in_`: each gene gets the name that it has there, a former symbol too.
+        Current symbols, Ensembl IDs without version, or the names to choose from, such as
+        `model.feature_names_in_`: each gene gets the name that it has there, even a former symbol.
 
     species : {"human", "mouse"}, default="human"
         The species of `names`.
 
     to_species : {"human", "mouse"}, default=None
-        Another species replaces each gene by its one-to-one ortholog. None is `species`, or where
-        `to` has names the one that most of them are of.
+        If this is another species, each gene is replaced by its one-to-one ortholog. None is `species`
+        or, if `to` is a list of names, the species of most of them.
 
     table : DataFrame, default=None
-        Another table to convert with: a row for each gene, its name in the columns `ensembl` and
-        `symbol`, and in `former_names` other names separated by "|", if there is such a column. It is
-        taken for one species.
+        Another table to convert with: one row per gene, with its names in the columns `ensembl` and
+        `symbol` and, in an optional column `former_names`, other names separated by "|". All genes must
+        be of one species.
 
     Returns
     -------
     converted : ndarray of str of shape (n_genes,)
-        In the order of `names`. A name that cannot be converted stays as it is; between species it gets
-        its species before it, such as "mouse_Gm1992", since another gene may have the same name there.
+        The new names, in the order of `names`. A name that cannot be converted stays as it is; between
+        species it gets its species as a prefix, such as "mouse_Gm1992", because another gene may have
+        the same name in the other species.
 
     Raises
     ------
     TypeError
-        If `names` is AnnData, and not its gene names.
+        If `names` is AnnData instead of its gene names.
 
     ValueError
-        If none of the names is in the table, or the table of the user lacks a column or is asked for
-        orthologs.
+        If none of the names is in the table, or if `table` lacks a column or is passed together with
+        another `to_species`.
 
     Warns
     -----
     UserWarning
-        How many names stay as they are, why, and an example: names that are not in the table, names
-        that several genes have, several names of one gene, and genes without symbol or one-to-one
-        ortholog. Genes that `to` does not list, or lists under several names, are not counted.
+        If names are not converted. The warning says how many and why, with an example: names that are
+        not in the table, names that several genes have, several names of one gene, and genes without
+        symbol or one-to-one ortholog. Genes that `to` does not list, or lists under several names, are
+        not counted.
 
     See Also
     --------
@@ -95,10 +97,10 @@ def convert_gene_names(
 
     Notes
     -----
-    The table that is shipped has the genes of GENCODE v48 (human) and M37 (mouse), their names in
+    The table in the package has the genes of GENCODE v48 (human) and M37 (mouse), their names in
     older releases, the former symbols of HGNC (human), and the one-to-one orthologs that HGNC lists.
-    `assets/gene_names.txt` in the package names sources and licences. A symbol that is in use is
-    never taken as the former one of another gene.
+    `assets/gene_names.txt` in the package lists sources and licences. A symbol in current use is
+    never taken as the former symbol of another gene.
 
     Examples
     --------
@@ -114,8 +116,8 @@ def convert_gene_names(
     """
     if hasattr(names, "var_names"):
         raise TypeError(f"Expected gene names, got {type(names).__name__}: pass its var_names.")
-    found, codes = np.unique(np.asarray(names, dtype=str), return_inverse=True)
-    if not len(found):
+    unique_names, codes = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    if not len(unique_names):
         return np.array([], dtype=object)
     to = to if isinstance(to, str) else pd.Index(np.asarray(to, dtype=str)).unique()
     if table is not None:
@@ -125,50 +127,50 @@ def convert_gene_names(
     else:
         genes = _genes(species)
         target = _genes(to_species or (species if isinstance(to, str) else _species_of(to, species)))
-    converted, reasons = _convert(found, to, genes, target, species)
+    converted, reasons = _convert(unique_names, to, genes, target, species)
     if reasons["are not in the table"].all():
-        raise ValueError(_none_known(found, species, table))
-    _warn_of_kept(found, reasons)
-    # Between species the same name is another gene.
-    kept = found.astype(object) if target is genes else f"{species}_" + found.astype(object)
+        raise ValueError(_none_known(unique_names, species, table))
+    _warn_of_kept(unique_names, reasons)
+    # In another species, the same name may be another gene.
+    kept = unique_names.astype(object) if target is genes else f"{species}_" + unique_names.astype(object)
     return np.where(converted == None, kept, converted)[codes.ravel()]  # noqa: E711
 
 
 def conversion_that_fits(names: ArrayLike, wanted: ArrayLike) -> tuple[str, int]:
-    """Return from which species names convert to more of the wanted ones, and to how many."""
-    found, to = np.unique(np.asarray(names, dtype=str)), pd.Index(np.asarray(wanted, dtype=str)).unique()
+    """Return the species from which more names convert to wanted ones, and how many do."""
+    unique_names, to = np.unique(np.asarray(names, dtype=str)), pd.Index(np.asarray(wanted, dtype=str)).unique()
     target = _genes(_species_of(to, "human"))
-    hits = {s: int((_convert(found, to, _genes(s), target, s)[0] != None).sum()) for s in SPECIES}  # noqa: E711
+    hits = {s: int((_convert(unique_names, to, _genes(s), target, s)[0] != None).sum()) for s in SPECIES}  # noqa: E711
     return max(hits.items(), key=lambda hit: hit[1])
 
 
 @dataclass(frozen=True, eq=False)
 class _Genes:
-    """The genes of one species: their ID, symbol, former names and ortholog, "" where there is none."""
+    """The genes of one species: their ID, symbol, former names and ortholog, "" if there is none."""
 
     table: pd.DataFrame
 
     @cached_property
     def current(self) -> pd.Series:
-        """The place of each gene by its ID and by its symbol, AMBIGUOUS for a symbol of several genes."""
+        """The index of each gene by its ID and by its symbol, AMBIGUOUS for a symbol of several genes."""
         return _places(pd.concat([self.table["ensembl"], self.table["symbol"]]))
 
     @cached_property
     def former(self) -> pd.Series:
-        """The place of each gene by its former names, those that are in use left out."""
+        """The index of each gene by its former names, except those in current use."""
         names = self.table["former_names"]
         names = names[names != ""].str.split("|").explode()
         return _places(names[~names.isin(self.current.index)])
 
     @cached_property
     def spelled(self) -> pd.Series:
-        """The place of each gene by its names in the spelling of R."""
+        """The index of each gene by its names in the spelling of R."""
         both = pd.concat([self.current, self.former])
         both = both[both >= 0]
         return _places(pd.Series(plain(both.index).to_numpy(), index=both.to_numpy()))
 
     def find(self, names: NDArray) -> NDArray[np.intp]:
-        """Return the place of the gene of each name, or UNKNOWN or AMBIGUOUS."""
+        """Return the index of the gene with each name, or UNKNOWN or AMBIGUOUS."""
         clean = without_genome(names)
         places = np.full(len(names), UNKNOWN)
         for table, wanted in {"current": clean, "former": clean, "spelled": plain(names)}.items():
@@ -178,21 +180,21 @@ class _Genes:
         return places
 
     def names(self, kind: str) -> NDArray[np.object_]:
-        """Return the name of each gene that is of a kind, None where it has none."""
+        """Return the name of each gene in a column of the table, or None if it has none."""
         names = self.table[kind].to_numpy(dtype=object, copy=True)
         names[names == ""] = None
         return names
 
     def names_among(self, names: pd.Index) -> NDArray[np.object_]:
-        """Return the one of some names that each gene has, None where it has none or several."""
+        """Return which of the given names each gene has, or None if it has none or several."""
         places = self.find(names.to_numpy())
         chosen = (places >= 0) & ~pd.Series(places).duplicated(keep=False)
-        found = np.full(len(self.table), None)
-        found[places[chosen]] = names[chosen]
-        return found
+        name_of_gene = np.full(len(self.table), None)
+        name_of_gene[places[chosen]] = names[chosen]
+        return name_of_gene
 
     def places_in(self, target: _Genes) -> NDArray[np.intp]:
-        """Return the place of the ortholog of each gene in another species, UNKNOWN where it has none."""
+        """Return the index of the ortholog of each gene in another species, or UNKNOWN if it has none."""
         if (self.table["human_ortholog"] != "").any():
             return pd.Index(target.table["ensembl"]).get_indexer(self.table["human_ortholog"])
         orthologs = _places(target.table["human_ortholog"])
@@ -200,7 +202,7 @@ class _Genes:
 
 
 def _places(names: pd.Series) -> pd.Series:
-    """Return the place of a gene by its name, of names whose index has the places."""
+    """Return the index of each gene by its name, from names whose index holds the indices of the genes."""
     names = names[names != ""]
     places = pd.Series(names.index, index=names.to_numpy()).groupby(level=0)
     return places.first().where(places.nunique() == 1, AMBIGUOUS)
@@ -218,7 +220,7 @@ def _genes(species: str) -> _Genes:
 
 
 def _genes_of(table: pd.DataFrame) -> _Genes:
-    """Return the genes of a table of the user."""
+    """Return the genes of a table that the user passed."""
     missing = [column for column in ("ensembl", "symbol") if column not in table]
     if missing:
         raise ValueError(f"table has no column {missing[0]!r}; it needs 'ensembl' and 'symbol', a row for each gene.")
@@ -228,12 +230,12 @@ def _genes_of(table: pd.DataFrame) -> _Genes:
 
 
 def _species_of(names: pd.Index, first: str) -> str:
-    """Return the species that most of some names are of, the first one of a tie."""
+    """Return the species that most names are of; in a tie, `first`."""
     return max([first, OTHER[first]], key=lambda species: (_genes(species).find(names.to_numpy()) != UNKNOWN).mean())
 
 
 def _convert(names, to, genes, target, species):
-    """Return the new name of each name, None where it has none, and where each reason for that holds."""
+    """Return the new name for each name, or None, and a mask of the names for each reason not to convert them."""
     places = genes.find(names)
     places[np.isin(genome_of(names), GENOMES[OTHER[species]])] = UNKNOWN
     reasons = {"are not in the table": places == UNKNOWN, "are names of several genes": places == AMBIGUOUS}
@@ -248,7 +250,7 @@ def _convert(names, to, genes, target, species):
         reasons["have no symbol"] = known & (new == None)  # noqa: E711
     else:
         new[known] = target.names_among(to)[places[known]]
-        if target is genes:  # the same name is the same gene, as everywhere
+        if target is genes:  # within a species, the same name is the same gene
             own = pd.Index(names).isin(to)
     has = pd.Series(new).notna().to_numpy()
     shared = has & (pd.Series(new).duplicated(keep=False).to_numpy() | pd.Index(new).isin(names[own]))
@@ -259,7 +261,7 @@ def _convert(names, to, genes, target, species):
 
 
 def _warn_of_kept(names, reasons):
-    """Warn of the names that stay as they are."""
+    """Warn of the names that are not converted."""
     kept = {reason: names[where] for reason, where in reasons.items() if where.any()}
     if kept:
         parts = [f"{len(some):,} {reason}, such as {str(some[0])!r}" for reason, some in kept.items()]
@@ -268,7 +270,7 @@ def _warn_of_kept(names, reasons):
 
 
 def _none_known(names, species, table):
-    """Say that no name is in the table, and what may be wrong."""
+    """Return the message that no name is in the table, and what may be wrong."""
     text = f"None of the {len(names):,} names is in the table of {species} genes, such as {str(names[0])!r}."
     if table is not None:
         return text.replace(f"the table of {species} genes", "table")

@@ -1,4 +1,4 @@
-"""One gene under several spellings: versions of Ensembl IDs, the dots that R writes, a genome before the name."""
+"""Spellings of the same gene: versions of Ensembl IDs, the dots of R, a genome as prefix."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 ENSEMBL_ID = re.compile(r"(ENS[A-Z]*[GT]\d{6,})(\.\d+)?")
 
-# What Cell Ranger puts before the names of genes where a reference has several genomes; Seurat makes "-" of "_".
+# What Cell Ranger puts before gene names if a reference has several genomes; Seurat turns "_" into "-".
 GENOME = re.compile(r"^(GRCh3[78]|GRCm3[89]|hg19|hg38|mm10|mm39)[-_]+")
 DOTS = str.maketrans("-_ ", "...")
-X_BEFORE_DIGIT = re.compile(r"^X(?=\d)")  # R lets no name begin with a digit
+X_BEFORE_DIGIT = re.compile(r"^X(?=\d)")  # in R, a name cannot begin with a digit
 
 
 def without_version(names: Any) -> pd.Index:
@@ -27,41 +27,41 @@ def without_version(names: Any) -> pd.Index:
 
 
 def without_genome(names: Any) -> pd.Index:
-    """Return gene names without a genome before them, such as "GRCh38_", nor the version of Ensembl IDs."""
+    """Return gene names without a genome as prefix, such as "GRCh38_", and without versions of Ensembl IDs."""
     return without_version([GENOME.sub("", str(name)) for name in pd.Index(names)])
 
 
 def genome_of(names: Any) -> NDArray[np.object_]:
-    """Return the genome before each gene name, "" where there is none."""
+    """Return the genome in the prefix of each gene name, or "" if there is none."""
     matches = [GENOME.match(str(name)) for name in pd.Index(names)]
     return np.array([match[1] if match else "" for match in matches], dtype=object)
 
 
 def plain(names: Any) -> pd.Index:
-    """Return gene names without a genome before them, and with dots where R makes them."""
+    """Return gene names without a genome, or the X of R, as prefix, and with dots where R writes them."""
     return pd.Index([X_BEFORE_DIGIT.sub("", name).translate(DOTS) for name in without_genome(names)], dtype=object)
 
 
 def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return where some genes are among names.
+    """Find genes among names, also in other spellings.
 
     Parameters
     ----------
     names : array-like of str
-        The names to look in.
+        The names to search.
 
     wanted : array-like of str
-        The genes, each once.
+        The genes to find, each once.
 
     Returns
     -------
     places : ndarray of shape (n_wanted,), dtype int64
-        Index into `names`, -1 where a gene is missing.
+        Index into `names`, -1 if a gene is missing.
 
     respelled : ndarray of int
-        Index into `wanted`: the genes that are among `names` in another spelling alone, one that no
-        other gene of `wanted` has. Where names have several genomes before them, those of the genome that
-        fits more genes count.
+        Index into `wanted`: the genes that are among `names` only in another spelling, which no other
+        gene of `wanted` has. If several genomes are prefixes of names, only the genome that fits more
+        genes counts.
 
     Raises
     ------
@@ -71,8 +71,8 @@ def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[
     names, wanted = without_version(names), without_version(wanted)
     refuse_repeated(names[names.isin(wanted)], "cells")
     first = np.flatnonzero(~names.duplicated())
-    found = names[first].get_indexer(wanted)
-    places = np.where(found >= 0, first[found], -1)
+    matches = names[first].get_indexer(wanted)
+    places = np.where(matches >= 0, first[matches], -1)
     missing, other = np.flatnonzero(places < 0), np.flatnonzero(~names.isin(wanted))
     if not len(missing) or not len(other):
         return places, missing[:0]
@@ -81,7 +81,7 @@ def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[
     respelled = missing[unique[missing] & plain_wanted[missing].isin(plain_other)]
     meant = plain_other.isin(plain_wanted[respelled])
     genomes = genome_of(names[other])
-    if meant.any():  # of the genomes of several species, the one that fits is meant: "C3" is a gene in each
+    if meant.any():  # of several genomes, take the one that fits best: "C3" is a gene in several species
         meant &= np.isin(genomes, ["", *pd.Series(genomes[meant & (genomes != "")]).mode()[:1]])
         respelled = respelled[plain_wanted[respelled].isin(plain_other[meant])]
     other, plain_other = other[meant], plain_other[meant]
@@ -106,7 +106,7 @@ def second_spellings(names: Any, wanted: Any) -> list[tuple[str, str]]:
 
 
 def refuse_repeated(names: pd.Index, where: str) -> None:
-    """Refuse Ensembl IDs that repeat once their versions do not count."""
+    """Refuse Ensembl IDs that repeat when their versions are ignored."""
     repeated = names[names.duplicated()]
     if len(repeated):
         raise ValueError(

@@ -27,19 +27,19 @@ from sklearn_cells._validation import Interval, StrOptions, all_or_nothing, fit_
 
 
 class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Take log1p of counts, after scaling each cell to a common depth where asked.
+    """Take log1p of counts, by default after scaling each cell to a common depth.
 
     Parameters
     ----------
     target_sum : float, None or "as_is", default=None
         The total count that each cell is scaled to before log1p. None is the median total of the
-        training cells that have any count, as in scanpy. "as_is" does not scale.
+        training cells that have counts, as in scanpy. "as_is" does not scale.
 
     layer : str or None, default=None
         The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
 
     gene_names : str, default="var_names"
-        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
+        Where AnnData holds the gene names: "var_names", the index of `var`, or a column of `var`.
 
     Attributes
     ----------
@@ -64,13 +64,13 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
 
     Notes
     -----
-    A count x in a cell with total t becomes log(1 + x target_sum / t). The total is that of the
-    genes in `X`: after a gene selection it is the total of the selected genes. A cell without any
-    count stays zero, and a warning counts such cells.
+    A count x in a cell with total t becomes log(1 + x target_sum / t). The total is over the genes in
+    `X`: after gene selection, it is the total of the selected genes. Cells without counts stay zero,
+    and a warning says how many there are.
 
-    NaN is a gene that was not measured. The total of its cell is what was measured, divided by the
-    share that those genes have in the training cells, and its value becomes the mean of the
-    training cells.
+    NaN is a gene that was not measured. The total of its cell is then the total of the measured genes,
+    divided by their share of the counts in the training cells, and the value of the gene becomes its
+    mean in the training cells.
 
     Sparse input stays sparse; the output takes as much memory as `X`.
 
@@ -97,12 +97,12 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: CellsLike, y: Any = None) -> Self:
-        """Learn the target total where it is the median.
+        """Learn the target total, and the share and the mean of each gene.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
-            Counts. Those on disk or of Dask are read in blocks.
+            Counts. Those on disk or in Dask arrays are read in blocks.
 
         y : None
             Ignored.
@@ -115,17 +115,16 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         Raises
         ------
         ValueError
-            If a value is negative or infinite, or if the median is asked for and no cell has any
-            count.
+            If a value is negative or infinite, or if `target_sum` is None and no cell has counts.
         """
         with all_or_nothing(self):
-            told = {"estimator": self, "X": X, "y": y}
+            callback_arguments = {"estimator": self, "X": X, "y": y}
             cells = self._check(X, reset=True)
-            context = self._init_callback_context().call_on_fit_task_begin(**told)
+            context = self._init_callback_context().call_on_fit_task_begin(**callback_arguments)
             self.gene_shares_ = gene_shares(blocks_again(cells))
             self.target_sum_ = self._target(cells)
             self.means_ = column_means(map(self._normalized, blocks_again(cells)))
-            context.call_on_fit_task_end(**told, reconstruction_attributes={})
+            context.call_on_fit_task_end(**callback_arguments, reconstruction_attributes={})
         return self
 
     def _target(self, cells):
@@ -152,8 +151,9 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
         Returns
         -------
         X_normalized : {ndarray, CSR, CSC, Dask array} of shape (n_cells, n_features_in_)
-            Of the dtype of `X` where that is float32 or float64, else float64. Blocks of a Dask array, of
-            AnnData too, are normalised when they are computed, without a warning of cells without counts.
+            The normalised counts, with the dtype of `X` if that is float32 or float64, else float64. Blocks
+            of a Dask array, also in AnnData, are normalised when they are computed, without a warning about
+            cells without counts.
 
         Raises
         ------

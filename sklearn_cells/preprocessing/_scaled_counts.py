@@ -1,20 +1,20 @@
-"""Counts that were scaled and rounded, or cut off at one: whole numbers, but not those that were counted."""
+"""Detect counts that were scaled and rounded, or cut off at one: whole numbers, but no longer counts."""
 
 import numpy as np
 import scipy.sparse as sp
 
 from sklearn_cells._warnings import warn
 
-# Cells that are looked at, and how many of them must speak. A cell must show that many genes to do so.
-N_LOOKED_AT = 500
+# The number of cells that are checked, how many of them must express enough genes, and how many genes are enough.
+N_CHECKED = 500
 LEAST_CELLS = 10
 LEAST_GENES = 50
 
-# The spread of totals, relative to their median, that rounding leaves. Totals that are equal are those of cells from
-# which reads were drawn, which leaves counts.
+# The spread of totals, relative to their median, that rounding leaves. If totals are exactly equal, reads were
+# subsampled to the same number, which leaves counts.
 ROUNDING = 0.01
 
-# Of that many counts above zero some are two or more, in shallow cells too.
+# Among this many counts above zero, some are two or more, even in shallow cells.
 LEAST_ONES = 1000
 
 
@@ -24,16 +24,16 @@ def warn_of_scaled_counts(cells):
     Parameters
     ----------
     cells : Cells
-        Checked to hold whole numbers. Some of them are looked at: of those in memory anywhere, of those on disk the
-        first, of Dask none.
+        Cells whose values are whole numbers. A part of them is checked: evenly spaced cells in memory, the first
+        cells on disk, and none of a Dask array.
     """
-    if cells.is_dask or cells.first > 0:  # the first block of a query speaks for all
+    if cells.is_dask or cells.first > 0:  # only the first block of a query is checked
         return
     n_cells = cells.shape[0]
     if cells.in_memory:
-        X = cells.source.X[np.unique(np.linspace(0, n_cells - 1, N_LOOKED_AT).astype(int))]
+        X = cells.source.X[np.unique(np.linspace(0, n_cells - 1, N_CHECKED).astype(int))]
     else:
-        X = cells.stored(slice(0, min(N_LOOKED_AT, n_cells)))
+        X = cells.stored(slice(0, min(N_CHECKED, n_cells)))
     values = X.data if sp.issparse(X) else X
     values = values[values > 0]
     if len(values) > LEAST_ONES and (values == 1).all():
@@ -52,22 +52,22 @@ def warn_of_scaled_counts(cells):
 
 
 def evidence_of_scaling(X):
-    """Return what shows that rows of whole numbers were scaled and rounded, as a clause, empty where nothing does."""
+    """Return a clause with the evidence that rows of whole numbers were scaled and rounded, or "" if there is none."""
     X = sp.csr_array(X)
     values = X.data.astype(np.float64)
     rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
     n_genes = np.bincount(rows, values > 0, X.shape[0])
-    speak = n_genes >= LEAST_GENES
-    if speak.sum() < LEAST_CELLS:
+    chosen = n_genes >= LEAST_GENES
+    if chosen.sum() < LEAST_CELLS:
         return ""
-    totals = np.bincount(rows, values, X.shape[0])[speak]
+    totals = np.bincount(rows, values, X.shape[0])[chosen]
     low, middle, high = totals.min(), np.median(totals), totals.max()
     if 0 < high - low <= ROUNDING * middle:
         return f"the cells have nearly the same total, from {low:,.0f} to {high:,.0f}"
     least = np.full(X.shape[0], np.inf)
     np.minimum.at(least, rows[values > 0], values[values > 0])
-    # A cell that shows all genes may have no gene with a count of one.
-    speak &= n_genes < X.shape[1]
-    if speak.sum() >= LEAST_CELLS and np.median(least[speak]) > 1:
-        return f"the least count above zero is {np.median(least[speak]):,.0f} or more in half of the cells"
+    # A cell that expresses all genes may have no gene with a count of one.
+    chosen &= n_genes < X.shape[1]
+    if chosen.sum() >= LEAST_CELLS and np.median(least[chosen]) > 1:
+        return f"the least count above zero is {np.median(least[chosen]):,.0f} or more in half of the cells"
     return ""

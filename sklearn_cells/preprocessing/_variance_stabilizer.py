@@ -34,41 +34,41 @@ from sklearn_cells.preprocessing._log_normalizer import LogNormalizer
 
 
 class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
-    """Return three views of counts side by side, informative genes stressed.
+    """Transform counts into three views side by side, with more weight on informative genes.
 
-    Square roots even out that the variance of a count grows with its mean, and keep how deep a cell
-    was sequenced. The other two views take depth away: the share of a gene in the counts of its
-    cell, which stresses abundant genes, and the log of the counts scaled to a common depth, which
-    treats all genes alike. Regularised classifiers are right more often with all three, and when
-    genes whose counts diverge between the classes come with larger values.
+    Square roots stabilise the variance of counts, which grows with their mean, and keep the sequencing
+    depth of the cells. The other two views remove depth: the share of a gene in the counts of its
+    cell, which emphasises abundant genes, and the log of the counts scaled to a common depth, which
+    treats all genes alike. Regularised classifiers are more accurate with all three views, and if genes
+    whose counts diverge between the classes have larger values.
 
     Parameters
     ----------
     sqrt_share, linear_share, log_share : float, default=0.4, 0.2 and 0.4
-        The part of each view in the variance of the output, 0 leaves it out. They are divided by
-        their sum.
+        The share of each view in the variance of the output; 0 leaves the view out. The shares are
+        divided by their sum.
 
     target_sum : float, None or "as_is", default=10000
         The total count that each cell is scaled to before log1p, as in :class:`LogNormalizer`.
 
     divergence_power : float, default=0.25
-        Each gene is multiplied by its Jensen-Shannon divergence across the classes to this power;
-        0 leaves that out, and needs no classes.
+        Each gene is multiplied by its Jensen-Shannon divergence across the classes to this power.
+        With 0, genes are not weighted, and no classes are needed.
 
     layer : str or None, default=None
         The layer of AnnData to take; "raw" takes `adata.raw`. None takes `X`.
 
     gene_names : str, default="var_names"
-        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
+        Where AnnData holds the gene names: "var_names", the index of `var`, or a column of `var`.
 
     Attributes
     ----------
     gene_weights_ : ndarray of shape (n_features_in_,)
-        The factor of each gene, 1 for one of average divergence.
+        The factor of each gene, 1 for a gene of average divergence.
 
     gene_shares_ : dict of ndarray of shape (n_features_in_,)
-        The share of each gene in the counts, under "counts", and in the sum of squares of each view, of
-        the training cells.
+        The share of each gene in the counts of the training cells, under "counts", and in the sum of
+        squares of each of their views.
 
     means_ : dict of ndarray of shape (n_features_in_,)
         The mean of each gene in each view of the training cells.
@@ -84,28 +84,28 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    LogNormalizer : The log alone, without the other steps.
-    KerasCellClassifier : Subtracts the mean of each gene where cells are dense anyway.
+    LogNormalizer : Only the log, without the other steps.
+    KerasCellClassifier : Subtracts the mean of each gene when it makes cells dense.
 
     Notes
     -----
-    In a cell with total t, that of the genes in `X`, a count x becomes sqrt(x + 1) - 1, x / t and
-    log(1 + x target_sum / t). In each view a cell is then divided by the square root of its
-    Euclidean norm, which halves differences of size on a log scale, genes are multiplied by their
-    weights, and all values by one number, so that the variances of the genes sum to the part of the
+    In a cell with total t over the genes in `X`, a count x becomes sqrt(x + 1) - 1, x / t and
+    log(1 + x target_sum / t). In each view, each cell is then divided by the square root of its
+    Euclidean norm, which halves differences in size on a log scale. Genes are multiplied by their
+    weights, and all values by one number, so that the variances of the genes sum to the share of the
     view. Zeros stay zero: sparse input stays sparse, and the output takes three times its memory. A
-    warning counts the cells that show none of the genes.
+    warning counts the cells without counts of any of the genes.
 
-    NaN is a gene that was not measured. Total and norm of its cell are those of the measured genes,
-    divided by the share that these have in the training cells, so that what is missing does not
-    inflate the rest. Its value in each view is the mean of the training cells.
+    NaN is a gene that was not measured. The total and the norm of its cell are those of the measured
+    genes, divided by the share of these genes in the training cells, so that missing genes do not
+    inflate the others. The value of the gene in each view is its mean in the training cells.
 
-    Where counts are multinomial, the log-odds of two types are a linear function of the shares;
-    square roots and logs are for genes, most of all abundant ones, that vary more than that.
+    If counts are multinomial, the log-odds of two types are a linear function of the shares. Square
+    roots and logs help with genes, especially abundant ones, that vary more than that.
 
-    For the square root and the shifted logarithm as variance-stabilizing transformations of counts
-    see Ahlmann-Eltze and Huber, Nature Methods 20, 665-672 (2023); for weighting features by what
-    they say of the class, Debole and Sebastiani, Supervised term weighting for automated text
+    For the square root and the shifted logarithm as variance-stabilizing transformations of counts,
+    see Ahlmann-Eltze and Huber, Nature Methods 20, 665-672 (2023); for weighting features by their
+    information about the class, see Debole and Sebastiani, Supervised term weighting for automated text
     categorization, SAC 2003, 784-788.
 
     Examples
@@ -151,10 +151,10 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
-            Counts. Those on disk or of Dask are taken into memory.
+            Counts. Those on disk or in Dask arrays are loaded into memory.
 
         y : array-like of shape (n_cells,), default=None
-            The class of each cell. Not needed where `divergence_power` is 0.
+            The class of each cell. Not needed if `divergence_power` is 0.
 
         Returns
         -------
@@ -164,7 +164,8 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is negative or infinite, or `y` is needed and cannot be used.
+            If a value is negative or infinite, the shares of all views are 0, or `y` is needed and
+            cannot be used.
         """
         with all_or_nothing(self):
             self._fit_views(X, y)
@@ -172,26 +173,26 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X: CellsLike, y: ArrayLike | None = None) -> Any:
-        """Learn the factor of each gene and view, and give the views of the same counts.
+        """Learn the factor of each gene and view, and return the views of the same counts.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
-            Counts; they are not changed. In `fit`, those on disk or of Dask are taken into memory.
+            Counts; they are not changed. In `fit`, those on disk or in Dask arrays are loaded into memory.
 
         y : array-like of shape (n_cells,), default=None
-            The class of each cell. Not needed where `divergence_power` is 0.
+            The class of each cell. Not needed if `divergence_power` is 0.
 
         Returns
         -------
         X_stabilized : {ndarray, CSR, CSC, Dask array} of shape (n_cells, n_features_out)
-            As `transform` gives it.
+            As `transform` returns it.
 
         Raises
         ------
         ValueError
-            If a value is negative or infinite, no view has a part, or `y` is needed and cannot
-            be used.
+            If a value is negative or infinite, the shares of all views are 0, or `y` is needed and
+            cannot be used.
         """
         with all_or_nothing(self):
             if is_dask(matrix_of(X, self.layer) if is_anndata(X) else X):
@@ -209,30 +210,30 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 "VarianceStabilizer requires y to be passed, but the target y is None: pass one label per cell, or set "
                 "divergence_power=0."
             )
-        told = {"estimator": self, "X": X, "y": y}
+        callback_arguments = {"estimator": self, "X": X, "y": y}
         check_same_order(X, y)
         X = self._check(X, reset=True).take()
-        context = self._init_callback_context().call_on_fit_task_begin(**told)
-        known = measured_only(X)
+        context = self._init_callback_context().call_on_fit_task_begin(**callback_arguments)
+        without_nan = measured_only(X)
         if self.divergence_power == 0:
-            self._holds_counts = _warn_unless_counts(known)
+            self._holds_counts = _warn_unless_counts(without_nan)
         else:
-            self._holds_counts = _are_counts(known)  # js_divergence warns
+            self._holds_counts = _are_counts(without_nan)  # js_divergence warns
         warn_of_empty_cells(row_sums(X), X.shape[1])
         self.gene_weights_ = np.ones(X.shape[1])
         if self.divergence_power > 0:
-            divergences = js_divergence(known, y, bins="auto")
+            divergences = js_divergence(without_nan, y, bins="auto")
             if divergences.any():
                 self.gene_weights_ = (divergences / divergences.mean()) ** self.divergence_power
         self._normalizer = LogNormalizer(self.target_sum).fit(X)
         self.gene_shares_ = {"counts": self._normalizer.gene_shares_}
         views = {name: self._view(X, name) for name, share in shares.items() if share > 0}
-        # Genes that never vary have no variance to be a share of.
+        # If no gene varies, there is no variance to divide by.
         self.scales_ = {
             name: (shares[name] / total / (_total_variance(view) or 1.0)) ** 0.5 for name, view in views.items()
         }
         self.means_ = {name: column_means([view]) for name, view in views.items()}
-        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        context.call_on_fit_task_end(**callback_arguments, reconstruction_attributes={})
         return views
 
     def transform(self, X: CellsLike) -> Any:
@@ -246,9 +247,9 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         X_stabilized : {ndarray, CSR, CSC, Dask array} of shape (n_cells, n_features_out)
-            A column for each gene in each view that has a part. Of the dtype of `X` where that is
-            float32 or float64, else float64. Blocks of a Dask array, of AnnData too, are made when they are
-            computed, without warnings of their values.
+            One column for each gene in each view whose share is above 0, with the dtype of `X` if that is
+            float32 or float64, else float64. Blocks of a Dask array, also in AnnData, are transformed when
+            they are computed, without warnings about their values.
 
         Raises
         ------
@@ -275,7 +276,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         input_features : array-like of str, default=None
-            The gene names, where `fit` saw none.
+            The gene names, if `fit` saw none.
 
         Returns
         -------
@@ -290,7 +291,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return check_cells(X, estimator=self, reset=reset, dtype=FLOAT_DTYPES, values="nonnegative", allow_nan=True)
 
     def _view(self, X, name):
-        """Return one view, each cell divided by the square root of its norm, genes weighted."""
+        """Return one view, with each cell divided by the square root of its norm and genes weighted."""
         view = self._normalizer._normalized(X) if name == "log1p" else X.copy()
         if name == "sqrt":
             values = view.data if sp.issparse(view) else view
@@ -330,7 +331,7 @@ def _are_counts(X):
 
 
 def _warn_unless_counts(X):
-    """Warn of values that are not whole numbers; tell whether all are."""
+    """Warn of values that are not whole numbers, and return whether all values are."""
     if _are_counts(X):
         return True
     warn(
@@ -341,7 +342,7 @@ def _warn_unless_counts(X):
 
 
 def _total_variance(X):
-    """Return the sum of the variances of all columns, 0 where they vary by rounding alone. NaN is left out."""
+    """Return the sum of the variances of all columns, or 0 if they vary only by rounding. NaN is ignored."""
     X = X if sp.issparse(X) else sp.csr_array(X)
     means, variances = mean_variance_axis(X.astype(np.float64), axis=0)
     means, variances = np.nan_to_num(means), np.nan_to_num(variances)
