@@ -1,4 +1,4 @@
-"""Files to AnnData."""
+"""Read files into AnnData."""
 
 from sklearn_cells.io._read_cells import read_cells
 

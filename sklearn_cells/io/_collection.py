@@ -1,4 +1,4 @@
-"""Several files as one AnnData, in memory or read block by block by Dask."""
+"""Read several files as one AnnData object, in memory or block by block with Dask."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from sklearn_cells.io._zarr import is_zarr
 
 
 def files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Path | list[Path]:
-    """Return a single file, or those of a list, of a pattern, or of a folder with files of AnnData.
+    """Return a single file, or the files of a list, of a pattern, or of a folder with .h5ad and .zarr files.
 
     Raises
     ------
     ValueError
-        If there are none, one is there twice, or it is an address of the web.
+        If a list is empty or has a file twice, or if the path is a URL.
 
     FileNotFoundError
-        If no file fits a pattern.
+        If no file matches a pattern.
     """
     if not isinstance(path, str | os.PathLike):
         files = [Path(one).expanduser() for one in path]
@@ -56,9 +56,9 @@ def files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
 
 
 def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backed: bool, make_unique: bool) -> AnnData:
-    """Read files and join their cells; what is `backed` is read by Dask when it is needed."""
+    """Read files and join their cells; with `backed`, Dask reads matrices when they are needed."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Variable names are not unique")  # which is said below, with the file
+        warnings.filterwarnings("ignore", "Variable names are not unique")  # reported below, with the file
         parts = [_lazily(file) if backed else read(file) for file in files]
     names = _names_of(files)
     for part, name, file in zip(parts, names, files, strict=True):
@@ -94,7 +94,7 @@ def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backe
                 "one of the files out. A file that `sklearn-cells predict` wrote beside its query is such a copy."
             )
     repeat = pd.Index([name for part in parts for name in part.obs_names]).has_duplicates
-    # Of each file the genes that all have, so that the order of the first is that of all.
+    # Take the shared genes of each file in the order of the first file.
     parts = [part if part.var_names.equals(shared) else part[:, shared] for part in parts]
     cells = anndata.concat(parts, join="inner", merge="same", keys=names, index_unique="-" if repeat else None)
     obs = pd.concat([part.obs for part in parts]).set_axis(cells.obs_names)
@@ -108,13 +108,13 @@ def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backe
 
 
 def _names_of(files: list[Path]) -> list[str]:
-    """Return the name of each file without its end, or its path where names repeat."""
+    """Return the name of each file without its extension, or its path if names repeat."""
     names = [file.name.removesuffix(".zip").rpartition(".")[0] or file.name for file in files]
     return names if len(set(names)) == len(names) else [str(file) for file in files]
 
 
 def _lazily(file: Path) -> AnnData:
-    """Return the cells of a file whose matrices are read by Dask, a block of rows at a time."""
+    """Return the cells of a file, whose matrices Dask reads in blocks of rows."""
     check_dask(file)
     if not file.exists():
         raise FileNotFoundError(f"There is no file or folder at {file.absolute()}: check the name.")

@@ -1,4 +1,4 @@
-"""What the readers share: refusals, numbers as floats, names of cells and genes."""
+"""Helpers that the readers share: refusals, conversion to floats, names of cells and genes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anndata import AnnData
 
 
 class Refusal(Exception):
-    """What is wrong with a file; `read_cells` puts the path in front of it."""
+    """Raised with what is wrong with a file; `read_cells` puts the path in front of the message."""
 
 
 def open_maybe_gzipped(path: Path, mode: str, **options: Any) -> Any:
@@ -22,7 +22,7 @@ def open_maybe_gzipped(path: Path, mode: str, **options: Any) -> Any:
 
 
 def make_cells(X: sp.csr_matrix, cells: Any = None, genes: Any = None) -> AnnData:
-    """Return AnnData of a matrix and names, which may repeat."""
+    """Make AnnData from a matrix and names, which may repeat."""
     adata = AnnData(X)
     for table, names in ((adata.obs, cells), (adata.var, genes)):
         if names is not None:
@@ -31,7 +31,7 @@ def make_cells(X: sp.csr_matrix, cells: Any = None, genes: Any = None) -> AnnDat
 
 
 def as_float(values: np.ndarray) -> np.ndarray:
-    """Return float32 if it holds every value exactly, else float64."""
+    """Convert values to float32 if it holds all of them exactly, else to float64."""
     if values.dtype.kind not in "biuf":
         raise Refusal(f"The counts have dtype {values.dtype}; expected numbers.")
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""What is said where a library fails over the bytes of a file."""
+"""The error when a library cannot read the bytes of a file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NO_DAMAGE = (Refusal, FileNotFoundError, PermissionError, BlockingIOError, Memo
 
 @contextmanager
 def reading(path: Path, name: str = "It") -> Iterator[Path]:
-    """Call a file damaged where reading it fails, with what it holds; `name` is that of a file in the folder."""
+    """Report a file as damaged if reading it fails, with its first bytes; `name` is that of a file in a folder."""
     try:
         yield path
     except _NO_DAMAGE:
         raise
-    except Exception as error:  # over damaged bytes every library raises what it likes
+    except Exception as error:  # libraries raise errors of all kinds for damaged bytes
         found = ""
         if path.is_file():
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""AnnData in .h5ad, whose parts are checked against each other before anything is made of them."""
+"""Read AnnData from .h5ad files, after a check that the parts of the file agree."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_h5ad(path: Path, backed: bool = False) -> AnnData:
 
 
 def _with_lazy_layers(path: Path, backed: bool) -> AnnData:
-    """Return AnnData, backed or not, as anndata does, but with layers that stay on disk too."""
+    """Read AnnData, backed or not, as anndata does, but leave the layers on disk too."""
     file = h5py.File(path)
     parts = {name: anndata.io.read_elem(file[name]) for name in ("obs", "var", *BESIDE) if name in file}
     parts["layers"] = {name: matrix_on_disk(file, f"layers/{name}") for name in file["layers"]}
@@ -49,7 +49,7 @@ def _with_lazy_layers(path: Path, backed: bool) -> AnnData:
 
 
 def check_indices(cells: AnnData) -> None:
-    """Refuse sparse matrices in memory whose indices lead out of them."""
+    """Refuse sparse matrices in memory with indices outside of their shape."""
     raw = [] if cells.raw is None else [cells.raw.X]
     for matrix in (cells.X, *cells.layers.values(), *raw):
         if sp.issparse(matrix):

@@ -1,4 +1,4 @@
-"""HDF5 files whose compression filters are there."""
+"""Read HDF5 files, after a check that their compression filters are installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn_cells.io._common import Refusal, as_float
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open a file to read; refuse one that is compressed by a filter that is not installed."""
+    """Open a file for reading; refuse it if it needs a compression filter that is not installed."""
     with h5py.File(path) as file:
         if _missing_filter(file):
             with suppress(ImportError):
@@ -30,7 +30,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def _missing_filter(file: h5py.File) -> tuple[str, str] | None:
-    """Return the first data set that a filter keeps from being read, and the filter."""
+    """Return the first data set whose filter is not installed, and the filter."""
 
     def look(name: str, item: h5py.Group | h5py.Dataset) -> tuple[str, str] | None:
         if isinstance(item, h5py.Dataset):
@@ -46,7 +46,7 @@ def _missing_filter(file: h5py.File) -> tuple[str, str] | None:
 
 
 def read_dense(data: h5py.Dataset) -> sp.csr_matrix:
-    """Return a dense data set as CSR, read by blocks of rows."""
+    """Read a dense data set as CSR, in blocks of rows."""
     step = max(1, _blocks.DENSE_VALUES // max(1, data.shape[1]))
     if data.chunks and data.chunks[0] <= step:
         step -= step % data.chunks[0]  # decompress every chunk once

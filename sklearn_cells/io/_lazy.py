@@ -1,4 +1,4 @@
-"""AnnData of HDF5 or Zarr whose matrices stay on disk: Dask reads them, a block of rows at a time."""
+"""AnnData from HDF5 or Zarr whose matrices stay on disk, where Dask reads them in blocks of rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sklearn_cells.io._common import Refusal
 # Files that can stay on disk.
 LAZY = (".h5ad", ".zarr")
 
-# Bytes that matrices take in memory, above which they stay on disk where the reader may choose.
+# With backed="auto", matrices that would take more than this number of bytes in memory stay on disk.
 LARGE = 500 * 10**6
 
-# What AnnData has beside matrices, cells and genes.
+# The parts of AnnData besides matrices, cells and genes.
 BESIDE = ("obsm", "varm", "obsp", "varp", "uns")
 
 
@@ -42,7 +42,7 @@ def check_dask(file: Path) -> None:
 
 
 def opened(file: Path) -> Any:
-    """Return the group of an .h5ad or of a .zarr folder, which stays open."""
+    """Open an .h5ad file or a .zarr folder and return its group, which stays open."""
     if file.is_file():
         return h5py.File(file)
     import zarr
@@ -56,7 +56,7 @@ def are_large(files: list[Path]) -> bool:
         return False
     n_bytes = 0
     for file in files:
-        with suppress(Exception):  # what is wrong with a file is for its reader to say
+        with suppress(Exception):  # the reader reports what is wrong with a file
             store = opened(file)
             n_bytes += _bytes_of(store)
             if file.is_file():
@@ -70,12 +70,12 @@ def _bytes_of(store: Any) -> int:
     arrays = []
     for matrix in (store[name] for name in names if name in store):
         parts = [matrix] if hasattr(matrix, "shape") else [matrix[part] for part in ("data", "indices", "indptr")]
-        arrays += [part for part in parts if part.shape is not None]  # HDF5 has none for a null
+        arrays += [part for part in parts if part.shape is not None]  # a null data set of HDF5 has none
     return sum(int(np.prod(array.shape)) * array.dtype.itemsize for array in arrays)
 
 
 def is_by_genes(matrix: Any) -> bool:
-    """Return whether a stored matrix is CSC, in which rows cannot be read by themselves."""
+    """Return whether a stored matrix is CSC, whose rows cannot be read one by one."""
     form = matrix.attrs.get("encoding-type", matrix.attrs.get("h5sparse_format", ""))
     return "csc" in str(form)
 
@@ -88,13 +88,13 @@ def lazy_cells(group: Any) -> AnnData:
 
 
 def lazy_matrix(group: Any, name: str) -> Any:
-    """Return a matrix of a store as a Dask array of blocks of CSR."""
+    """Return a matrix of a store as a Dask array of CSR blocks."""
     stored = group[name]
     if is_by_genes(stored):
         raise Refusal(f"{name} is CSC, in which rows cannot be read by themselves. Write it as CSR: X.tocsr().")
     is_dense = hasattr(stored, "shape")
     n_genes = int((stored.shape if is_dense else stored.attrs["shape"])[1])
-    # As in Cells.slices, what is not stored counts for less.
+    # As in Cells.slices, blocks have more rows if zeros are not stored.
     n_values = (
         n_genes if is_dense else min(n_genes, 4 * stored["data"].shape[0] / max(1, stored["indptr"].shape[0] - 1))
     )
@@ -106,6 +106,6 @@ def lazy_matrix(group: Any, name: str) -> Any:
 
 
 def matrix_on_disk(group: Any, name: str) -> Any:
-    """Return a matrix of a store on disk; one by genes in memory, and None where there is none."""
+    """Return a matrix of a store, left on disk unless it is CSC; None if it is stored as null."""
     can_stay = not is_by_genes(group[name]) and group[name].attrs.get("encoding-type") != "null"
     return lazy_matrix(group, name) if can_stay else anndata.io.read_elem(group[name])

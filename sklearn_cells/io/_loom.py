@@ -1,4 +1,4 @@
-"""Loom, which is HDF5 with genes in rows."""
+"""Read Loom files, which are HDF5 with genes in rows."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def read_loom(path: Path) -> AnnData:
 
 
 def _attributes(group: h5py.Group) -> dict[str, np.ndarray]:
-    """Return what is known of each row or column; a single column counts as a vector."""
-    found = {}
+    """Return the attributes of rows or columns; a matrix of one column becomes a vector."""
+    attributes = {}
     for name, data in group.items():
         values = data.asstr(errors="replace")[()] if h5py.check_string_dtype(data.dtype) else data[()]
-        found[name] = values.ravel() if values.ndim == 2 and values.shape[1] == 1 else values
-    return found
+        attributes[name] = values.ravel() if values.ndim == 2 and values.shape[1] == 1 else values
+    return attributes
 
 
 def _add(table: pd.DataFrame, arrays: Any, attributes: dict[str, np.ndarray], names: tuple[str, ...]) -> None:
-    """Put vectors into obs or var, and arrays of more columns beside them; the first of `names` is the index."""
+    """Add vectors to obs or var, and arrays of more columns to obsm or varm; the first of `names` is the index."""
     index = next((name for name in names if name in attributes), None)
     for name, values in attributes.items():
         if values.ndim == 1 and name != index:

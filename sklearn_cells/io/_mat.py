@@ -1,4 +1,4 @@
-"""MATLAB v7.3, which is HDF5 with the axes of a dense array in reverse."""
+"""Read MATLAB v7.3 files, which are HDF5 with the axes of dense arrays reversed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NumPy archives, and those of scipy.sparse."""
+"""Read NumPy archives, including those of scipy.sparse."""
 
 from __future__ import annotations
 

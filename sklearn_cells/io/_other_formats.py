@@ -1,4 +1,4 @@
-"""What is said about files that read_cells does not read."""
+"""Messages about files that read_cells does not read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_url(path: str) -> bool:
 
 
 def refuse_other_format(path: Path, formats: list[str]) -> None:
-    """Raise with the reason, and with what to do."""
+    """Raise a Refusal that says why, and what to do."""
     name = path.name.lower()
     if name.endswith(".h5mu"):
         raise Refusal(_mudata(path))

@@ -24,7 +24,7 @@ from sklearn_cells.io._tenx import read_10x_folder, read_10x_h5
 from sklearn_cells.io._text import read_text
 from sklearn_cells.io._zarr import check_zarr, is_zarr, read_zarr
 
-# The reader of each end of a name, and which parameters of read_cells it takes.
+# The reader for each file extension, and the parameters of read_cells that it takes.
 _READERS: dict[str, tuple[Callable[..., AnnData], tuple[str, ...]]] = {
     ".h5ad": (read_h5ad, ("backed",)),
     ".zarr": (read_zarr, ("backed",)),
@@ -47,17 +47,17 @@ def read_cells(
 ) -> AnnData:
     """Read cells x genes counts from a file or a 10x matrix folder.
 
-    The format follows from the end of the name:
+    The extension of the file name determines the format:
 
     - ``.h5ad``, ``.zarr`` (a folder) and ``.zarr.zip``: returned as anndata reads it.
     - ``.h5``: 10x Genomics, Cell Ranger 2 and later.
     - a folder: 10x Genomics ``matrix.mtx``, ``barcodes.tsv`` and ``features.tsv``
       (or ``genes.tsv``), each with or without ``.gz``.
-    - ``.loom``: ``matrix`` and ``layers`` with genes in rows, and what is known of them.
+    - ``.loom``: ``matrix`` and ``layers`` with genes in rows, and their row and column attributes.
     - ``.mat``: MATLAB v7.3 with ``data`` (dense or sparse) and ``labels``, the classes
-      1 to K. The axis of ``data`` that is as long as ``labels`` holds the cells.
-    - ``.csv`` (comma), ``.tsv`` and ``.txt`` (tab), each also with ``.gz``: the header
-      names the genes, the first column the cells.
+      1 to K. The axis of ``data`` that has the length of ``labels`` holds the cells.
+    - ``.csv`` (comma), ``.tsv`` and ``.txt`` (tab), each also with ``.gz``: gene names in
+      the header, cell names in the first column.
     - ``.npz``: a matrix from `scipy.sparse.save_npz`, or arrays from `numpy.savez`:
       ``X`` (or ``data``) of shape (n_cells, n_genes) and optionally ``gene_names``,
       ``cell_names`` and ``labels``, none of them of dtype object.
@@ -65,68 +65,67 @@ def read_cells(
     Parameters
     ----------
     path : str or path-like, or list of these
-        The file or folder. "~" is the home folder. Several files become one AnnData: a list, a pattern
-        such as ``"cells/*.h5ad"``, or a folder with ``.h5ad`` files and ``.zarr`` folders.
+        The file or folder. "~" is the home folder. A list, a pattern such as ``"cells/*.h5ad"``, or a folder
+        with ``.h5ad`` files and ``.zarr`` folders is read as one AnnData object.
 
     backed : bool or "auto", default=False
-        Whether matrices stay on disk until rows are asked for: X of an ``.h5ad``, and with Dask its
-        layers; with Dask also a ``.zarr`` folder, and several ``.h5ad`` and ``.zarr``. "auto" leaves them
-        there if they would take more than 500 MB in memory. Other formats are loaded as a whole, and so
-        are matrices by genes (CSC) of a single file, and what is transposed.
+        Whether matrices stay on disk until rows are needed: `X` of an ``.h5ad`` file and, if Dask is
+        installed, also its layers, a ``.zarr`` folder, and several ``.h5ad`` and ``.zarr`` files. "auto"
+        leaves them on disk if they would take more than 500 MB in memory. Other formats, CSC matrices (stored
+        by genes) of a single file, and transposed files are loaded as a whole.
 
     transpose : bool, default=False
-        Whether the file has genes in rows and cells in columns, as many tables of text do. What
-        is returned has cells in rows.
+        Whether the file has genes in rows and cells in columns, as many text tables do. The result has
+        cells in rows.
 
     genome : str, default=None
         The genome to take from a 10x ``.h5`` file that holds several.
 
     make_unique : bool, default=False
-        Whether gene names that occur more than once are made different, in the way of
-        `AnnData.var_names_make_unique` ("TBCE", "TBCE-1"). A model then takes the counts of the first
-        alone. False keeps the names of the file, and models of sklearn_cells add up the counts of
-        equal names, or do what their parameter `duplicates` says. Names in ``.h5ad`` and ``.zarr``
-        stay as they are.
+        Whether to make repeated gene names unique, as `AnnData.var_names_make_unique` does ("TBCE",
+        "TBCE-1"). A model then takes only the counts of the first. With False, names stay as in the file,
+        and models of sklearn_cells sum the counts of equal names, or do what their parameter `duplicates`
+        says. Names in a single ``.h5ad`` or ``.zarr`` stay as they are.
 
     Returns
     -------
     AnnData of shape (n_cells, n_genes)
         Except for ``.h5ad`` and ``.zarr``, `X` is a CSR matrix, of float32 if that holds every
         value exactly, else of float64. `obs["cell_type"]` holds the labels of a ``.mat``
-        file minus 1, so 0 to K - 1, or those of an ``.npz`` file as they are. Several files have
-        the genes that all of them have, in the order of the first, and the columns of `obs` that any has;
-        `obs["batch"]` is the name of the file, or "file/batch" where it has batches. Names of cells that
-        repeat get that of their file at the end.
+        file minus 1, so 0 to K - 1, or those of an ``.npz`` file as they are. For several files, the
+        result has the genes that all files share, in the order of the first, and the columns of `obs` that
+        occur in any file; `obs["batch"]` is the name of the file, or "file/batch" if the file has batches. If
+        cell names repeat, the name of the file is appended to them.
 
     Raises
     ------
     FileNotFoundError
-        If there is nothing at `path`, or a 10x folder lacks a member.
+        If `path` does not exist, or a 10x folder lacks one of its files.
     ImportError
-        If something needs Dask to stay on disk, and it is not installed.
+        If Dask is needed to leave matrices on disk, and is not installed.
     ValueError
-        If the end of the name is not in the list above, or if the file is damaged,
-        truncated, without cells or genes, or holds something else than its name says.
+        If the extension is not in the list above, or if the file is damaged, truncated, without
+        cells or genes, or does not hold what its name says.
 
     Warns
     -----
     UserWarning
-        If anndata cannot read a ``.zarr`` as a whole; what is left out is named. Or if several files
-        have other genes.
+        If anndata cannot read a ``.zarr`` as a whole; the warning names what is left out. Also if several
+        files have different genes, or the same cell names.
 
     Notes
     -----
-    Of 10x data only features of type "Gene Expression" are kept. As is the habit of
-    the field, `var_names` are the gene symbols, and `var["gene_ids"]` the Ensembl IDs.
+    From 10x data, only features of type "Gene Expression" are kept. As is usual in the
+    field, `var_names` are the gene symbols, and `var["gene_ids"]` the Ensembl IDs.
     Genes and cells without a name are numbered "0", "1", ....
 
-    In text, the first column is taken for names if the header gives it none or a usual one, such
-    as "cell", "barcode" or "index", or if it holds other than numbers. Numbers under another
-    heading may be counts of a gene, and are refused.
+    In text files, the first column is taken as names if its heading is missing or a usual one, such
+    as "cell", "barcode" or "index", or if it holds anything but numbers. Numbers under another
+    heading may be the counts of a gene, and are refused.
 
-    Dense data of HDF5 and text are read in blocks of at most 2**22 values (or one row of
+    Dense data in HDF5 and text files are read in blocks of at most 2**22 values (or one row of
     the file). A block takes about 200 MB with its copies, and joining the blocks takes
-    the sparse result twice. A dense array in an ``.npz`` file is read as a whole.
+    twice the memory of the sparse result. A dense array in an ``.npz`` file is read as a whole.
 
     Examples
     --------
@@ -180,7 +179,7 @@ def _reader_of(path: Path) -> tuple[Callable[..., AnnData], tuple[str, ...]]:
         if path.name.lower().endswith(".zarr"):
             check_zarr(path)
         return (read_zarr, ("backed",)) if is_zarr(path) else (read_10x_folder, ())
-    # The longest end first: .zarr.zip is no .zip.
+    # The longest extension first: .zarr.zip is not a .zip.
     for end in sorted(_READERS, key=len, reverse=True):
         if path.name.lower().endswith(end):
             return _READERS[end]

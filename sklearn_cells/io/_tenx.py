@@ -1,4 +1,4 @@
-"""10x Genomics: genes x cells by columns, which is cells x genes by rows."""
+"""Read files of 10x Genomics: their CSC matrix of genes x cells is a CSR matrix of cells x genes."""
 
 from __future__ import annotations
 

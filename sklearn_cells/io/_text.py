@@ -1,4 +1,4 @@
-"""Tables as text: .csv, .tsv and .txt."""
+"""Read text tables: .csv, .tsv and .txt."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from anndata import AnnData
 from sklearn_cells import _blocks
 from sklearn_cells.io._common import Refusal, as_float, make_cells, open_maybe_gzipped
 
-_BARCODE = re.compile(r"(^|[-_.:#])[ACGTN]{10,}([-_.]\d+)?$")  # also with a sample before it
+_BARCODE = re.compile(r"(^|[-_.:#])[ACGTN]{10,}([-_.]\d+)?$")  # also after a sample name
 _ENSEMBL_ID = re.compile(r"^ENS[A-Z]*G\d{6,}")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-# What a column of names is called; R's read.csv calls one without a name X.
+# Headings of a column of names; R's read.csv calls a column without a heading X.
 _HEADS = r"(|x|unnamed: 0|index|ids?|names?|row[ _.-]?names?|({})s?([ _.-]?(id|name|index|barcode|symbol)s?)?)"
 _CELLS = re.compile(_HEADS.format("cell|barcode|obs|observation|sample|spot|nucleus|nuclei|bead"), re.I)
 _GENES = re.compile(_HEADS.format("gene|feature|symbol|ensembl|entrez|probe|var|geneid|genename|hgnc|mgi"), re.I)
@@ -37,7 +37,7 @@ def read_text(path: Path, transpose: bool = False) -> AnnData:
         if first is None:
             raise Refusal(f"It has a header and no {'genes' if transpose else 'cells'} below it.")
         n_columns = len(next(csv.reader([first], delimiter=separator)))
-        # R's write.table leaves out the name of the first column.
+        # R's write.table leaves out the heading of the first column.
         head, columns = ("", header) if len(header) == n_columns - 1 else (header[0], header[1:])
         _check_direction(head, columns, "header", transpose)
         for names, values in _parsed(chain([first], lines), separator, columns, transpose):
@@ -61,7 +61,7 @@ def _header(line: str, separator: str) -> list[str]:
 
 
 def _check_direction(head: str, names: Sequence[str], place: str, transpose: bool) -> None:
-    """Refuse names of cells where those of genes are expected, and the reverse."""
+    """Refuse cell names where gene names are expected, and the reverse."""
     in_header = place == "header"
     pattern = _BARCODE if in_header != transpose else _ENSEMBL_ID
     matches = [name for name in names if pattern.search(name)]
@@ -89,8 +89,8 @@ def _parse(lines: list[str], separator: str, columns: list[str], transpose: bool
     names = [name.removeprefix('"') for name, _, _ in parts]
     texts = [text.rstrip("\n") for _, _, text in parts]
     if all(texts):
-        with suppress(ValueError):  # _first_fault says more
-            # a third of the time of pandas.read_csv on 20,000 columns
+        with suppress(ValueError):  # _first_fault says what is wrong
+            # takes a third of the time of pandas.read_csv on 20,000 columns
             values = np.loadtxt(texts, delimiter=separator, comments=None, quotechar='"', ndmin=2)
             if values.shape == (len(lines), len(columns)) and np.isfinite(values).all():
                 return names, sp.csr_matrix(as_float(values))
@@ -108,7 +108,7 @@ def _first_fault(lines: list[str], separator: str, columns: list[str], row: str,
 
 
 def _check_names(head: str, rows: list[str], columns: list[str], transpose: bool) -> None:
-    """Refuse numbers where names are expected, which may be counts."""
+    """Refuse numbers where names are expected: they may be counts."""
     across, down = ("cells", "genes") if transpose else ("genes", "cells")
     if all(map(_NUMBER.fullmatch, columns)):
         raise Refusal(f"Its header holds numbers, {columns[0]!r} first; expected the names of the {across}.")

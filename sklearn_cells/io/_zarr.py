@@ -1,4 +1,4 @@
-"""AnnData in Zarr, as a folder or zipped."""
+"""Read AnnData from Zarr, as a folder or zipped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_zarr(folder: Path) -> bool:
 
 
 def check_zarr(folder: Path) -> None:
-    """Refuse a folder that is one of Zarr by its name alone."""
+    """Refuse a folder with the name of a Zarr store that is not one."""
     if not is_zarr(folder):
         found = listed(entry.name for entry in folder.iterdir())
         raise Refusal(
@@ -42,7 +42,7 @@ def read_zarr(path: Path, backed: bool = False) -> AnnData:
         return cells
     store = zarr.storage.ZipStore(path, mode="r") if path.is_file() else zarr.storage.LocalStore(path, read_only=True)
     try:
-        # What is consolidated breaks as a whole if one type of data is unknown.
+        # Consolidated metadata cannot be read at all if one type of data is unknown.
         group = zarr.open_group(store, mode="r", use_consolidated=False)
         check_parts(group)
         try:
@@ -56,7 +56,7 @@ def read_zarr(path: Path, backed: bool = False) -> AnnData:
 
 
 def _read_parts(group: Any, path: Path, read_matrix: Callable[[Any, str], Any]) -> AnnData:
-    """Read what cells need, and what else can be read; warn of the rest."""
+    """Read the parts that are required, and others if they can be read; warn of the rest."""
     parts = {name: anndata.io.read_elem(group[name]) for name in ("obs", "var")}
     if "X" in group:
         parts["X"] = read_matrix(group, "X")
