@@ -1,4 +1,4 @@
-"""What is taken from AnnData: a matrix, the names of its genes, rows."""
+"""Read the matrix, the gene names and rows of AnnData."""
 
 import threading
 
@@ -11,8 +11,8 @@ from sklearn_cells import _blocks
 # anndata 0.12 sets an option of pandas for the whole process while it makes a view, so threads take turns.
 _VIEWS = threading.Lock()
 
-# Rows that are looked at to tell whether a matrix holds counts.
-N_LOOKED_AT = 100
+# The number of rows that are checked to decide whether a matrix holds counts.
+N_CHECKED = 100
 
 
 def is_anndata(X) -> bool:
@@ -22,12 +22,12 @@ def is_anndata(X) -> bool:
 
 
 def is_on_disk(cells, layer=None) -> bool:
-    """Return whether the chosen matrix of AnnData stays on disk until rows are asked for; layers never do."""
+    """Return whether the chosen matrix stays on disk until rows are read; layers never do."""
     return cells.isbacked and (layer is None or (layer == "X" and "X" not in cells.layers))
 
 
 def matrix_of(cells, layer=None):
-    """Return X (None or "X"), a layer or, with "raw", the X of `cells.raw`, in memory or of Dask."""
+    """Return X (for None or "X"), a layer, or the X of `cells.raw` (for "raw"), in memory or as a Dask array."""
     if layer is not None and layer in cells.layers:
         return cells.layers[layer]
     if layer in (None, "X"):
@@ -46,7 +46,7 @@ def matrix_of(cells, layer=None):
 
 
 def _raw_on_disk(cells):
-    """Return the X of `cells.raw` of backed AnnData, of Dask where that is there and rows can be read."""
+    """Return the X of `cells.raw` of backed AnnData, as a Dask array if Dask is installed and rows can be read."""
     parent, rows, _ = rows_on_disk(cells)
     X = parent.raw.X
     try:
@@ -65,7 +65,7 @@ def _loaded(X):
 
 
 def gene_names_of(cells, gene_names="var_names", layer=None):
-    """Return the names of the genes of the chosen matrix: the index or a column of `var`, or of `raw.var`."""
+    """Return the gene names of the chosen matrix, from the index or a column of `var` or `raw.var`."""
     var = cells.raw.var if _is_raw(cells, layer) else cells.var
     if gene_names == "var_names":
         return var.index
@@ -91,9 +91,9 @@ def with_matrix(cells, layer, gene_names):
 
 
 def as_anndata(X, obs, var_names, measured=None):
-    """Make AnnData of a matrix, the table of its cells, and the names of its genes.
+    """Make an AnnData object from a matrix, the table of its cells and its gene names.
 
-    Genes that were not measured are told apart in `var["measured"]`.
+    If `measured` is given, `var["measured"]` says which genes were measured.
     """
     import anndata as ad
 
@@ -104,7 +104,7 @@ def as_anndata(X, obs, var_names, measured=None):
 
 
 def rows_on_disk(cells):
-    """Return what backed AnnData is a view of, and the rows and columns there."""
+    """Return the object that backed AnnData is a view of, and the rows and columns of the view in it."""
     if not cells.is_view:
         return cells, np.arange(cells.n_obs), slice(None)
     return cells._adata_ref, np.arange(cells._adata_ref.n_obs)[cells._oidx], cells._vidx
@@ -113,9 +113,9 @@ def rows_on_disk(cells):
 def values_on_disk(cells, rows, columns, matrix=None):
     """Read rows and columns of backed AnnData that is not a view, in the given order; `matrix` is its X."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
-        found = (cells.X if matrix is None else matrix)[rows[0] : rows[-1] + 1]
-        return found if isinstance(columns, slice) and columns == slice(None) else found[:, columns]
-    # anndata reads neighbours at once for a mask, not for indices, and in the order of the file.
+        values = (cells.X if matrix is None else matrix)[rows[0] : rows[-1] + 1]
+        return values if isinstance(columns, slice) and columns == slice(None) else values[:, columns]
+    # Given a mask, but not given indices, anndata reads neighbouring rows at once, in the order of the file.
     chosen, place = np.unique(rows, return_inverse=True)
     mask = np.zeros(cells.n_obs, dtype=bool)
     mask[chosen] = True
@@ -125,7 +125,7 @@ def values_on_disk(cells, rows, columns, matrix=None):
 
 
 def rows_of(cells, rows):
-    """Return some rows of AnnData as a view; one on disk cannot be indexed again, so what it is a view of is."""
+    """Return some rows of AnnData as a view. A view on disk cannot be indexed again, so its parent is indexed."""
     if not (cells.isbacked and cells.is_view):
         with _VIEWS:
             return cells[rows]
@@ -135,7 +135,7 @@ def rows_of(cells, rows):
 
 
 def where_counts_are(cells, layer=None):
-    """Say which other matrices of AnnData hold counts, as a sentence of a message, empty where none does."""
+    """Return a sentence for messages that names another matrix of AnnData with counts, or "" if none has them."""
     others = [name for name in _matrices(cells) if name != (layer or "X")]
     found = [name for name in others if _holds_counts(cells, name)]
     return f" layer={found[0]!r} holds counts." if found else ""
@@ -143,14 +143,14 @@ def where_counts_are(cells, layer=None):
 
 def _holds_counts(cells, name):
     X = cells.raw.X if _is_raw(cells, name) else cells.X if name == "X" else cells.layers[name]
-    rows = X[: min(N_LOOKED_AT, X.shape[0])]
+    rows = X[: min(N_CHECKED, X.shape[0])]
     rows = rows.compute() if hasattr(rows, "compute") else rows
     values = rows.data if sp.issparse(rows) else np.asarray(rows)
     return bool(values.dtype.kind in "iuf" and (values >= 0).all() and (values == np.rint(values)).all())
 
 
 def _matrices(cells):
-    """Return what `layer` may name."""
+    """Return the names that `layer` may take."""
     layers = [name for name in cells.layers if name is not None]  # anndata 0.13 has X there too, as None
     return (["X"] if _has_x(cells) else []) + layers + (["raw"] if cells.raw is not None else [])
 

@@ -1,4 +1,4 @@
-"""An annotation inside AnnData: columns of obs, probabilities in obsm, and what made them in uns."""
+"""Write annotations into AnnData: columns in obs, probabilities in obsm, and how they were made in uns."""
 
 import re
 from numbers import Real
@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn_cells._anndata import is_anndata
 from sklearn_cells._models import rejecting_model
 
-# The columns of obs that an annotation may have, but for terms of an ontology, of which files may have their own.
+# The columns of obs that an annotation may have. Ontology terms are not among them: files may have their own.
 ANNOTATION = re.compile(
     r"predicted_label|confidence|(best|second)_(label|probability)|novelty|predicted_level_\d+"
     r"|majority_(label|share|cluster)"
@@ -20,7 +20,7 @@ RECORD = "sklearn_cells"
 
 
 def record_of(model, annotation, probabilities, *, name=None, **params):
-    """Return what is kept in uns beside an annotation.
+    """Return the record of an annotation that is kept in uns.
 
     Parameters
     ----------
@@ -31,10 +31,10 @@ def record_of(model, annotation, probabilities, *, name=None, **params):
         As `annotate` returns them.
 
     name : str, default=None
-        The name of the model; None takes that of its card, or of its class.
+        The name of the model. None takes it from the card, or else the name of the class.
 
     **params : dict
-        Parameters of `annotate`; None and what is no number or name is left out.
+        Parameters of `annotate`. Only numbers and strings are kept.
     """
     from sklearn_cells import __version__
 
@@ -58,7 +58,7 @@ def check_place(cells, key, columns):
         If they are not AnnData.
 
     ValueError
-        If they are a view, or have entries of these names that no annotation wrote.
+        If they are a view, or have entries with these names that `annotate` did not write.
     """
     if not is_anndata(cells):
         raise TypeError(
@@ -86,20 +86,20 @@ def check_place(cells, key, columns):
 
 
 def add_to(cells, key, annotation, probabilities, record):
-    """Add an annotation to AnnData under a key, in place of one that was there."""
+    """Add an annotation to AnnData under a key, replacing an earlier one."""
     check_place(cells, key, annotation.columns)
     before, columns = _record_in(cells, key), _with_prefix(key, annotation.columns)
     for name in [] if before is None else before["columns"]:
         if name in cells.obs:
             del cells.obs[name]
     for name, column in zip(columns, annotation, strict=True):
-        cells.obs[name] = plain(annotation[column].array)  # by place: names of cells may repeat
+        cells.obs[name] = plain(annotation[column].array)  # by position: cell names may repeat
     cells.obsm[_with_prefix(key, [PROBABILITIES])[0]] = probabilities.to_numpy()
     cells.uns[key or RECORD] = record | {"columns": np.array(columns, dtype=object)}
 
 
 def best_two(probabilities, classes, *, with_best):
-    """Return columns with the classes of the two highest probabilities; of equal ones the first class comes first."""
+    """Return columns with the two most probable classes; in a tie, the first class comes first."""
     cells, rest = np.arange(len(probabilities)), probabilities.astype(np.float64)
     columns: dict[str, Any] = {}
     for name in ("best", "second"):
@@ -113,7 +113,7 @@ def best_two(probabilities, classes, *, with_best):
 
 
 def plain(values):
-    """Return values as an array, or as categories; text as objects, which every anndata writes."""
+    """Return values as an array or categorical, with text as objects, which every version of anndata can write."""
     if not isinstance(values, pd.Categorical):
         return np.asarray(values)
     names = values.categories
@@ -127,6 +127,6 @@ def _with_prefix(key, names):
 
 
 def _record_in(cells, key):
-    """Return what an annotation left in uns under a key, None where there is none."""
+    """Return the record of an annotation in uns under a key, or None if there is none."""
     record = cells.uns.get(key or RECORD)
     return record if hasattr(record, "keys") and {"model", "classes", "columns"} <= set(record) else None

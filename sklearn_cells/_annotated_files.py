@@ -1,4 +1,4 @@
-"""Cells with their annotation in files: an .h5ad, and a .csv beside it."""
+"""Write annotated cells to an .h5ad file, with a .csv beside it."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from sklearn_cells._files import atomic_paths
 
 
 def check_not_annotated(cells, also=()):
-    """Raise where AnnData has an annotation already, or other columns that are to be written."""
+    """Raise an error if AnnData already has an annotation, or one of the other columns to be written."""
     found = [f"obs[{name!r}]" for name in map(str, cells.obs) if ANNOTATION.fullmatch(name) or name in also]
     found += ["obsm['probabilities']"] if PROBABILITIES in cells.obsm else []
     if found:
@@ -20,10 +20,10 @@ def check_not_annotated(cells, also=()):
 
 
 def write_annotation(source, cells, annotation, probabilities, path, *, record, table=None, overwrite=False):
-    """Write cells with their annotation to an .h5ad, and maybe a table; both appear whole, or neither.
+    """Write cells with their annotation to an .h5ad file, and optionally a table; both files appear, or neither.
 
-    An .h5ad is copied as it is, and the annotation is added: its matrix is never in memory, and its
-    other columns are not written anew. (One of anndata before 0.7 is read and written as a whole.)
+    An .h5ad file is copied and the annotation is added to the copy, so that the matrix is never loaded and
+    the other columns are not rewritten. (A file from anndata before 0.7 is read and written as a whole.)
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def write_annotation(source, cells, annotation, probabilities, path, *, record, 
         The file that the cells came from.
 
     cells : AnnData
-        The cells. Those of an .h5ad are not looked at but for `obs`.
+        The cells. If they come from an .h5ad file, only their `obs` is used.
 
     annotation, probabilities : DataFrame
         As `annotate` returns them: columns of `obs`, and the array `obsm["probabilities"]`.
@@ -40,18 +40,18 @@ def write_annotation(source, cells, annotation, probabilities, path, *, record, 
         The file to write.
 
     record : dict
-        What `record_of` returns, for `uns["sklearn_cells"]`.
+        The record for `uns["sklearn_cells"]`, as `record_of` returns it.
 
     table : path, default=None
-        A .csv for the annotation and the probabilities.
+        A .csv file to write the annotation and the probabilities to.
 
     overwrite : bool, default=False
-        Whether older files, and older columns of the same names, may be replaced.
+        Whether existing files, and existing columns with the same names, may be replaced.
 
     Raises
     ------
     FileExistsError, ValueError
-        If it may not.
+        If a file or a column exists and `overwrite` is False.
     """
     if not overwrite:
         check_not_annotated(cells, annotation)
@@ -66,30 +66,30 @@ def write_annotation(source, cells, annotation, probabilities, path, *, record, 
 
 
 def table_of(annotation, probabilities):
-    """Return an annotation and its probabilities as one table, as it is written beside the cells."""
+    """Return an annotation and its probabilities as the table that is written beside the cells."""
     return pd.concat([annotation, probabilities.add_prefix("probability ")], axis=1)
 
 
 def _has_tables(path):
-    """Return whether a file has obs and obsm in a form to which columns can be added, as it has since anndata 0.7."""
+    """Return whether columns can be added to obs and obsm of a file, as written by anndata 0.7 and later."""
     with h5py.File(path) as file:
         return "_index" in file["obs"].attrs and isinstance(file.get("obsm", file), h5py.Group)
 
 
 def _write_h5ad(cells, path):
     cells = cells.to_memory() if cells.isbacked else cells
-    # What pandas 3 makes of text, and anndata 0.12 refuses to write by default.
+    # pandas 3 reads text as nullable strings, which anndata 0.12 does not write by default.
     with ad.settings.override(allow_write_nullable_strings=True):
         cells.write_h5ad(path)
 
 
 def _add(path, annotation, probabilities, record):
-    """Add an annotation to a file, by place: names of cells may repeat."""
+    """Add an annotation to a file, by position, because cell names may repeat."""
     with h5py.File(path, "r+") as file:
         for name in ("obsm", "uns"):
             if name not in file:
                 ad.io.write_elem(file, name, {})
-        # Names of classes may have slashes, which are not for names in the file.
+        # Class names may contain slashes, which are not allowed in names inside the file.
         ad.io.write_elem(file["uns"], RECORD, record)
         ad.io.write_elem(file["obsm"], PROBABILITIES, probabilities)
         table = file["obs"]

@@ -1,10 +1,10 @@
-"""How many values are in memory at one time: the block sizes of the package."""
+"""Block sizes of the package: how many values are in memory at a time."""
 
-# Values of a block of cells that is read, selected or predicted at one time, zeros included: 128 MB if it were dense
-# float32, less where it is sparse.
+# Values, zeros included, in a block of cells that is read, selected or predicted at a time: 128 MB as dense float32,
+# less if sparse.
 READ_VALUES = 2**25
 
-# Values of a block that is dense: 16 MB of float32.
+# Values in a dense block: 16 MB of float32.
 DENSE_VALUES = 2**22
 
 
@@ -15,5 +15,5 @@ def row_slices(n_rows: int, n_columns: float, values: int | None = None) -> list
 
 
 def n_rows_at_once(n_columns: float, values: int | None = None) -> int:
-    """Return the rows of a block of at most `values` values, `READ_VALUES` by default, and at least one."""
+    """Return the number of rows, at least one, in a block of at most `values` values, `READ_VALUES` by default."""
     return max(1, int((values or READ_VALUES) // max(1, n_columns)))

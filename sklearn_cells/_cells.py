@@ -1,4 +1,4 @@
-"""Cells x genes in one form, whatever holds them: in memory, on disk, or of Dask."""
+"""One interface to cells x genes matrices in memory, on disk or in Dask."""
 
 from __future__ import annotations
 
@@ -48,28 +48,28 @@ __all__ = [
     "row_blocks",
 ]
 
-# What other cells made of some keep.
-KEPT = ["source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin", "chosen", "in_chain"]
-KEPT += ["target_sum"]
+# The attributes that `Cells` made from others inherit.
+INHERITED = ["source", "checks", "gene_names", "obs", "columns", "measured", "first", "origin", "chosen", "in_chain"]
+INHERITED += ["target_sum"]
 
 
 class Cells:
-    """Cells x genes, of which rows and genes are taken into memory when they are asked for.
+    """A cells x genes matrix whose rows and genes are loaded when they are needed.
 
-    Made by :func:`check_cells`. What the three forms (memory, disk, Dask) guarantee is the same: values
-    are checked, of one dtype, and no entry is stored twice.
+    Made by :func:`check_cells`. The three forms (memory, disk, Dask) guarantee the same: values are
+    checked and of one dtype, and no entry is stored twice.
 
     Parameters
     ----------
     source : object
-        Reads rows: `source.read(rows)` returns those of a slice or of an array of numbers, in their
-        order, or all with None.
+        Reads rows: `source.read(rows)` takes a slice or an array of row numbers and returns these rows in
+        that order, or all rows for None.
 
     shape : tuple of int
-        The cells and the genes of the source.
+        The numbers of cells and genes of the source.
 
     checks : Checks
-        What is made sure of what is read.
+        The checks of what is read.
 
     gene_names : Index, default=None
         The names of the genes.
@@ -78,25 +78,25 @@ class Cells:
         The table of the cells.
 
     columns : sparse array of shape (n_source_genes, n_genes), default=None
-        Makes the genes of those of the source; None takes them as they are.
+        Maps the genes of the source to the genes of this object. None takes them as they are.
 
     measured : ndarray of bool of shape (n_genes,), default=None
-        Which genes were measured; None says all.
+        Which genes were measured. None means all.
 
     first : int, default=0
-        The number of the first cell among all that were passed, where these are a block of them.
+        The index of the first cell among all cells that were passed, if this is a block of them.
 
     origin : AnnData, default=None
-        Where they came from, for messages.
+        The object that the cells came from, for messages.
 
     chosen : tuple of (str or None, str), default=None
-        The `layer` and `gene_names` that were taken of it.
+        The `layer` and `gene_names` that were taken from it.
 
     in_chain : bool, default=False
-        Whether all steps to come take these objects, so that what is selected need not be in memory.
+        Whether all later steps accept `Cells`, so that the selected genes need not be loaded.
 
     target_sum : float, default=None
-        What the values of each cell are scaled to, over all genes of the source; None leaves them.
+        The total that each cell is scaled to, over all genes of the source. None does not scale.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class Cells:
     is_dask = property(lambda self: isinstance(self.source, Dask), doc="Whether blocks are computed by Dask.")
 
     def take(self, rows=None, genes=None):
-        """Return rows and genes in memory, by number and in their order, as ndarray or CSR.
+        """Return the rows and genes with the given numbers, in that order, as an ndarray or CSR.
 
-        Genes that were not measured are NaN. All rows of a CSC matrix stay CSC.
+        Genes that were not measured are NaN. If all rows of a CSC matrix are taken, the result is CSC.
         """
         X = self._choose(self._read(rows), genes)
         missing = (
@@ -149,11 +149,11 @@ class Cells:
         return self._choose(self._read(rows), None)
 
     def for_chain(self):
-        """Return the same cells, for steps of which all take these objects."""
+        """Return the same cells, for a chain in which all steps accept `Cells`."""
         return self._with(in_chain=True)
 
     def for_training(self, genes=None):
-        """Return cells of which any rows are read quickly: those in memory, or else in a temporary file."""
+        """Return cells whose rows can be read quickly in any order, from memory or else from a temporary file."""
         if isinstance(self.source, Memory | StoredRows):
             return self
         if self.is_dask:
@@ -161,21 +161,21 @@ class Cells:
         else:
             blocks = in_advance(lambda rows: self.take(rows, genes), self.slices())
         n_genes = self.shape[1] if genes is None else len(genes)
-        names = self.gene_names if genes is None else None  # as what selects genes in memory
+        names = self.gene_names if genes is None else None  # as for genes selected in memory
         checks = replace(self.checks, gene_names=names, allow_nan=self.checks.allow_nan or self.measured is not None)
         source = StoredRows(blocks, n_genes)
         changes = {"source": source, "shape": (self.shape[0], n_genes), "gene_names": names, "checks": checks}
         return self._with(**changes, columns=None, measured=None, target_sum=None)
 
     def blocks(self, values=None):
-        """Yield slices of rows and what `take` returns of them, in order."""
+        """Yield each slice of rows with what `take` returns for it, in order."""
         for rows in self.slices(values):
             yield rows, self.take(rows)
 
     def slices(self, values=None):
-        """Return the slices of rows that blocks of at most `values` values have; those of Dask are its own.
+        """Return the row slices of blocks of at most `values` values; Dask arrays keep their own blocks.
 
-        By default a block has at most `READ_VALUES` values, or a fourth of that where zeros are not stored.
+        By default, a block has at most `READ_VALUES` values, or a quarter as many where zeros are not stored.
         """
         if self.is_dask:
             return self.source.rows
@@ -183,7 +183,7 @@ class Cells:
         return row_slices(self.shape[0], n_values, values)
 
     def part(self, rows):
-        """Return a slice of the rows as cells in memory, which know their place among all."""
+        """Load a slice of the rows as `Cells` that know their position among all cells."""
         X = self._read(rows)
         return self._with(
             source=Memory(X),
@@ -193,7 +193,7 @@ class Cells:
         )
 
     def with_genes(self, places, gene_names):
-        """Return the same cells with other genes: those at `places`, -1 for one that was not measured."""
+        """Return the same cells with the genes at `places`, where -1 is a gene that was not measured."""
         places = np.asarray(places)
         found = np.flatnonzero(places >= 0)
         chooser = sp.csc_array((np.ones(len(found)), (places[found], found)), shape=(self.shape[1], len(places)))
@@ -204,15 +204,15 @@ class Cells:
         return self._with(columns=columns, measured=None if measured.all() else measured, gene_names=gene_names)
 
     def scaled_to(self, target_sum):
-        """Return the same cells, each scaled to a total over all genes of the source, those left out too."""
+        """Return the same cells, each scaled to a total over all genes of the source, including those left out."""
         return self._with(target_sum=target_sum)
 
     def counts_elsewhere(self):
-        """Say which other matrix of their AnnData holds counts, as a sentence, empty where none does."""
+        """Return a sentence that names another matrix of the AnnData object with counts, or "" if none has them."""
         return self.checks._said()
 
     def checked(self, **checks):
-        """Return the same cells with other checks; what is in memory is checked at once."""
+        """Return the same cells with other checks; cells in memory are checked at once."""
         changed = replace(self.checks, **checks)
         if changed.dtype == self.checks.dtype and changed.values == self.checks.values:
             return self
@@ -221,9 +221,9 @@ class Cells:
         return self._with(source=Memory(changed(self.source.X, self._numbers(None))), checks=changed)
 
     def lazy(self, function=None, n_columns=None):
-        """Return a Dask array that `stored` would compute: its blocks are checked when they are computed.
+        """Return what `stored` returns as a Dask array, whose blocks are checked when they are computed.
 
-        With a function, its blocks are what that makes of what `take` returns, of `n_columns` columns.
+        With a function, each block is the result of the function for what `take` returns, with `n_columns` columns.
         """
         import dask
 
@@ -235,7 +235,7 @@ class Cells:
         return X.map_blocks(_lazy_block, shared, chunks=(X.chunks[0], columns), dtype=dtype, meta=X._meta.astype(dtype))
 
     def delayed(self, genes=None):
-        """Return blocks of Dask that are not computed: slices of rows, and what `take` would return of them."""
+        """Return the row slice of each Dask block, with a delayed call of `take` for it."""
         import dask
 
         take = dask.delayed(_take_block, pure=False)
@@ -246,22 +246,22 @@ class Cells:
         ]
 
     def unread(self):
-        """Return these cells without values and without what they came from, for blocks of Dask."""
+        """Return these cells without their values and their origin, for use with `with_block`."""
         checks = replace(self.checks, hint=self.checks._said())
         return self._with(source=None, shape=(0, self.n_source_genes), checks=checks, obs=None, origin=None)
 
     def with_block(self, block, first):
-        """Return a block of these cells, of which the first cell has that number, as cells in memory."""
+        """Return a block of these cells as `Cells` in memory; `first` is the index of its first cell."""
         X = self.checks(block, first + np.arange(block.shape[0]))
         return self._with(source=Memory(X), shape=X.shape, first=first)
 
     def _with(self, *, shape=None, **changes):
-        kept = {name: getattr(self, name) for name in KEPT}
-        return Cells(shape=shape or (self.shape[0], self.n_source_genes), **kept | changes)
+        inherited = {name: getattr(self, name) for name in INHERITED}
+        return Cells(shape=shape or (self.shape[0], self.n_source_genes), **inherited | changes)
 
     def _read(self, rows):
         if self.in_memory:
-            return self.source.read(rows)  # checked when they came
+            return self.source.read(rows)  # checked when they were passed
         return self.checks(self.source.read(rows), self._numbers(rows))
 
     def _numbers(self, rows):
@@ -300,15 +300,15 @@ def _lazy_block(block, shared, block_info):
 
 
 def is_dask(X) -> bool:
-    """Return whether an array is of Dask, or a view of one in AnnData, without importing Dask."""
+    """Return whether an array is a Dask array, or a view of one in AnnData, without importing Dask."""
     return any(base.__module__.startswith("dask.array") for base in type(X).__mro__)
 
 
 def row_blocks(X):
-    """Yield slices of the rows of cells, and what they hold in the container that came."""
+    """Yield blocks of cells: the slice of rows, and the cells in the container that was passed."""
     if isinstance(X, Cells):
         for rows, part in zip(X.slices(), in_advance(X.part, X.slices()), strict=True):
-            inner = part.slices() if X.is_dask else [slice(0, part.shape[0])]  # blocks of Dask have sizes of their own
+            inner = part.slices() if X.is_dask else [slice(0, part.shape[0])]  # Dask blocks may be of any size
             for of_part in inner:
                 whole = slice(rows.start + of_part.start, rows.start + of_part.stop)
                 yield whole, part if len(inner) == 1 else part.part(of_part)
@@ -330,17 +330,17 @@ def row_blocks(X):
 def check_cells(
     X, *, estimator=None, reset=True, dtype=COUNT_DTYPES, values="any", allow_nan=False, choice=None
 ) -> Cells:
-    """Validate a cells x genes matrix, whatever holds it.
+    """Validate a cells x genes matrix in any container.
 
     Parameters
     ----------
     X : array-like, sparse matrix or array, DataFrame, AnnData, Dask array or Cells
-        Of shape (n_cells, n_genes). Of an AnnData object the matrix and the gene names are those that
-        the parameters `layer` and `gene_names` of the estimator choose; backed AnnData stays on
-        disk. `Cells` of a step before are taken as they are.
+        Of shape (n_cells, n_genes). From AnnData, the parameters `layer` and `gene_names` of the
+        estimator choose the matrix and the gene names; backed AnnData stays on disk. `Cells` from an
+        earlier step are taken as they are.
 
     estimator : estimator, default=None
-        Where `n_features_in_` and `feature_names_in_` are set or compared.
+        The estimator whose `n_features_in_` and `feature_names_in_` are set or compared.
 
     reset : bool, default=True
         Whether to set these attributes (in `fit`) or to compare with them. None does neither.
@@ -349,28 +349,29 @@ def check_cells(
         As in :func:`sklearn.utils.check_array`.
 
     values : {"any", "nonnegative", "counts"}, default="any"
-        What values may be: finite, >= 0, or whole numbers >= 0.
+        Which values are allowed: finite ones, values >= 0, or whole numbers >= 0.
 
     allow_nan : bool or "genes", default=False
-        Whether NaN may stand for a gene that was not measured: in any cell, or in all of them.
+        Whether NaN may stand for a gene that was not measured: with True in any cell, with "genes" in all
+        cells alike.
 
     choice : object, default=None
-        What has `layer` and `gene_names`, and maybe `duplicates`, where that is not the estimator.
+        The object with the parameters `layer`, `gene_names` and optionally `duplicates`, if it is not the
+        estimator.
 
     Returns
     -------
     cells : Cells of shape (n_cells, n_genes)
-        In memory they are checked at once, elsewhere when they are read.
+        Cells in memory are checked at once, others when they are read.
 
     Raises
     ------
     TypeError
-        If `X` is no cells at all, such as a path or MuData.
+        If `X` is not a matrix of cells, but for example a path or MuData.
 
     ValueError
-        If a value is not of the kind that is asked for. The message names the cell and the gene of
-        the first such value. Or if gene names repeat, and the estimator has no parameter
-        `duplicates` that says what to do.
+        If a value is not allowed; the message names the cell and the gene of the first one. Also if
+        gene names repeat and the estimator has no parameter `duplicates` that says what to do.
     """
     choice = estimator if choice is None else choice
     if isinstance(X, Cells):
@@ -433,7 +434,7 @@ def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
 
 
 def _unique(names, estimator):
-    """Return each of some names once, and the columns that make them of the repeated ones."""
+    """Return the unique names, and the sparse array that combines repeated genes into them."""
     names = pd.Index(names)
     repeated = names[names.duplicated()].unique()
     choice = estimator.duplicates
@@ -452,7 +453,7 @@ def _unique(names, estimator):
 
 
 def check_same_order(X, y, X_name="X", y_name="y"):
-    """Warn of labels of the same cells in another order, as those of another table are by accident."""
+    """Warn if labels are of the same cells in another order, which may happen if they come from another table."""
     cells, labels = getattr(X, "obs_names", getattr(X, "index", None)), getattr(y, "index", None)
     if isinstance(X, Cells):
         cells = None if X.obs is None else X.obs.index
@@ -469,7 +470,7 @@ def check_same_order(X, y, X_name="X", y_name="y"):
 
 
 def _refuse_choice(estimator, what):
-    """Refuse a choice of matrix or names of what has none to choose from."""
+    """Refuse `layer` and `gene_names` for input that has no matrices or names to choose from."""
     layer, names = getattr(estimator, "layer", None), getattr(estimator, "gene_names", "var_names")
     if layer is not None or names != "var_names":
         raise ValueError(f"layer={layer!r} and gene_names={names!r} choose from AnnData, but X is {what}")

@@ -1,4 +1,4 @@
-"""What is made sure of cells: values, gene names, and that they are cells at all."""
+"""Checks of cells: the type of the object, its values and its gene names."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import scipy.sparse as sp
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-# float32 and float64 are kept as they come, so that nothing is copied.
+# float32 and float64 are not converted, so that nothing is copied.
 COUNT_DTYPES = (np.float64, np.float32, np.int64, np.int32)
 FLOAT_DTYPES = (np.float64, np.float32)
 
-# What values may be, the strictest last.
+# Which values are allowed, the strictest kind last.
 KINDS = ("any", "nonnegative", "counts")
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What is made sure of every block of cells that is read, wherever that happens.
+    """The checks of every block of cells that is read, wherever that happens.
 
-    Called with a matrix and the numbers of its rows, it returns the same cells as an ndarray or CSR or
-    CSC, with no entry stored twice.
+    Called with a matrix and its row numbers, it returns the same cells as an ndarray, CSR or CSC matrix
+    with no entry stored twice.
     """
 
     dtype: object = COUNT_DTYPES
@@ -32,9 +32,9 @@ class Checks:
     allow_nan: bool | str = False
     gene_names: pd.Index | None = None
     cell_names: pd.Index | None = None
-    batches: pd.Series | None = None  # of the cells; where files were joined, those they come from
-    hint: object = ""  # where else counts may be: a string, or a function that says so
-    file: object = None  # which they are read from
+    batches: pd.Series | None = None  # of the cells; for joined files, the file of each cell
+    hint: object = ""  # where else counts may be: a sentence, or a function that returns one
+    file: object = None  # that the cells are read from
 
     def __call__(self, X, rows=None):
         X = check_array(
@@ -46,12 +46,12 @@ class Checks:
             _check_indices(X, self.file)
         if sp.issparse(X) and not X.has_canonical_format:
             X = X.copy()
-            X.sum_duplicates()  # before the check: the value of a cell is the sum of its entries
+            X.sum_duplicates()  # before the check, since a value is the sum of its entries
         self.check_values(X, rows)
         return X
 
     def _is_sound(self, X):
-        """Return whether CSR is as it should be, by one look at each entry; False may be wrong."""
+        """Return whether a CSR matrix is valid, in one pass over its entries; False may be wrong."""
         from sklearn_cells._row_kernels import is_sound
 
         if not is_sound(X, nonnegative=self.values != "any", whole=self.values == "counts"):
@@ -60,7 +60,7 @@ class Checks:
         return True
 
     def check_values(self, X, rows=None):
-        """Raise for the first value that is not of the kind that is asked for, with its place."""
+        """Raise an error for the first value that is not allowed, with its cell and gene."""
         values = X.data if sp.issparse(X) else X
         if values.size == 0:
             return
@@ -79,7 +79,7 @@ class Checks:
                 )
 
     def _check_finite_and_sign(self, X, values, rows):
-        # The extremes are NaN where a NaN is, so two passes without temporaries settle both questions.
+        # Minimum and maximum are NaN if any value is, so two passes without temporary arrays answer both questions.
         low, high = values.min(), values.max()
         if not (np.isfinite(low) and np.isfinite(high)):
             wrong = np.isinf(values) if self.allow_nan is True else ~np.isfinite(values)
@@ -124,7 +124,7 @@ class Checks:
 
 
 def _check_indices(X, file):
-    """Refuse places outside of the matrix, with which compiled code would read any memory."""
+    """Refuse indices outside of the matrix, with which compiled code would read arbitrary memory."""
     where = "" if file is None else f"{file}: "
     starts, n_stored = X.indptr, min(len(X.indices), len(X.data))
     if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] > n_stored:
@@ -133,7 +133,7 @@ def _check_indices(X, file):
             f"{where}The {kind} of the sparse matrix of shape {X.shape} do not begin where those before end, or lie "
             f"outside of its {n_stored} stored values: it is damaged. Write it again."
         )
-    unsigned = X.indices.view(f"u{X.indices.itemsize}")  # a negative one is a large one
+    unsigned = X.indices.view(f"u{X.indices.itemsize}")  # a negative index becomes a large one
     if X.nnz and unsigned.max() >= X.shape[X.format == "csr"]:
         raise ValueError(
             f"{where}The sparse matrix of shape {X.shape} has indices from {X.indices.min()} to {X.indices.max()}: it "
@@ -142,7 +142,7 @@ def _check_indices(X, file):
 
 
 def _are_finite_and_nonnegative(values):
-    """Return whether all values are finite and have no sign, in one pass; False where the dtype is of another kind."""
+    """Return whether all values are finite and have no minus sign, in one pass; False for dtypes of other kinds."""
     if values.dtype.kind not in "fiu" or values.itemsize > 8 or not values.dtype.isnative:
         return False
     # Read as unsigned integers, values >= 0 keep their order. Negative ones, infinity and NaN are larger.
@@ -152,7 +152,7 @@ def _are_finite_and_nonnegative(values):
 
 
 def refuse_other_objects(X):
-    """Refuse what is no cells x genes matrix, before a library tries to make one of it."""
+    """Refuse objects that are not a cells x genes matrix, before a library tries to convert them to one."""
     kind = type(X).__name__
     if isinstance(X, str) or hasattr(X, "__fspath__"):
         remedy = f"Read the file first: read_cells({str(X)!r})."
@@ -186,7 +186,7 @@ def _may_be_cells(X):
 
 
 def check_genes(estimator, gene_names, *, reset=True, n_genes=None):
-    """Set `n_features_in_` and `feature_names_in_` by gene names alone, or compare with them."""
+    """Set `n_features_in_` and `feature_names_in_` from gene names alone, or compare the names with them."""
     if estimator is None or reset is None:
         return
     if gene_names is None:
@@ -196,13 +196,13 @@ def check_genes(estimator, gene_names, *, reset=True, n_genes=None):
         return
     names = pd.Index(gene_names)
     check_unique(names, getattr(estimator, "gene_names", "var_names"))
-    # A frame without rows carries the names to scikit-learn's own bookkeeping. Made of columns alone it takes a second.
+    # A data frame without rows passes the names to scikit-learn. Making one from the columns alone takes a second.
     names_only = pd.DataFrame(np.empty((0, len(names))), columns=names.astype(object))
     validate_data(estimator, names_only, reset=reset, skip_check_array=True)
 
 
 def check_unique(names, column="var_names"):
-    """Refuse gene names, of a column of `var` or its index, of which one occurs more than once."""
+    """Refuse gene names, from a column of `var` or its index, if one occurs more than once."""
     if not names.is_unique:
         remedy = (
             "adata.var_names_make_unique() makes them different" if column == "var_names" else "take another column"

@@ -1,4 +1,4 @@
-"""Groups of cells: a column of obs, values, or clusters that scanpy makes."""
+"""Groups of cells: a column of obs, given values, or clusters made by scanpy."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -7,7 +7,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-# Many small clusters: a cell is outvoted by its neighbours alone.
+# Many small clusters, so that a cell is outvoted only by its neighbours.
 RESOLUTION = 5.0
 N_NEIGHBORS = 15
 
@@ -24,15 +24,15 @@ def groups_of(cells, groups, n_cells, name="clusters"):
         The name of a column, or the groups.
 
     n_cells : int
-        How many there must be.
+        The number of groups that is expected.
 
     name : str, default="clusters"
-        What the parameter is called, for messages.
+        The name of the parameter, for messages.
 
     Raises
     ------
     ValueError
-        If there is no such column, a cell has no group, or their number is another.
+        If there is no such column, a cell has no group, or the number of groups is not `n_cells`.
     """
     one = {"clusters": "cluster"}.get(name, name)
     if isinstance(groups, str):
@@ -57,7 +57,7 @@ def groups_of(cells, groups, n_cells, name="clusters"):
 
 
 def check_can_cluster(classifier):
-    """Refuse a classifier without a hidden layer, or raise ImportError where what makes clusters is not installed."""
+    """Refuse a classifier without a hidden layer; raise ImportError if the packages for clustering are missing."""
     if not hasattr(classifier, "embed"):
         raise TypeError(
             f"clusters='auto' takes the hidden layer of a network, and the model is a {type(classifier).__name__}, "
@@ -72,12 +72,12 @@ def check_can_cluster(classifier):
 
 
 def make_clusters(embedding, seed=0):
-    """Return the cluster of each cell, categorical, by the Leiden algorithm on the graph of its nearest neighbours.
+    """Return the Leiden cluster of each cell, on the graph of nearest neighbours, as a categorical.
 
     Parameters
     ----------
     embedding : ndarray of shape (n_cells, n_units)
-        Cells that are near each other are neighbours.
+        The space in which the nearest neighbours are found.
 
     seed : int, default=0
         Determines the clusters.
@@ -91,8 +91,8 @@ def make_clusters(embedding, seed=0):
 
 
 def neighbor_graph(embedding, seed):
-    """Return AnnData of cells with the graph of their nearest neighbours, for functions of scanpy."""
-    from sklearn_cells.neural_network import tf  # noqa: F401  (umap imports it, too, but not without its log)
+    """Return AnnData with the graph of nearest neighbours of the cells, for scanpy."""
+    from sklearn_cells.neural_network import tf  # noqa: F401  (umap imports it too, but would show its log)
 
     cells = ad.AnnData(obs=pd.DataFrame(index=np.arange(len(embedding)).astype(str)), obsm={"X_cells": embedding})
     import_module("scanpy").pp.neighbors(cells, n_neighbors=N_NEIGHBORS, use_rep="X_cells", random_state=seed)

@@ -1,4 +1,4 @@
-"""Columns of dense and sparse matrices: picked, added up, or unknown."""
+"""Select or sum columns of dense and sparse matrices, or fill them with NaN."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 
 def columns_of_matrix(X, columns):
-    """Return sums of columns of a matrix, as the sparse array `columns` has them."""
+    """Return `X @ columns`, where the sparse array `columns` selects or sums columns."""
     columns = columns.astype(X.dtype)
     if not sp.issparse(X):
         return np.ascontiguousarray((columns.T @ X.T).T)
@@ -21,7 +21,7 @@ def columns_of_matrix(X, columns):
 
 
 def picked_columns(X, sources, targets, n_genes):
-    """Return CSR with some genes, each at one place."""
+    """Return CSR with the columns `sources` of a matrix, moved to the columns `targets`."""
     from sklearn_cells._row_kernels import picked
 
     places = np.full(X.shape[1], -1)
@@ -30,7 +30,7 @@ def picked_columns(X, sources, targets, n_genes):
 
 
 def with_nan(X, missing):
-    """Return a matrix with NaN in some columns, which are empty."""
+    """Return a matrix with NaN in the columns `missing`, which hold no values."""
     X = X if X.dtype.kind == "f" else X.astype(np.float64)
     if not sp.issparse(X):
         X = X.copy()

@@ -1,4 +1,4 @@
-"""How loops are compiled by numba; import it where they run, for numba takes a third of a second to import."""
+"""Compile loops with numba. Import it only where they run: numba takes a third of a second to import."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from numba import njit
 
 
 def compiled(loop):
-    """Compile a loop that releases the GIL, once for all processes where there is a folder to keep it in."""
+    """Compile a loop that releases the GIL, and cache it for all processes if a folder can be written to."""
     try:
         return njit(nogil=True, cache=True)(loop)
-    except RuntimeError:  # neither the package nor the home can be written to, as in some containers
+    except RuntimeError:  # neither the package nor the home folder can be written to, as in some containers
         return njit(nogil=True)(loop)

@@ -1,4 +1,4 @@
-"""Blocks of cells, each given to a function where it is: in this process, or on the workers of a Dask cluster."""
+"""Apply a function to blocks of cells, in this process or on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from sklearn_cells._warnings import gathered, warn
 
 
 def map_blocks(function: Callable, model, X, params: dict[str, Any] | None = None) -> Iterator:
-    """Yield what a function returns of each block of cells, in order.
+    """Yield what a function returns for each block of cells, in order.
 
-    Where the cells are of Dask and a `distributed.Client` is active, its workers compute the blocks, and what the
-    function returns is all that comes back. Each worker gets the model once. Otherwise one block after the other
-    is read and given to the function here. The blocks are the same, so that the results are too.
+    If the cells are in a Dask array and a `distributed.Client` is active, its workers compute the blocks and send
+    back only what the function returns. Each worker gets the model once. Otherwise blocks are read one by one and
+    passed to the function in this process. The blocks are the same in both cases, and so are the results.
 
     Parameters
     ----------
     function : callable
-        Called with the model, a block and the parameters. Of a module, so that workers can import it.
+        Called with the model, a block and the parameters. It must be defined in a module, so that workers can
+        import it.
 
     model : estimator
         Fitted.
 
-    X : Cells, or what else `row_blocks` takes
-        The cells. A function gets the blocks of a Dask array as ndarrays or CSR.
+    X : Cells, or any other input of `row_blocks`
+        The cells. The function gets the blocks of a Dask array as ndarrays or CSR.
 
     params : dict, default=None
-        Parameters of the function. What has a value for each cell is cut with them.
+        Parameters of the function. Those with one value per cell are split into the same blocks.
 
     Yields
     ------
     result : object
-        What the function returns.
+        What the function returns for one block.
     """
     params = params or {}
     client = active_client() if is_dask(X) or (isinstance(X, Cells) and X.is_dask) else None
@@ -50,9 +51,9 @@ def map_blocks(function: Callable, model, X, params: dict[str, Any] | None = Non
 
 
 def active_client():
-    """Return the client on whose cluster Dask computes now, None where Dask computes in this process.
+    """Return the client whose cluster Dask uses, or None if Dask computes in this process.
 
-    A task of a worker is such a process too: it would wait for workers that are all busy with tasks like it.
+    It is also None inside a task of a worker, which would wait for workers that are all busy with tasks like it.
     """
     if "distributed" not in sys.modules:  # without which there is no client
         return None
@@ -81,28 +82,28 @@ def _on_workers(client, function, model, X, params) -> Iterator:
     )
     try:
         for future in futures:
-            results, found = future.result()
-            for (category, _), finding in found.items():
+            results, findings = future.result()
+            for (category, _), finding in findings.items():
                 warn(finding, category)
             yield from results
-    except BaseException:  # that of a consumer who stops, too
+    except BaseException:  # also if the consumer stops early
         client.cancel(futures)
         raise
 
 
 @lru_cache(maxsize=1)
 def _loaded(shared):
-    """Return what was sent as bytes: a worker reads it once, in the thread of a task, for Keras may be in it."""
+    """Unpickle what was sent: a worker does so once, in the thread of a task, since it may contain Keras objects."""
     return pickle.loads(shared)
 
 
 def _of_block(shared, block, rows, params):
-    """Return what a function returns of a block of a Dask array, in parts of bounded size, and what was to warn of."""
+    """Return the results of a function for a Dask block, in parts of bounded size, and the gathered warnings."""
     function, model, cells, as_cells = _loaded(shared)
-    with gathered() as found:
+    with gathered() as findings:
         cells = cells.with_block(block, rows.start)
         results = [
             function(model, part if as_cells else part.take(), **check_method_params(cells, params, indices=inner))
             for inner, part in row_blocks(cells)
         ]
-    return results, found
+    return results, findings

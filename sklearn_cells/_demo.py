@@ -16,10 +16,10 @@ def run_demo(folder, echo=print):
     Parameters
     ----------
     folder : pathlib.Path
-        Made where it is missing.
+        The folder to write to. It is created if it is missing.
 
     echo : callable, default=print
-        Takes each line of the report.
+        Called with each line of the report.
     """
     cells = load_pbmc68k()
     folder.mkdir(parents=True, exist_ok=True)

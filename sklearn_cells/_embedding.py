@@ -1,4 +1,4 @@
-"""Models around a network, which give its last hidden layer."""
+"""The method `embed` of models that contain a network."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ def _held_in(model):
 
 
 class EmbeddingMixin:
-    """Let pipelines and reject options have the `embed` method of their classifier."""
+    """Give pipelines and reject options the method `embed` of their classifier."""
 
     @available_if(lambda model: hasattr(_held_in(model), "embed"))
     def embed(self, X: CellsLike) -> NDArray[np.float32]:

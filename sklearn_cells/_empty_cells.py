@@ -1,4 +1,4 @@
-"""Cells that show none of the genes: a warning that counts them."""
+"""A warning that counts the cells without counts of any of the genes."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from sklearn_cells._warnings import warn
 
 @dataclass(frozen=True)
 class EmptyCells:
-    """Cells that show none of the genes, to be told once for a call."""
+    """The number of cells without counts of any of the genes, to be reported once per call."""
 
     n_empty: int
     n_cells: int
@@ -29,5 +29,5 @@ class EmptyCells:
 
 
 def warn_of_empty_cells(totals, n_genes):
-    """Warn of cells whose total is zero, of those of a block or of all."""
+    """Warn of cells whose total is zero, in a block or in all cells."""
     warn(EmptyCells(int(np.sum(totals == 0)), len(totals), n_genes))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, which takes the place of `path` when the block ends.
+    """Yield a temporary path in the same folder, which replaces `path` when the block ends.
 
-    Until then an older file at `path` stays as it is. After an error or an interrupt the temporary
+    Until then, an existing file at `path` stays as it is. After an error or an interrupt the temporary
     file is removed; a process that is killed leaves it behind, hidden, as `.NAME.xxxxxxxx.tmp`.
 
     Parameters
@@ -22,20 +22,20 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator
         The file to write.
 
     overwrite : bool, default=False
-        Whether an older file may be replaced.
+        Whether an existing file may be replaced.
 
     Yields
     ------
     temporary : Path
-        Where to write. No file is there yet.
+        The path to write to. The file does not exist yet.
 
     Raises
     ------
     FileExistsError
-        If there is a file and `overwrite` is False.
+        If the file exists and `overwrite` is False.
 
     IsADirectoryError
-        If there is a folder of that name.
+        If `path` is a folder.
 
     FileNotFoundError
         If the folder to write to is missing.
@@ -49,13 +49,12 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator
 
 @contextmanager
 def atomic_paths(*paths: str | os.PathLike, overwrite: bool = False) -> Iterator[list[Path]]:
-    """Yield a temporary path for each of several files, which appear together, or none of them.
+    """Yield a temporary path for each of several files, of which all appear or none.
 
-    As `atomic_path` otherwise. A process that is killed in the moment between two files leaves the
-    first alone.
+    Otherwise like `atomic_path`. If the process is killed between two files, only the first appears.
     """
     targets = [_checked(path, overwrite) for path in paths]
-    # Not of tempfile, whose files nobody else may read.
+    # Not from tempfile, whose files can only be read by their owner.
     temporaries = [target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp") for target in targets]
     kept = [temporary.with_suffix(".old") for temporary in temporaries]
     moved: list[tuple[Path, Path]] = []
@@ -82,7 +81,7 @@ def atomic_paths(*paths: str | os.PathLike, overwrite: bool = False) -> Iterator
 
 
 def _checked(path: str | os.PathLike, overwrite: bool) -> Path:
-    path = Path(os.path.realpath(path))  # a link stays one
+    path = Path(os.path.realpath(path))  # a symbolic link stays a link
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the file to write in it.")
     if path.exists() and not overwrite:
@@ -95,7 +94,7 @@ def _checked(path: str | os.PathLike, overwrite: bool) -> Path:
 
 
 def _move_unless_there(temporary: Path, path: Path) -> None:
-    """Move a file to a name that may have been taken meanwhile."""
+    """Move a file to a path, unless another file has appeared there in the meantime."""
     try:
         os.link(temporary, path)
     except FileExistsError:

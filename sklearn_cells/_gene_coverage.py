@@ -1,4 +1,4 @@
-"""GeneCoverage: how much of what a selection of genes tells was measured, and what is said where that is little."""
+"""GeneCoverage: how much of the information in the selected genes was measured, and a warning if that is little."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pandas as pd
 from sklearn_cells._validation import check_feature_names_in, shortened
 from sklearn_cells._warnings import warn
 
-# Below this share of the divergence between the classes a query is refused. Below the second, of all classes or of one,
-# a warning says so. docs/benchmarks.md, "Missing genes", has what happens there.
+# A query with less than the first share of the divergence between the classes is refused. Below the second share, over
+# all classes or for one of them, a warning is issued. docs/benchmarks.md, "Missing genes", shows what happens then.
 REFUSED_BELOW = 0.04
 WARNED_BELOW = 0.9
 
 
 @dataclass(frozen=True)
 class GeneCoverage:
-    """Which genes of a model a query has.
+    """How many of the genes of a model a query has, and what they contribute.
 
-    Returned by `CellPipeline.gene_coverage`. A gene that the model does not use, because it was not
-    selected, does not count.
+    Returned by `CellPipeline.gene_coverage`. Genes that the model does not use, because they were not
+    selected, do not count.
 
     Attributes
     ----------
@@ -32,19 +32,19 @@ class GeneCoverage:
         The number of genes that the model uses.
 
     counts : float
-        The share of the measured genes in the training counts of these genes; NaN where the model
-        selects no genes.
+        The share of the measured genes in the training counts of all genes that the model uses; NaN if
+        the model has no gene selection.
 
     divergence : float
-        The share of the measured genes in the divergence of these genes across the classes, NaN
-        likewise.
+        The share of the measured genes in the divergence across the classes of all genes that the model
+        uses; NaN if the model has no gene selection.
 
     by_class : Series of float
-        The same for what the genes add to the divergence for each class. Empty where the model
-        selects no genes.
+        The same share for what the genes contribute to the divergence of each class. Empty if the model
+        has no gene selection.
 
     advice : str
-        What is likely wrong with the names of the genes.
+        What is probably wrong with the gene names.
 
     Examples
     --------
@@ -66,12 +66,12 @@ class GeneCoverage:
 
     @property
     def genes(self) -> float:
-        """The share of the genes that the model uses and the query has.
+        """The share of the genes used by the model that the query has.
 
         Returns
         -------
         share : float
-            1 where nothing is missing.
+            1 if no gene is missing.
         """
         return 1 - len(self.missing) / self.n_genes
 
@@ -82,17 +82,17 @@ class GeneCoverage:
         Returns
         -------
         share : float
-            That of the divergence, or of the genes where that is not known.
+            The share of the divergence, or of the genes if the divergence is not known.
         """
         return self.genes if np.isnan(self.divergence) else self.divergence
 
     def check(self, *, refuse: bool = True) -> None:
-        """Refuse a query that lacks nearly all, and warn where a class lacks much.
+        """Refuse a query that lacks nearly all of the divergence, and warn if a class lacks much of it.
 
         Parameters
         ----------
         refuse : bool, default=True
-            Whether a query may be refused. Else a warning is all.
+            Whether the query may be refused. If False, there is only a warning.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class GeneCoverage:
         Warns
         -----
         UserWarning
-            If much is missing. The message names the classes that lack most.
+            If much is missing. The message names the classes that lack the most.
         """
         if refuse and self.least_share < REFUSED_BELOW:
             raise ValueError(
@@ -128,7 +128,7 @@ class GeneCoverage:
 
 
 def coverage_of_selection(selector, measured, advice=""):
-    """Return how much of what the selected genes tell was measured.
+    """Return how much of the information in the selected genes was measured.
 
     Parameters
     ----------
@@ -139,12 +139,12 @@ def coverage_of_selection(selector, measured, advice=""):
         The genes that were measured.
 
     advice : str, default=""
-        What is likely wrong with the names of the genes.
+        What is probably wrong with the gene names.
 
     Returns
     -------
     coverage : GeneCoverage
-        That of the selected genes.
+        The coverage of the selected genes.
     """
     selected = selector.get_support()
     contributions, left = selector.contributions_[selected], measured[selected]

@@ -1,4 +1,4 @@
-"""Genes by name, in whatever holds the cells."""
+"""Find genes by name, in any container of cells."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from sklearn_cells._cells import Cells, check_cells, check_unique
 
 
 def cells_and_names(X, layer=None, gene_names=None) -> tuple[Cells, pd.Index]:
-    """Return cells whose values are >= 0, and the names of their genes: numbers where there are none."""
+    """Return cells, checked to have values >= 0, and their gene names, or numbers if they have none."""
     choice = SimpleNamespace(layer=layer, gene_names=gene_names or "var_names")
     cells = check_cells(X, values="nonnegative", choice=choice)
     names = getattr(X, "columns", None) if cells.gene_names is None else cells.gene_names
@@ -17,7 +17,7 @@ def cells_and_names(X, layer=None, gene_names=None) -> tuple[Cells, pd.Index]:
 
 
 def places_of(genes, names: pd.Index, column: str = "var_names") -> np.ndarray:
-    """Return the places of genes among names: by name, or those of a mask of all.
+    """Return the positions of genes, given by name or as a mask, among all names.
 
     Parameters
     ----------
@@ -25,10 +25,10 @@ def places_of(genes, names: pd.Index, column: str = "var_names") -> np.ndarray:
         The genes.
 
     names : Index
-        The names of all.
+        The names of all genes.
 
     column : str, default="var_names"
-        Where the names come from, for messages.
+        The source of the names, for messages.
 
     Raises
     ------
@@ -53,6 +53,6 @@ def places_of(genes, names: pd.Index, column: str = "var_names") -> np.ndarray:
 
 
 def _hint(missing, names):
-    """Return a hint at the name that is meant by the first missing one, where only the case of letters differs."""
+    """Return a sentence that suggests a name for the first missing gene, if one differs only in case."""
     meant = [name for name in names if missing and str(name).lower() == str(missing[0]).lower()]
     return f" X has {meant[0]!r}, in this spelling." if meant else ""

@@ -16,5 +16,5 @@ def installed_models() -> dict[str, Path]:
 
 
 def model_path(model: str | os.PathLike) -> Path:
-    """Return the path of a model: that of the installed one of this name, or else `model` itself."""
+    """Return `model` as a path if it exists, or else the path of the installed model of this name."""
     return Path(model) if Path(model).exists() else installed_models().get(str(model), Path(model))

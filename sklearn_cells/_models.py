@@ -1,7 +1,8 @@
-"""Models inside models: what stands in searches, pipelines, reject options and frozen estimators.
+"""Find models inside searches, pipelines, reject options and frozen estimators.
 
-What is not of scikit-learn is recognised by what it has: a rejecting model has `assign` and `unassigned_label_`, a step
-that takes AnnData the parameters `layer` and `gene_names`. So classes of other packages count too.
+Classes that are not from scikit-learn are recognised by their attributes: a rejecting model has `assign` and
+`unassigned_label_`, and a step that takes AnnData has the parameters `layer` and `gene_names`. So classes of other
+packages are recognised too.
 """
 
 import os
@@ -18,20 +19,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._anndata import is_anndata, matrix_of
 
-# The parameters by which a step chooses from AnnData; the first two alone say that it does.
+# The parameters of a step that choose from AnnData. A step that has the first two takes AnnData.
 CHOICE = ("layer", "gene_names", "duplicates")
 
 
 def check_model(model, method=None):
-    """Refuse what is not a fitted model, or one that lacks a method.
+    """Refuse an object that is not a fitted model, or a model that lacks a method.
 
     Parameters
     ----------
     model : object
-        What was passed as a model.
+        The object that was passed as a model.
 
     method : str, default=None
-        What the model must have, such as "predict_proba".
+        A method that the model must have, such as "predict_proba".
 
     Raises
     ------
@@ -39,7 +40,7 @@ def check_model(model, method=None):
         If it is not fitted.
 
     TypeError
-        If it is a path, a class, no model at all, or a model without the method.
+        If it is a path, a class, not a model, or a model without the method.
 
     ValueError
         If it is a search without a fitted model.
@@ -67,17 +68,20 @@ def check_model(model, method=None):
 
 
 def default_unassigned_label(classes):
-    """Return the label of unassigned cells beside such classes: "Unassigned" among strings, -1 among numbers."""
+    """Return the default label of unassigned cells: "Unassigned" if classes are strings, -1 if they are numbers."""
     return "Unassigned" if all(isinstance(label, str) for label in classes[:1]) else -1
 
 
 def is_rejecting(model):
-    """Return whether a fitted model can leave cells unassigned; a frozen one has the attributes of the one inside."""
+    """Return whether a fitted model can leave cells unassigned.
+
+    A frozen estimator does not count, although it has the attributes of the model inside.
+    """
     return hasattr(model, "assign") and hasattr(model, "unassigned_label_") and not isinstance(model, FrozenEstimator)
 
 
 def rejecting_model(model):
-    """Return the outermost rejecting model inside a fitted model, by the last step of pipelines; None where none is."""
+    """Return the outermost rejecting model inside a fitted model, or None; of pipelines, the last step is searched."""
     while model is not None and not is_rejecting(model):
         attribute = _held_in(model)
         model = model[-1] if isinstance(model, Pipeline) else getattr(model, attribute) if attribute else None
@@ -85,7 +89,7 @@ def rejecting_model(model):
 
 
 def hierarchy_of(model):
-    """Return the tree by which a fitted model names cells, None where it has none."""
+    """Return the tree of cell types of a fitted model, or None if it has none."""
     rejecting = rejecting_model(model)
     if rejecting is not None:
         return getattr(rejecting, "hierarchy_", None)
@@ -95,25 +99,25 @@ def hierarchy_of(model):
 def inner_model(model):
     """Return the fitted classifier inside searches, reject options and frozen estimators.
 
-    Of pipelines it is one without any of these, and without pipelines in it.
+    If it is a pipeline, they are also removed from its steps, and pipelines inside it are flattened.
     """
     check_model(model)
     return _flat(model)
 
 
 def last_step_of(model):
-    """Return the classifier itself inside a fitted model: the last step where `inner_model` is a pipeline."""
+    """Return the classifier inside a fitted model: the last step if `inner_model` is a pipeline."""
     inner = inner_model(model)
     return inner[-1] if isinstance(inner, Pipeline) else inner
 
 
 def step_of(model, kind):
-    """Return the step of a kind in a fitted model.
+    """Return the step of a fitted model that is an instance of `kind`.
 
     Raises
     ------
     TypeError
-        If there is none.
+        If there is no such step.
     """
     inner = inner_model(model)
     for step in [inner, *(list(inner.named_steps.values()) if isinstance(inner, Pipeline) else [])]:
@@ -123,9 +127,9 @@ def step_of(model, kind):
 
 
 def split_at_last_step(model):
-    """Return the steps of a pipeline before the last, None without any, and the model with that step alone.
+    """Return the steps of a pipeline before the last, or None if there are none, and the model with only the last.
 
-    Pipelines in pipelines are left as they are, with None.
+    A pipeline inside a pipeline is not split: the result is None and the model.
     """
     outermost = []
 
@@ -145,12 +149,12 @@ def split_at_last_step(model):
 def for_query(model, *, threshold=None, **parameters):
     """Return a fitted model with another threshold, and other parameters of the step that takes AnnData.
 
-    What changes is a copy, and the model stays as it is. None leaves a value as it is in the model.
+    The parts that change are copies; the model itself does not change. None keeps the value of the model.
 
     Raises
     ------
     ValueError
-        If the model has no threshold, or no first step that has the parameters.
+        If the model has no threshold, or its first step lacks the parameters.
     """
     if threshold is not None:
         try:
@@ -175,9 +179,9 @@ def for_query(model, *, threshold=None, **parameters):
 
 
 def in_laboratory(model, random_state):
-    """Return a fitted model that sees cells as a simulated laboratory would show them.
+    """Return a fitted model that sees cells as if they came from a simulated laboratory.
 
-    None of a model whose classifier was trained without such laboratories.
+    Return None if the classifier was trained without simulated laboratories.
     """
     try:
         return _changed(model, -1, _knows_laboratories, lambda part: part.in_laboratory(random_state))
@@ -186,9 +190,9 @@ def in_laboratory(model, random_state):
 
 
 def without_keras(model):
-    """Return a fitted model for prediction in another process, without what is not needed for that.
+    """Return a fitted model with only what prediction in another process needs.
 
-    A network that can predict without Keras comes without it.
+    A network that can predict without Keras is returned without it.
     """
     if hasattr(model, "_without_keras"):
         return model._without_keras()
@@ -204,9 +208,9 @@ def without_keras(model):
 
 
 def choice_of(estimator):
-    """Return how an estimator chooses from AnnData, for `check_cells`: `layer`, `gene_names` and maybe `duplicates`.
+    """Return the parameters by which an estimator chooses from AnnData, as the `choice` of `check_cells`.
 
-    None of an estimator that does not take AnnData.
+    They are `layer`, `gene_names` and, if it has it, `duplicates`. Return None if it does not take AnnData.
     """
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[_place(estimator, 0)][1]
@@ -220,26 +224,26 @@ def choice_of(estimator):
 
 
 def as_taken(estimator, cells):
-    """Return cells as an estimator takes them: the matrix alone where it does not take AnnData."""
+    """Return cells as an estimator takes them: only the matrix if it does not take AnnData."""
     return matrix_of(cells) if is_anndata(cells) and choice_of(estimator) is None else cells
 
 
 def clone_for_x(estimator):
-    """Clone an estimator, for AnnData that has the matrix in `X` and the names in `var_names`."""
+    """Clone an estimator for AnnData with the matrix in `X` and the gene names in `var_names`."""
     copied = clone(estimator)
     parameters = copied.get_params()
-    found: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     for name in parameters:
         prefix = name.removesuffix("gene_names")
         if prefix != name and f"{prefix}layer" in parameters:
-            found |= {f"{prefix}layer": None, name: "var_names"}
-    return copied.set_params(**found)
+            changes |= {f"{prefix}layer": None, name: "var_names"}
+    return copied.set_params(**changes)
 
 
 def _held_in(model):
-    """Return the attribute in which a frozen estimator, search or reject option holds a fitted model, None of others.
+    """Return the name of the attribute in which a frozen estimator, search or reject option holds a fitted model.
 
-    The `estimator_` of an ensemble is a template that is not fitted.
+    Return None for others. The `estimator_` of an ensemble is a template that is not fitted.
     """
     if isinstance(model, FrozenEstimator):
         return "estimator"
@@ -254,7 +258,7 @@ def _held_in(model):
 
 
 def _place(pipeline, step):
-    """Return the place of the first (0) or last (-1) step of a pipeline that does something."""
+    """Return the index of the first (0) or last (-1) step of a pipeline that is not a passthrough."""
     return [i for i, (_, estimator) in enumerate(pipeline.steps) if estimator not in (None, "passthrough")][step]
 
 
@@ -288,31 +292,31 @@ def _has_threshold(model):
     return is_rejecting(model) and hasattr(model, "threshold_")
 
 
-def _changed(model, step, is_meant, change):
-    """Copy a fitted model, with a changed one in place of the outermost one inside that is meant.
+def _changed(model, step, matches, change):
+    """Copy a fitted model and change the outermost model inside that matches.
 
-    The way inside leads through the first (0) or last (-1) step of pipelines.
+    Of pipelines, the first (0) or last (-1) step is searched.
 
     Raises
     ------
     LookupError
-        If none is meant.
+        If no model matches.
     """
-    if is_meant(model):
+    if matches(model):
         return change(model)
     if isinstance(model, Pipeline):
         place, steps = _place(model, step), list(model.steps)
         name, inner = steps[place]
-        steps[place] = name, _changed(inner, step, is_meant, change)
+        steps[place] = name, _changed(inner, step, matches, change)
         return _with(model, {"steps": steps})
     attribute = _held_in(model)
     if attribute is None:
         raise LookupError
-    return _with(model, {attribute: _changed(getattr(model, attribute), step, is_meant, change)})
+    return _with(model, {attribute: _changed(getattr(model, attribute), step, matches, change)})
 
 
 def _with(model, attributes):
-    """Copy a model, but not what is in it, with other attributes."""
+    """Return a shallow copy of a model with other attributes."""
     model = copy(model)
     for name, value in attributes.items():
         setattr(model, name, value)

@@ -1,4 +1,4 @@
-"""Parameters of the networks that make_cell_pipeline recommends, and of those of 2019."""
+"""Parameters of the networks of make_cell_pipeline: the recommended one and those of 2019."""
 
 from typing import Any
 

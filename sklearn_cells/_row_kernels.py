@@ -1,4 +1,4 @@
-"""Loops over the stored entries of CSR, compiled by numba; import it where they run."""
+"""Loops over the stored entries of CSR, compiled by numba. Import it only where they run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sklearn_cells._threads import by_rows
 
 
 def is_sound(X, *, nonnegative: bool, whole: bool) -> bool:
-    """Return whether all is well with the entries of CSR, by one look at each.
+    """Return whether the entries of a CSR matrix are valid, in one pass.
 
     Parameters
     ----------
     X : CSR of shape (n_cells, n_genes)
-        It may come from a damaged file.
+        The matrix, which may come from a damaged file.
 
     nonnegative, whole : bool
         Whether values must be >= 0, and whole numbers.
@@ -24,8 +24,8 @@ def is_sound(X, *, nonnegative: bool, whole: bool) -> bool:
     Returns
     -------
     is_sound : bool
-        Whether values are finite and of that kind, and the genes of each cell in order, each once and none
-        outside of the matrix. False may also mean that this cannot be told.
+        Whether values are finite and of that kind, and the genes of each cell are sorted, unique and inside
+        the matrix. False may also mean that this could not be determined.
     """
     indptr, n_stored = X.indptr, min(len(X.indices), len(X.data))
     if not len(indptr) or indptr[0] != 0 or indptr[-1] != n_stored or (np.diff(indptr) < 0).any():
@@ -36,15 +36,15 @@ def is_sound(X, *, nonnegative: bool, whole: bool) -> bool:
 
 
 def picked(X, places: NDArray, n_genes: int):
-    """Return other columns of CSR: each column at its place among `n_genes`, or at none.
+    """Return a CSR matrix with its columns moved to other places, or left out.
 
     Parameters
     ----------
     X : CSR of shape (n_cells, n_columns)
-        Without entries that are stored twice.
+        A matrix in which no entry is stored twice.
 
     places : ndarray of int of shape (n_columns,)
-        Where each column goes, each to another place; -1 leaves it out.
+        The new index of each column, without repeats; -1 leaves the column out.
 
     n_genes : int
         The number of columns of the result.
@@ -52,7 +52,7 @@ def picked(X, places: NDArray, n_genes: int):
     Returns
     -------
     picked : CSR of shape (n_cells, n_genes)
-        The columns of each row in order.
+        The entries of each row are sorted by column.
     """
     places = places.astype(np.int32)
     kept = places[places >= 0]
@@ -74,7 +74,7 @@ def picked(X, places: NDArray, n_genes: int):
 
 @compiled
 def gather(start, stop, sources, targets, columns, values, gathered_columns, gathered_values):
-    """Copy the entries of rows, which begin at `sources`, to where they begin at `targets`."""
+    """Copy the entries of rows, which begin at `sources`, to the positions that begin at `targets`."""
     for row in range(start, stop):
         source = np.uint64(sources[row])
         for target in range(np.uint64(targets[row]), np.uint64(targets[row + 1])):
@@ -86,16 +86,16 @@ def gather(start, stop, sources, targets, columns, values, gathered_columns, gat
 def _find_wrong(start, stop, indptr, genes, values, n_genes, nonnegative, whole, wrong):
     for row in range(start, stop):
         first, last = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
-        found: np.bool_ = np.bool_(False)
+        is_wrong: np.bool_ = np.bool_(False)
         previous = np.int64(-1)
-        for entry in range(first, last):  # vectorized, as the next loop is not
+        for entry in range(first, last):  # vectorized, unlike the next loop
             value = values[entry]
-            found |= value - value != 0 or (nonnegative and value < 0) or (whole and value != np.rint(value))
+            is_wrong |= value - value != 0 or (nonnegative and value < 0) or (whole and value != np.rint(value))
         for entry in range(first, last):
             gene = np.int64(genes[entry])
-            found |= gene <= previous
+            is_wrong |= gene <= previous
             previous = gene
-        wrong[row] = found or previous >= n_genes
+        wrong[row] = is_wrong or previous >= n_genes
 
 
 @compiled
@@ -112,7 +112,7 @@ def _pick_in_order(start, stop, indptr, genes, values, places, n_genes, starts, 
     for row in range(start, stop):
         at, end = np.uint64(starts[row]), np.uint64(starts[row + 1])
         entry = np.uint64(indptr[row])
-        while at < end:  # without a branch: what is not picked is written over
+        while at < end:  # without a branch: an entry that is not picked is overwritten
             place = places[np.uint64(genes[entry])]
             picked_genes[at], picked_values[at] = place, values[entry]
             at += np.uint64(place >= 0)

@@ -1,4 +1,4 @@
-"""Arithmetic of rows and columns, dense or sparse. NaN is a gene that was not measured."""
+"""Sum and scale rows and columns, dense or sparse. NaN is a gene that was not measured."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from sklearn_cells._blocks import DENSE_VALUES, row_slices
 
 
 def blocks_again(cells):
-    """Return what `take` returns of blocks of cells, of those in memory all at once; each call reads them anew."""
+    """Return blocks of cells as `take` loads them, or all cells in one block if in memory; each call reads again."""
     return [cells.take()] if cells.in_memory else (block for _, block in cells.blocks())
 
 
@@ -37,7 +37,7 @@ def scale_columns(X, factors):
 
 
 def measured_only(X):
-    """Return a matrix with zeros in place of NaN; the matrix itself where it has none."""
+    """Return a matrix with zeros in place of NaN, or the matrix itself if it has no NaN."""
     values = X.data if sp.issparse(X) else X
     if not np.isnan(values.sum()):
         return X
@@ -56,56 +56,56 @@ def row_sums(X, power=1, shares=None):
         Values; NaN for genes that were not measured.
 
     power : {1, 2}, default=1
-        What the values are raised to before they are added.
+        The power that the values are raised to before they are added.
 
     shares : ndarray of shape (n_genes,), default=None
-        What each gene is expected to have of a sum over all genes. With them, the sum of a row with
-        genes that were not measured is what it is expected to be with all of them.
+        The expected share of each gene in a sum over all genes. With it, the sum of a row with genes
+        that were not measured is scaled to the expected sum over all genes.
 
     Returns
     -------
     sums : ndarray of shape (n_cells,)
-        Without `shares`, those of the measured genes.
+        The sums. Without `shares`, they are over the measured genes.
     """
-    known = measured_only(X)
-    squares = known.power(2) if power == 2 and sp.issparse(known) else known**power if power == 2 else known
-    sums = np.asarray(squares.sum(axis=1, dtype=np.float64)).ravel()
-    if known is X or shares is None:
+    values = measured_only(X)
+    powers = values.power(2) if power == 2 and sp.issparse(values) else values**power if power == 2 else values
+    sums = np.asarray(powers.sum(axis=1, dtype=np.float64)).ravel()
+    if values is X or shares is None:
         return sums
     measured = 1 - _unmeasured(X) @ shares
     return np.divide(sums, measured, out=np.zeros_like(sums), where=measured > 1e-9)
 
 
 def gene_shares(blocks, power=1):
-    """Return the share of each gene in the sum of all values of blocks, raised to a power, as float64."""
+    """Return the share of each gene in the sum of all values, raised to a power, over all blocks, as float64."""
     sums: Any = None
     for X in blocks:
-        known = measured_only(X)
-        squares = known.power(2) if power == 2 and sp.issparse(known) else known**power if power == 2 else known
-        sums = column_sums(squares, sums)
+        values = measured_only(X)
+        powers = values.power(2) if power == 2 and sp.issparse(values) else values**power if power == 2 else values
+        sums = column_sums(powers, sums)
     return sums / (sums.sum() or 1.0)
 
 
 def column_means(blocks):
-    """Return the mean of each column of blocks over the cells where it was measured, 0 where in none, as float64."""
+    """Return the mean of each column over the cells where it was measured, or 0 if there are none, as float64."""
     sums: Any = None
     n_cells: Any = 0
     for X in blocks:
-        known = measured_only(X)
-        n_cells = n_cells + X.shape[0] - (0 if known is X else column_sums(_unmeasured(X)))
-        sums = column_sums(known, sums)
+        values = measured_only(X)
+        n_cells = n_cells + X.shape[0] - (0 if values is X else column_sums(_unmeasured(X)))
+        sums = column_sums(values, sums)
     return np.divide(sums, n_cells, out=np.zeros_like(sums), where=np.asarray(n_cells) > 0)
 
 
 def column_sums(X, before=None):
-    """Return the sum of each column, as float64, beginning from the sums of blocks before.
+    """Return the sum of each column, as float64, added to the sums of earlier blocks.
 
-    One cell is added after the other, so that blocks have the sums of the whole to the last bit.
+    Cells are added one by one, so that sums over blocks equal those of the whole matrix to the last bit.
     """
     sums = np.zeros(X.shape[1]) if before is None else before
     if not sp.issparse(X):
         for rows in row_slices(X.shape[0], X.shape[1], DENSE_VALUES):
-            sums = np.add.accumulate(np.vstack([sums, X[rows]]))[-1]  # `sum` adds pairs where there is one column
+            sums = np.add.accumulate(np.vstack([sums, X[rows]]))[-1]  # `sum` would add a single column in pairs
         return sums
     genes = X.indices if X.format == "csr" else np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
     for start in range(0, X.nnz, DENSE_VALUES):
@@ -116,7 +116,7 @@ def column_sums(X, before=None):
 
 
 def filled(X, means):
-    """Return a matrix with the mean of its gene in place of NaN; the matrix itself where it has none."""
+    """Replace each NaN by the mean of its gene, in place, and return the matrix."""
     values = X.data if sp.issparse(X) else X
     unmeasured = np.isnan(values)
     if not unmeasured.any():
@@ -131,7 +131,7 @@ def filled(X, means):
 
 
 def _unmeasured(X):
-    """Return 1 for each NaN, in a matrix of the same form."""
+    """Return a matrix of the same form with 1 for each NaN."""
     if not sp.issparse(X):
         return np.isnan(X).astype(np.float64)
     return type(X)((np.isnan(X.data).astype(np.float64), X.indices, X.indptr), shape=X.shape)

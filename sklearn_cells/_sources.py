@@ -1,4 +1,4 @@
-"""What holds the rows of cells: memory, a file of AnnData, or Dask."""
+"""Sources of the rows of cells: memory, backed AnnData or Dask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn_cells._anndata import rows_on_disk, values_on_disk
 
 
 class Memory:
-    """A matrix that was checked when it came."""
+    """A matrix in memory, which was checked when it was passed."""
 
     def __init__(self, X):
         self.X = X
@@ -17,17 +17,17 @@ class Memory:
 
     @property
     def n_stored(self):
-        """The values of a row that are stored, on average."""
+        """The mean number of stored values in a row."""
         return self.X.nnz / max(1, self.X.shape[0]) if sp.issparse(self.X) else self.X.shape[1]
 
     def read(self, rows):
         if rows is None:
             return self.X
         if sp.issparse(self._by_rows) and self._by_rows.format == "csc":
-            self._by_rows = self.X.tocsr()  # once: each slice of CSC would read all of it
+            self._by_rows = self.X.tocsr()  # once, since each slice of CSC would read the whole matrix
         taken = self._by_rows[rows]
         if sp.issparse(taken):
-            taken.has_canonical_format = True  # as all of it was checked to be; SciPy would look again
+            taken.has_canonical_format = True  # the whole matrix was checked; SciPy would check again
         return taken
 
 
@@ -37,11 +37,11 @@ class Disk:
     def __init__(self, cells):
         self.n_cells = cells.shape[0]
         self.cells, self.rows, self.columns = rows_on_disk(cells)
-        self.X = self.cells.X  # which keeps where its rows begin
+        self.X = self.cells.X  # it remembers where its rows begin
 
     @property
     def n_stored(self):
-        """The values of a row that are stored, on average."""
+        """The mean number of stored values in a row."""
         return self.X.group["data"].shape[0] / max(1, self.X.shape[0]) if hasattr(self.X, "group") else self.X.shape[1]
 
     def read(self, rows):

@@ -1,4 +1,4 @@
-"""Rows of a sparse matrix in a temporary file, of which any can be read quickly: cells for training in random order."""
+"""Rows of a sparse matrix in a temporary file, which can be read quickly in random order for training."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 
 from sklearn_cells._threads import by_rows
 
-# Rows that are read in one mapping of the file. The system maps 16 pages around each.
+# The number of rows that are read per mapping of the file. The system maps 16 pages around each row.
 ROWS_MAPPED = 1_000
 
 
 class StoredRows:
-    """Rows that were written one block after the other.
+    """Rows of a matrix that were written block by block.
 
-    The file has no name and ends with the process, however that ends. It takes the bytes of a value and, with up to
-    65,536 columns, two more for each value that is not zero.
+    The file has no name and disappears with the process, however that ends. Each value that is not zero takes its own
+    bytes and, with up to 65,536 columns, two more for its column.
 
     Parameters
     ----------
     blocks : iterable of ndarray or sparse matrix
-        The rows, of one number of columns; memory is needed for one block.
+        The rows, all with the same number of columns. Memory is needed for one block.
 
     n_columns : int
-        Their number.
+        The number of columns.
 
     Raises
     ------
@@ -53,11 +53,11 @@ class StoredRows:
 
     @property
     def n_stored(self) -> float:
-        """The values of a row that are stored, on average."""
+        """The mean number of stored values in a row."""
         return self.starts[-1] / max(1, len(self.starts) - 1)
 
     def read(self, rows: slice | NDArray | None) -> sp.csr_array:
-        """Return rows in their order."""
+        """Return the given rows, in that order."""
         rows = np.arange(len(self.starts) - 1)[slice(None) if rows is None else rows]
         indptr = np.concatenate([[0], np.cumsum(self.starts[rows + 1] - self.starts[rows])])
         columns, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], self._values.dtype)
@@ -65,7 +65,7 @@ class StoredRows:
             from sklearn_cells._row_kernels import gather
 
             for first in range(0, len(rows), ROWS_MAPPED):
-                # Mapped for some rows alone, so that what was read does not count as memory of the process.
+                # Mapped for some rows at a time, so that what was read does not count as memory of the process.
                 files = self._columns.mapped(), self._values.mapped()
                 some = rows[first : first + ROWS_MAPPED]
                 targets = indptr[first : first + ROWS_MAPPED + 1]
@@ -77,7 +77,7 @@ class StoredRows:
 
 
 class _File:
-    """An array without a name, that is written at its end and read anywhere; a dtype of None is that of the first."""
+    """An array in an unnamed file, to append to and read from; a dtype of None is that of the first values."""
 
     def __init__(self, dtype):
         self.dtype = dtype

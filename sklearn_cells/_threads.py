@@ -1,4 +1,4 @@
-"""Threads: compiled loops over rows by several, and blocks that are read while the last one is in use."""
+"""Threads: run compiled loops over rows in parallel, and read a block while the one before is in use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import joblib
 import numpy as np
 
-# A thread is not worth its start for fewer rows.
+# With fewer rows, it does not pay to start a thread.
 LEAST_ROWS = 256
 
 
 def by_rows(loop: Callable[..., None], n_rows: int, *arguments) -> None:
-    """Call `loop(start, stop, *arguments)` for parts of some rows, at the same time where there are several cores.
+    """Call `loop(start, stop, *arguments)` for ranges of rows, in parallel if there are several cores.
 
-    The loop must release the GIL, and treat each row by itself, so that the number of threads changes nothing. It is
-    that of the cores, of which joblib gives each of its workers some.
+    The loop must release the GIL and treat rows independently, so that the number of threads does not change the
+    result. There are as many threads as cores; joblib gives each of its workers a share of the cores.
     """
     from numba.core import config
 
-    n_allowed = vars(config)["NUMBA_NUM_THREADS"]  # of which joblib gives each worker some
+    n_allowed = vars(config)["NUMBA_NUM_THREADS"]  # joblib gives each worker a share
     n_threads = min(joblib.cpu_count(), n_allowed, -(-n_rows // LEAST_ROWS))
     if n_threads <= 1:
         loop(0, n_rows, *arguments)
@@ -36,12 +36,12 @@ def by_rows(loop: Callable[..., None], n_rows: int, *arguments) -> None:
 
 
 def in_advance(function: Callable, items: Iterable) -> Generator[Any, None, None]:
-    """Yield the results of a function in order; the next one is computed while the last one is in use."""
+    """Yield the results of a function in order; the next one is computed while the one before is in use."""
     remaining = iter(items)
     with ThreadPoolExecutor(1) as pool:
         following = [pool.submit(function, item) for item in islice(remaining, 1)]
         while following:
-            made = following.pop()
-            result = made.result()
+            future = following.pop()
+            result = future.result()
             following = [pool.submit(function, item) for item in islice(remaining, 1)]
             yield result

@@ -1,4 +1,4 @@
-"""Types of the public interface, as aliases: what cells, labels and seeds may be."""
+"""Type aliases of the public interface, for cells and seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # takes long to import
+    from anndata import AnnData  # slow to import
 
 # Cells in rows and genes in columns. Dask arrays are array-like.
 CellsLike: TypeAlias = "ArrayLike | sp.sparray | sp.spmatrix | pd.DataFrame | AnnData"

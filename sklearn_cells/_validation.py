@@ -1,4 +1,4 @@
-"""Checks of labels that every estimator shares, and the one place of private scikit-learn names."""
+"""Checks of labels that all estimators share, and the only imports of private scikit-learn names."""
 
 import numbers
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_cells._warnings import warn
 
-if TYPE_CHECKING:  # of scikit-learn they have no types, and would take those of what they decorate
+if TYPE_CHECKING:  # scikit-learn's have no types, and would hide those of what they decorate
     Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
     def available_if(check: Callable[[Any], bool]) -> Callable[[Decorated], Decorated]: ...
@@ -61,24 +61,24 @@ __all__ = [
 ]
 
 
-# What scikit-learn keeps in an estimator beside parameters and fitted attributes.
+# Prefixes of what scikit-learn keeps in an estimator besides parameters and fitted attributes.
 NOT_FITTED = ("_skl", "_sklearn", "_metadata_request", "_callback", "_parent_callback", "_propagated")
 
-# Labels that stand for a missing one in many tables.
+# Strings that stand for a missing label in many tables.
 LIKE_MISSING = {"", "nan", "none", "na", "n/a", "<na>", "null"}
 
 
 @contextmanager
 def all_or_nothing(estimator, *, goes_on=False):
-    """Make a fit leave either a fitted estimator or nothing of itself.
+    """Make a fit either succeed or leave no fitted attributes.
 
     Parameters
     ----------
     estimator : estimator
-        It is fitted within the block. What an earlier fit left is removed first.
+        The estimator that is fitted within the block. The attributes of an earlier fit are removed first.
 
     goes_on : bool, default=False
-        Whether the fit starts from the earlier one. Then that is what an error leaves.
+        Whether the fit continues an earlier one, which is then restored after an error.
     """
     before = dict(vars(estimator))
     if not goes_on:
@@ -111,7 +111,7 @@ def is_fitted(estimator):
 
 
 def shortened(names):
-    """Return names as text, of many the first ten."""
+    """Return names as text, but only the first ten if there are more."""
     names = list(map(str, names))
     return ", ".join(names[:10]) + (f", ... and {len(names) - 10} more" if len(names) > 10 else "")
 
@@ -122,16 +122,16 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
     Parameters
     ----------
     y : array-like of shape (n_cells,)
-        Strings, integers or booleans; a Series of categories or of pandas' nullable types too.
+        Strings, integers or booleans, also as a Series of categories or of nullable pandas types.
 
     n_cells : int
         The number of cells that the labels are for.
 
     classes : ndarray of shape (n_classes,), default=None
-        The sorted labels that may occur, where they are known beforehand.
+        The sorted labels that may occur, if they are known in advance.
 
     remedy : str, default="pass all classes in the first call, or train a new classifier"
-        What to do about others, as the end of a message.
+        What to do about other labels, as the end of a message.
 
     Returns
     -------
@@ -150,12 +150,12 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None: pass one label per cell.")
     if isinstance(getattr(y, "dtype", None), pd.api.extensions.ExtensionDtype):
-        # scikit-learn would make floats of pandas' own integers and booleans.
+        # scikit-learn would convert nullable integers and booleans of pandas to floats.
         y = pd.Series(np.asarray(y, dtype=object)).infer_objects().to_numpy()
     if isinstance(y, str):
         raise ValueError(f"y is {y!r}: pass the labels of the cells, such as adata.obs[{y!r}].")
     if isinstance(y, (list, tuple)):
-        # NumPy would make text of a number or a missing label beside strings.
+        # NumPy would convert numbers and missing labels among strings to text.
         as_given = pd.Series(y, dtype=object).to_numpy()
         _refuse_mixed(as_given)
         y = as_given if pd.isna(as_given).any() else y
@@ -195,13 +195,13 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
 
 
 def _refuse_mixed(y):
-    """Refuse strings beside numbers, which cannot be sorted together."""
+    """Refuse a mix of strings and numbers, which cannot be sorted together."""
     if y.dtype != object:
         return
-    known = y[~pd.isna(y)]
-    are_strings = np.array([isinstance(label, str) for label in known], dtype=bool)
+    labels = y[~pd.isna(y)]
+    are_strings = np.array([isinstance(label, str) for label in labels], dtype=bool)
     if are_strings.any() and not are_strings.all():
-        text, number = known[are_strings.argmax()], known[are_strings.argmin()]
+        text, number = labels[are_strings.argmax()], labels[are_strings.argmin()]
         raise ValueError(
             f"y mixes strings, such as {text!r}, and other values, such as {number!r}: expected labels of one kind. "
             "Pass y.astype(str)."
@@ -209,7 +209,7 @@ def _refuse_mixed(y):
 
 
 def _warn_of_odd_names(classes):
-    """Warn of labels that look like a missing one, or that differ in outer spaces alone."""
+    """Warn of labels that look like a missing label, or that differ only in leading or trailing spaces."""
     names = [label for label in classes.tolist() if isinstance(label, str)]
     missing = [name for name in names if name.strip().lower() in LIKE_MISSING]
     if missing:

@@ -1,4 +1,4 @@
-"""Warnings that come once for a call, at the line of the caller."""
+"""Warnings that are issued once per call, at the line of the caller."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, Self
 
-# Frames of these packages are not the line of a user.
+# Frames of these packages are not code of the user.
 NOT_OF_USERS = {"sklearn_cells", "sklearn", "joblib", "contextlib", "threading", "concurrent"}
 
 
 class Finding(Protocol):
-    """What several blocks or folds of one call find, to be told once."""
+    """What several blocks or folds of one call find, to be reported once."""
 
     def __add__(self, other: Self) -> Self: ...  # of the same kind
 
@@ -32,8 +32,8 @@ def warn(finding: str | Finding, category: type[Warning] = UserWarning) -> None:
     Parameters
     ----------
     finding : str or Finding
-        The message. Findings of the same type that are gathered are added up, and told if they are true;
-        equal texts are told once.
+        The message. Gathered findings of the same type are added up, and reported if they are true; equal
+        texts are reported once.
 
     category : type of Warning, default=UserWarning
         The category.
@@ -55,7 +55,7 @@ def warn(finding: str | Finding, category: type[Warning] = UserWarning) -> None:
 def once_per_call() -> Iterator[None]:
     """Gather the warnings of a call that works in blocks or folds, and issue each of them once when it ends.
 
-    The outermost such block issues them. After an error there are none: the error is what to mend first.
+    Of nested blocks, the outermost one issues them. After an error none are issued: the error must be fixed first.
     """
     if _gathered.get() is not None:
         yield
@@ -73,23 +73,23 @@ def once_per_call() -> Iterator[None]:
 @contextmanager
 def gathered() -> Iterator[Gathered]:
     """Gather the warnings of a part of a call, which may run in another thread or process, for `warn_of_texts`."""
-    found: Gathered = {}
-    token = _gathered.set(found)
+    findings: Gathered = {}
+    token = _gathered.set(findings)
     try:
-        yield found
+        yield findings
     finally:
         _gathered.reset(token)
 
 
-def warn_of_texts(found: Gathered) -> None:
-    """Warn of the texts that were gathered in a part of a call; findings would count the cells of each fold again."""
-    for (category, _), finding in found.items():
+def warn_of_texts(findings: Gathered) -> None:
+    """Issue the texts gathered in a part of a call; other findings would count the cells of each fold again."""
+    for (category, _), finding in findings.items():
         if isinstance(finding, str):
             warn(finding, category)
 
 
 def _level_of_user() -> int:
-    """Return the stacklevel, as `warn` needs it, of the first line that is not of a library."""
+    """Return the stacklevel, as `warn` needs it, of the first line of user code."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in NOT_OF_USERS:
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""Predicted types of cells, and those of their clusters: annotate and majority_vote."""
+"""annotate and majority_vote: predicted types of cells and of their clusters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sklearn_cells._typing import CellsLike
 from sklearn_cells._validation import Interval, StrOptions, validate_params
 from sklearn_cells._warnings import gathered, once_per_call
 from sklearn_cells.hierarchy import CellTypeTree, codes_in_tree
-from sklearn_cells.pipeline import told_query
+from sklearn_cells.pipeline import prepared_query
 
 __all__ = ["annotate", "majority_vote"]
 
@@ -107,99 +107,100 @@ def annotate(
     Parameters
     ----------
     model : classifier
-        Fitted, with `predict_proba`: that of :func:`make_cell_pipeline`, of
-        :class:`RejectOptionClassifier`, of :func:`load_model`, or any other.
+        A fitted classifier with `predict_proba`, from :func:`make_cell_pipeline`,
+        :class:`RejectOptionClassifier`, :func:`load_model` or elsewhere.
 
     cells : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        What the model takes. Cells on disk (backed AnnData) are read by blocks.
+        The cells, in a form that the model takes. Cells on disk (backed AnnData) are read block by block.
 
     clusters : str, "auto" or array-like of shape (n_cells,), default=None
-        A column of `cells.obs`, or the cluster of each cell: adds the label that most cells of the
-        cluster have, of a model with a `hierarchy` the deepest type that gathers more than half of
-        them, see :func:`majority_vote`. "auto" makes many small clusters of all cells by the Leiden algorithm
-        of scanpy, at a resolution of 5, on the 15 nearest neighbours by :meth:`KerasCellClassifier.embed`. It
-        needs scanpy and igraph, `pip install 'sklearn_cells[clusters]'`, and is the same each time.
+        A column of `cells.obs`, or the cluster of each cell: adds the most frequent label of the
+        cluster or, for a model with a `hierarchy`, the deepest type that covers more than half of its cells;
+        see :func:`majority_vote`. "auto" makes many small clusters of all cells with the Leiden algorithm of
+        scanpy, at a resolution of 5, on the graph of 15 nearest neighbours in the space of
+        :meth:`KerasCellClassifier.embed`. It needs scanpy and igraph (`pip install 'sklearn_cells[clusters]'`)
+        and gives the same clusters each time.
 
     min_share : float, default=0.0
         As in :func:`majority_vote`.
 
     layer : str, default=None
-        The layer of AnnData with the counts of these cells, "raw", or "X" for `X`. None is what the
-        model was trained with. The model is not changed by this and the next three.
+        The layer of AnnData that holds the counts of these cells, "raw", or "X" for `X`. None takes the
+        one that the model was trained with. This parameter and the next three do not change the model.
 
     gene_names : str, default=None
-        Where AnnData has the names of the genes: a column of `var`, or "var_names". None is what the
-        model was trained with.
+        Where AnnData holds the gene names: a column of `var`, or "var_names". None takes what the model
+        was trained with.
 
     duplicates : {"sum", "first", "error"}, default=None
-        What is done with genes whose names occur more than once, as in :class:`GeneAligner`. None is
-        what the model was trained with.
+        How to treat genes whose names occur more than once, as in :class:`GeneAligner`. None takes what
+        the model was trained with.
 
     threshold : float, default=None
-        The confidence below which a cell is left unassigned, of a model with a reject option. None
-        is the one that it learned.
+        The confidence below which a cell is left unassigned, for a model with a reject option. None
+        takes the threshold that it learned.
 
     return_proba : bool, default=False
         Whether to return the probabilities too.
 
     inplace : bool, default=False
-        Whether to write into the cells, as scanpy does, and return None. The columns go to `obs`, the
-        probabilities to `obsm["probabilities"]` as an array, and the names of its columns (`classes`), of the
-        model, and the parameters to `uns["sklearn_cells"]`. A second call with the same `key_added` replaces
-        them. Of backed AnnData the file stays as it is.
+        Whether to write the annotation into the cells, as scanpy does, and return None. The columns go to
+        `obs`, the probabilities to `obsm["probabilities"]` as an array, and the names of its columns
+        (`classes`), the name of the model and the parameters to `uns["sklearn_cells"]`. A second call with the
+        same `key_added` replaces them. The file of backed AnnData is not changed.
 
     key_added : str, default=None
-        With `inplace`, a prefix of what is written: "blood" makes `obs["blood_predicted_label"]`,
+        With `inplace`, a prefix for the names that are written: "blood" makes `obs["blood_predicted_label"]`,
         `obsm["blood_probabilities"]` and `uns["blood"]`.
 
     verbose : int, default=0
-        Above 0, a progress bar is shown.
+        If above 0, a progress bar is shown.
 
     Returns
     -------
     annotation : DataFrame of shape (n_cells, n_columns)
-        One row for each cell, in their order, so that `cells.obs[annotation.columns] = annotation` adds it:
+        One row per cell, in the order of the cells, so that `cells.obs[annotation.columns] = annotation` adds it:
 
         - `predicted_label`, categorical, and `confidence`, the probability of that label, or of the most
-          probable one where a cell is unassigned.
-        - `best_label` and `best_probability`, the most probable class, of a model with a reject option, whose
-          label may be another.
-        - `second_label` and `second_probability`, the class that is next; missing where there is one class.
-        - `novelty`, of a model that was trained with it, see :meth:`KerasCellClassifier.novelty_of`.
-        - `predicted_level_1`, of a model with a `hierarchy`: the type at the top of the tree to which the label
-          belongs, and so on to the deepest level, missing below the label.
-        - `cell_type_ontology_term_id`, where the tree has identifiers, with all of them as categories.
+          probable class if the cell is unassigned.
+        - `best_label` and `best_probability`, the most probable class, which may differ from the label; only for
+          a model with a reject option.
+        - `second_label` and `second_probability`, the second most probable class; missing if there is only one.
+        - `novelty`, only for a model that was trained with it; see :meth:`KerasCellClassifier.novelty_of`.
+        - `predicted_level_1`, only for a model with a `hierarchy`: the type at the top of the tree to which the
+          label belongs, and so on to the deepest level; missing below the label.
+        - `cell_type_ontology_term_id`, if the tree has identifiers, with all of them as categories.
         - `majority_label`, categorical, and `majority_share`, with clusters.
         - `majority_cluster`, the clusters that were made, with "auto".
 
-        Categories of labels are all classes of the model in the order of `classes_`, or the types of its tree,
-        then the label of unassigned cells where it has one, so that they are the same for each query.
+        The categories of labels are all classes of the model in the order of `classes_`, or the types of its
+        tree, followed by the label of unassigned cells if it has one. They are the same for each query.
 
     probabilities : DataFrame of shape (n_cells, n_classes)
-        A column for each class. Only with `return_proba`. With `inplace`, None is returned.
+        One column per class. Only with `return_proba`. With `inplace`, the function returns None.
 
     Raises
     ------
     ImportError
-        If clusters are to be made, and what makes them is not installed.
+        If `clusters` is "auto", and scanpy or igraph is not installed.
 
     NotFittedError
         If the model is not fitted.
 
     TypeError
-        If the model has no `predict_proba`, or no `embed` where clusters are to be made, or if model or cells
-        are something else, such as a path, or not AnnData with `inplace`.
+        If the model has no `predict_proba`, or no `embed` when `clusters` is "auto"; if the model or the cells
+        are something else, such as a path; or if the cells are not AnnData with `inplace`.
 
     ValueError
-        If the model cannot use the cells, has nothing to set `layer`, `gene_names`, `duplicates` or
-        `threshold` of, or `clusters` is not a column of `obs` or has missing values. With `inplace`, if the cells
-        are a view, or have entries of the same names that another function wrote.
+        If the model cannot use the cells, if it has no `layer`, `gene_names`, `duplicates` or `threshold` to
+        set, or if `clusters` is not a column of `obs` or has missing values. With `inplace`, if the cells are a
+        view, or have entries with the same names that another function wrote.
 
     Warns
     -----
     UserWarning
-        If genes that tell the classes apart were not measured, see
-        :meth:`CellPipeline.gene_coverage`. This and others come once, whatever the number of blocks.
+        If genes that tell the classes apart were not measured; see
+        :meth:`CellPipeline.gene_coverage`. Each warning is issued once, whatever the number of blocks.
 
     See Also
     --------
@@ -207,7 +208,7 @@ def annotate(
 
     Notes
     -----
-    Memory is needed for a block of cells, of 2^25 values at most, and for the result; where clusters are made,
+    Memory is needed for one block of cells, of at most 2^25 values, and for the result; if `clusters` is "auto",
     also for the hidden layer of all cells and the graph of their neighbours.
 
     Examples
@@ -287,7 +288,7 @@ def majority_vote(
     hierarchy: CellTypeTree | None = None,
     unassigned_label: str | int | None = None,
 ) -> pd.DataFrame:
-    """Label each cell as most cells of its cluster are labelled.
+    """Label each cell with the most frequent label of its cluster.
 
     Parameters
     ----------
@@ -298,31 +299,32 @@ def majority_vote(
         The cluster of each cell, such as `adata.obs["leiden"]`.
 
     min_share : float, default=0.0
-        The share of its cells that the label of a cluster must have; the cells of other clusters get
+        The share of its cells that the label of a cluster must have. The cells of other clusters get
         `unassigned_label`.
 
     hierarchy : CellTypeTree, default=None
         The tree of the labels. A cell then votes for its label and all types above it, and a cluster gets
-        the deepest type that gathers more than half of its cells, and `min_share` of them: 40 cells "CD4 T",
-        40 "CD8 T" and 20 "T" are "T". Where none gathers half, it is the most frequent type at the top.
+        the deepest type with the votes of more than half of its cells, and of at least `min_share` of them: 40
+        cells "CD4 T", 40 "CD8 T" and 20 "T" become "T". If no type has more than half, the cluster gets the most
+        frequent type at the top of the tree.
 
     unassigned_label : str or int, default=None
-        What cells of such clusters get. None is "Unassigned", or -1 where labels are numbers.
+        The label for the cells of clusters below `min_share`. None is "Unassigned", or -1 if labels are numbers.
 
     Returns
     -------
     vote : DataFrame of shape (n_cells, 2)
         `majority_label`, categorical, and `majority_share`, the share of the cells of the cluster
-        that have this label, or with a `hierarchy` one below it. The index is that of `labels` where it
-        is a Series. Of labels that are as frequent the first in sorted order wins; unassigned cells vote
-        for that. Categories are those of `labels`, or its sorted values, with a `hierarchy` after all of
-        its types, and with a `min_share` above 0 `unassigned_label`.
+        that have this label or, with a `hierarchy`, one below it. The index is that of `labels` if it
+        is a Series. In a tie, the first label in sorted order wins. Unassigned cells vote for their own
+        label. The categories are those of `labels`, or its sorted values; with a `hierarchy`, all of its types
+        come before them, and with a `min_share` above 0, `unassigned_label` comes last.
 
     Raises
     ------
     ValueError
         If the lengths differ, a cell has no label or no cluster, or a label is neither in the
-        `hierarchy` nor that of unassigned cells.
+        `hierarchy` nor the label of unassigned cells.
 
     See Also
     --------
@@ -330,7 +332,7 @@ def majority_vote(
 
     Notes
     -----
-    Without a `hierarchy` labels count as they are: "T cell" and "CD4+ T cell" are two labels.
+    Without a `hierarchy`, "T cell" and "CD4+ T cell" are two unrelated labels.
 
     Examples
     --------
@@ -366,25 +368,25 @@ def majority_vote(
 
 
 def _winners_in_tree(counts, tree, min_share, unassigned_label):
-    """Return the type that each cluster gets, and the share of its cells that are of it, by the counts of labels."""
+    """Return the type that wins each cluster, and the share of its cells that are of this type."""
     codes = codes_in_tree(tree, counts.columns.to_numpy(dtype=object), "labels", unassigned_label)
-    belongs = np.vstack([tree.ancestry(), np.zeros(len(tree), dtype=bool)])[codes].astype(int)  # -1 to none
+    belongs = np.vstack([tree.ancestry(), np.zeros(len(tree), dtype=bool)])[codes].astype(int)  # -1: to none
     n_cells = counts.to_numpy().sum(axis=1)
     shares = pd.DataFrame(counts.to_numpy() @ belongs / n_cells[:, np.newaxis], index=counts.index, columns=tree.names)
     at_top = shares[list(tree.children())]
     if (codes < 0).any():
         at_top = at_top.copy()
         at_top[unassigned_label] = counts[unassigned_label] / n_cells
-    at_top = at_top.sort_index(axis=1, key=lambda names: names.map(str))  # of equal ones the first wins
+    at_top = at_top.sort_index(axis=1, key=lambda names: names.map(str))  # in a tie, the first wins
     depths = np.array([tree.depth(name) for name in tree])
-    depths_of_most = np.where((shares > 0.5) & (shares >= min_share), depths, 0)  # one way down for each cluster
+    depths_of_most = np.where((shares > 0.5) & (shares >= min_share), depths, 0)  # on one path for each cluster
     deepest, has_most = depths_of_most.argmax(axis=1), depths_of_most.max(axis=1) > 0
     winners = at_top.idxmax(axis=1).astype(object).mask(has_most, np.array(tree.names, dtype=object)[deepest])
     return winners, at_top.max(axis=1).mask(has_most, shares.to_numpy()[np.arange(len(shares)), deepest])
 
 
 def _check_place(cells, inplace, key_added, return_proba):
-    """Refuse what cannot be written into the cells before the work."""
+    """Refuse what cannot be written into the cells, before the work begins."""
     if inplace and return_proba:
         raise ValueError("inplace=True writes the probabilities to obsm and returns None: leave out return_proba.")
     if inplace:
@@ -394,24 +396,24 @@ def _check_place(cells, inplace, key_added, return_proba):
 
 
 def _predict(model, cells, n_cells, verbose, *, embeds):
-    """Return columns of the annotation by name, with the `probabilities` of all classes, and maybe the `embedding`."""
+    """Return the columns of the annotation by name, also `probabilities` and, if `embeds`, the `embedding`."""
     rejecting = rejecting_model(model)
     classes = getattr(rejecting, "names_", model.classes_)
     classes = classes if rejecting is None else np.append(classes, rejecting.unassigned_label_)
-    found = [(classes[:0], np.empty(0), np.empty(0), np.empty((0, len(model.classes_))))]
+    parts = [(classes[:0], np.empty(0), np.empty(0), np.empty((0, len(model.classes_))))]
     embeddings = [] if n_cells else [np.empty((0, 1))]
     of_block = partial(_of_block, embeds=embeds)
-    # To stderr, so that what a command prints can be kept.
+    # To stderr, so that the output of a command can be saved.
     with once_per_call(), Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
         task = progress.add_task("predict", total=n_cells)
         for *predicted, embedding in (
-            map_blocks(of_block, model, told_query(inner_model(model), cells)) if n_cells else ()
+            map_blocks(of_block, model, prepared_query(inner_model(model), cells)) if n_cells else ()
         ):
-            found.append(predicted)
+            parts.append(predicted)
             embeddings.append(embedding)
             progress.advance(task, len(predicted[0]))
-    labels, confidence, novelty, probabilities = map(np.concatenate, zip(*found, strict=True))
-    categories = pd.unique(np.concatenate([classes, labels]))  # of other packages, labels may be no classes
+    labels, confidence, novelty, probabilities = map(np.concatenate, zip(*parts, strict=True))
+    categories = pd.unique(np.concatenate([classes, labels]))  # models of other packages may give other labels
     columns = {"predicted_label": pd.Categorical(labels, categories=categories), "confidence": confidence}
     columns |= best_two(probabilities, model.classes_, with_best=rejecting is not None)
     columns |= {"novelty": novelty} if _has_novelty(model) else {}
@@ -419,16 +421,16 @@ def _predict(model, cells, n_cells, verbose, *, embeds):
 
 
 def _of_block(model, block, *, embeds):
-    """Return labels, confidence, novelty, probabilities and embedding of a block of cells; None where not wanted."""
+    """Return labels, confidence, novelty (maybe empty), probabilities and embedding (maybe None) of a block."""
     rejecting = rejecting_model(model)
     naming = last_step_of(model) if rejecting is None else rejecting
-    # What more than one method of the last step takes is made once.
+    # If more than one method of the last step is called, their input is computed once.
     shares = _has_novelty(model) or embeds or not hasattr(naming, "assign")
     front, rest = split_at_last_step(model) if shares else (None, model)
     X = block if front is None else front.transform(block)
     probabilities = rest.predict_proba(X)
     confidence = probabilities.max(axis=1)
-    with gathered():  # what follows warns of the same
+    with gathered():  # the same warnings would come again
         novelty = _of_last_step(rest, "novelty_of", X, probabilities) if _has_novelty(model) else np.empty(0)
         embedding = _of_last_step(rest, "embed", X) if embeds else None
         if hasattr(naming, "assign_with_confidence"):
@@ -445,7 +447,7 @@ def _has_novelty(model):
 
 
 def _of_last_step(model, method, cells, *args):
-    """Return what a method of the classifier inside a model gives, or of the last step of a pipeline."""
+    """Return the result of a method of the classifier inside a model, or of the last step of a pipeline."""
     model = inner_model(model)
     if isinstance(model, Pipeline):
         cells, model = model[:-1].transform(cells) if len(model) > 1 else cells, model[-1]
@@ -453,7 +455,7 @@ def _of_last_step(model, method, cells, *args):
 
 
 def _unassigned_label(model, min_share):
-    """Return the label of clusters whose majority is small."""
+    """Return the label of clusters whose majority is below `min_share`."""
     rejecting = rejecting_model(model)
     if rejecting is not None:
         return rejecting.unassigned_label_

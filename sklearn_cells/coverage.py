@@ -1,4 +1,4 @@
-"""Which genes of a model a query has, and which a reference and a query share."""
+"""Compare genes: those of a model with a query, and those of a reference with a query."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn_cells._gene_coverage import GeneCoverage, coverage_of_selection
 from sklearn_cells.preprocessing import GeneAligner
 
 if TYPE_CHECKING:
-    from anndata import AnnData  # takes long to import
+    from anndata import AnnData  # slow to import
 
 __all__ = ["GeneCoverage", "shared_genes"]
 
@@ -33,17 +33,16 @@ def shared_genes(
         Cells with gene names.
 
     layer : str, default=None
-        "raw" compares the genes of `.raw`, of the reference and of a query that has it.
+        "raw" takes the genes of `.raw` from the reference and from a query that has it.
 
     gene_names : str, default="var_names"
-        Where AnnData has the names of the genes, in both: "var_names", the index of `var`, or a
-        column of it.
+        Where both AnnData objects hold the gene names: "var_names", the index of `var`, or a
+        column of `var`.
 
     Returns
     -------
     genes : ndarray of str
-        The names as the reference has them, each once, in its order. The version of an Ensembl ID
-        does not count.
+        The names as in the reference, each once, in its order. Versions of Ensembl IDs are ignored.
 
     Raises
     ------
@@ -62,18 +61,18 @@ def shared_genes(
         (gene_names_of(cells, gene_names, layer) if is_anndata(cells) else cells.columns).unique()
         for cells in (reference, query)
     )
-    aligner = GeneAligner().fit(pd.DataFrame(np.zeros((1, len(genes))), columns=genes))  # names alone count
+    aligner = GeneAligner().fit(pd.DataFrame(np.zeros((1, len(genes))), columns=genes))  # only names matter
     places = aligner.places_of(of_query)
     if not (places >= 0).any():
         chosen = {"layer": layer, "gene_names": gene_names} if is_anndata(query) else {}
-        aligner.set_params(**chosen).transform(query)  # says why
+        aligner.set_params(**chosen).transform(query)  # raises the error that says why
     return aligner.feature_names_in_[places >= 0]
 
 
 def gene_coverage(aligner, selector, cells):
-    """Return the coverage of cells by a fitted aligner and, if there is one, a fitted selector."""
+    """Return how many genes of a fitted aligner and, if there is one, a fitted selector cells have."""
     names = cells.gene_names if hasattr(cells, "gene_names") else cells.columns
-    names = pd.Index(names).unique()  # what becomes of repeated ones is for the aligner to say
+    names = pd.Index(names).unique()  # the aligner decides about repeated names
     if np.array_equal(names, aligner.feature_names_in_):
         measured = np.ones(len(names), dtype=bool)
     else:

@@ -1,4 +1,4 @@
-"""Cells to try things on: real ones from an installed package, and simulated ones."""
+"""Example cells: real ones from an installed package, and simulated ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn_cells._validation import Interval, validate_params
 
 __all__ = ["load_pbmc68k", "make_cells"]
 
-# Counts that are dense at one time: 80 MB.
+# The number of counts that are dense at a time: 80 MB.
 BLOCK_SIZE = 10_000_000
 
 
@@ -24,7 +24,7 @@ def load_pbmc68k() -> AnnData:
     """Load 700 peripheral blood cells of 10 types, with their counts of 765 genes.
 
     The cells are `scanpy.datasets.pbmc68k_reduced()`, a sample of the 68,579 cells of [1]_ that
-    comes with scanpy. It holds log-normalised values; the counts are what they were made of.
+    comes with scanpy. It holds log-normalised values, from which the counts are recovered.
 
     Returns
     -------
@@ -99,14 +99,14 @@ def make_cells(
         The number of cell types, of about the same size.
 
     n_markers : int, default=10
-        The number of genes that each type shows `fold_change` times as much as the others. The
-        types' markers follow each other from the first gene on; all other genes are uninformative.
+        The number of marker genes of each type, which it expresses `fold_change` times as much as the
+        others. The first genes are the markers, type by type; all other genes are uninformative.
 
     fold_change : float, default=8.0
-        How many times as much.
+        The ratio of the mean count of a marker gene in its type to that in the others.
 
     mean_count : float, default=0.5
-        The mean count of a gene that is no marker.
+        The mean count of genes that are not markers.
 
     random_state : int, RandomState instance or None, default=None
         Determines the counts and types.
@@ -119,11 +119,11 @@ def make_cells(
     Raises
     ------
     ValueError
-        If there are fewer genes than markers of all types.
+        If there are fewer genes than markers of all types together.
 
     Notes
     -----
-    Counts are Poisson. The mean of a gene is log-normal across genes (sigma 1), the depth of a cell
+    Counts are Poisson. Gene means are log-normal across genes (sigma 1), and sequencing depths are
     log-normal across cells (sigma 0.3).
 
     Examples

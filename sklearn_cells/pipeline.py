@@ -1,4 +1,4 @@
-"""The recommended chain from counts to classes, that of 2019, and prediction block by block."""
+"""Pipelines from counts to classes, the recommended one and those of 2019, that predict block by block."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ def _if_pipeline_has(method: str) -> Callable[[Decorated], Decorated]:
 class CellPipeline(EmbeddingMixin, Pipeline):
     """A :class:`sklearn.pipeline.Pipeline` that predicts block by block.
 
-    `predict`, `predict_proba` and `score` take some thousand cells at a time through all steps, so
-    that memory does not grow with the cells but for the result. Cells on disk (backed AnnData) are
-    read as they are needed. All else, parameters too, is as in scikit-learn.
+    `predict`, `predict_proba` and `score` pass a few thousand cells at a time through all steps, so
+    that only the memory for the result grows with the number of cells. Cells on disk (backed AnnData)
+    are read as they are needed. Everything else, including the parameters, is as in scikit-learn.
 
     See Also
     --------
-    make_cell_pipeline : Makes the recommended one.
+    make_cell_pipeline : Makes the recommended pipeline.
 
     Notes
     -----
-    Blocks hold 2^25 values, zeros included: 128 MB if they were dense float32, less if sparse.
+    Blocks hold 2^25 values, zeros included: 128 MB as dense float32, less if sparse.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
     steps: list[tuple[str, Any]]
 
     def fit(self, X: CellsLike, y: ArrayLike | None = None, **params: Any) -> Self:
-        """Fit all steps, or the last one alone where it has `warm_start` and all are fitted.
+        """Fit all steps, or only the last one if it has `warm_start` and all steps are fitted.
 
         Parameters
         ----------
@@ -94,18 +94,18 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         self : CellPipeline
             The fitted pipeline. After an error no step is fitted.
         """
-        if self._goes_on():
+        if self._continues_training():
             return self._fit_last(X, y, params)
         try:
             with once_per_call():
                 check_same_order(X, y)
                 return super().fit(self._taken(X), y, **params)
-        except BaseException:  # an interrupt too: steps of this fit do not go with those of the fit before
+        except BaseException:  # an interrupt too: steps of two fits must not be mixed
             self.steps = [(name, clone(step, safe=False)) for name, step in self.steps]
             raise
 
-    def _goes_on(self):
-        """Return whether a fit goes on from weights that belong to what the fitted steps before give."""
+    def _continues_training(self):
+        """Return whether a fit continues from weights that were trained on the output of the fitted steps."""
         steps = [step for _, step in self.steps if step is not None and step != "passthrough"]
         return bool(getattr(steps[-1], "warm_start", False)) and all(map(is_fitted, steps))
 
@@ -114,7 +114,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         with once_per_call():
             check_same_order(X, y)
             X = self._taken(X)
-            self._tell_coverage(X)
+            self._check_coverage(X)
             front = X if len(self) == 1 else self[:-1].transform(X)
             self[-1].fit(front, y, **{name.removeprefix(prefix): value for name, value in params.items()})
         return self
@@ -129,7 +129,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
             Counts.
 
         **params : dict
-            As in :class:`sklearn.pipeline.Pipeline`; what has a value for each cell is cut with them.
+            As in :class:`sklearn.pipeline.Pipeline`. Those with one value per cell are split like the cells.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         Warns
         -----
         UserWarning
-            If genes that tell the classes apart were not measured, see `gene_coverage`.
+            If genes that tell the classes apart were not measured; see `gene_coverage`.
         """
         return self._by_blocks("predict", X, params)
 
@@ -153,7 +153,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
             Counts.
 
         **params : dict
-            As in :class:`sklearn.pipeline.Pipeline`; what has a value for each cell is cut with them.
+            As in :class:`sklearn.pipeline.Pipeline`. Those with one value per cell are split like the cells.
 
         Returns
         -------
@@ -163,7 +163,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         Warns
         -----
         UserWarning
-            If genes that tell the classes apart were not measured, see `gene_coverage`.
+            If genes that tell the classes apart were not measured; see `gene_coverage`.
         """
         return self._by_blocks("predict_proba", X, params)
 
@@ -177,7 +177,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
             Counts.
 
         **params : dict
-            As in :class:`sklearn.pipeline.Pipeline`; what has a value for each cell is cut with them.
+            As in :class:`sklearn.pipeline.Pipeline`. Those with one value per cell are split like the cells.
 
         Returns
         -------
@@ -196,7 +196,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
             Counts.
 
         **params : dict
-            As in :class:`sklearn.pipeline.Pipeline`; what has a value for each cell is cut with them.
+            As in :class:`sklearn.pipeline.Pipeline`. Those with one value per cell are split like the cells.
 
         Returns
         -------
@@ -207,17 +207,17 @@ class CellPipeline(EmbeddingMixin, Pipeline):
 
     @available_if(lambda pipeline: hasattr(pipeline[-1], "assign"))
     def assign(self, probabilities: ArrayLike) -> NDArray:
-        """Return the labels of cells whose probabilities are known, as the last step does.
+        """Return the labels that the last step assigns to cells with the given probabilities.
 
         Parameters
         ----------
         probabilities : array-like of shape (n_cells, n_classes)
-            As `predict_proba` gives them.
+            As `predict_proba` returns them.
 
         Returns
         -------
         labels : ndarray of shape (n_cells,)
-            As `predict` gives them.
+            As `predict` returns them.
         """
         return self[-1].assign(probabilities)
 
@@ -244,7 +244,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         Returns
         -------
         score : float
-            The share of the cells whose predicted class is right, or what else the last step says.
+            The share of cells whose predicted class is right, or another score if the last step defines one.
         """
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "score", sample_weight=sample_weight, **params)
@@ -252,7 +252,7 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         if type(self[-1]).score is not ClassifierMixin.score:
             with once_per_call():
                 cells = self._taken(X)
-                self._tell_coverage(cells)
+                self._check_coverage(cells)
                 return super().score(cells, y, sample_weight=sample_weight, **params)
         with once_per_call():
             check_same_order(X, y)
@@ -264,12 +264,12 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         Parameters
         ----------
         X : AnnData or DataFrame of shape (n_cells, n_genes)
-            The cells. Their gene names alone are looked at.
+            The cells. Only their gene names are used.
 
         Returns
         -------
         coverage : GeneCoverage
-            The missing genes, and the shares of genes, counts and divergence that are there.
+            The missing genes, and the shares of genes, counts and divergence that were measured.
 
         Raises
         ------
@@ -291,8 +291,8 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         Parameters
         ----------
         transform : {"default", "pandas", "polars"}, default=None
-            As in :class:`sklearn.pipeline.Pipeline`. The aligner goes on to return cells in the container
-            that they came in.
+            As in :class:`sklearn.pipeline.Pipeline`. The aligner still returns cells in the container that
+            was passed.
 
         Returns
         -------
@@ -307,16 +307,16 @@ class CellPipeline(EmbeddingMixin, Pipeline):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         steps = (step for _, step in self.steps if not isinstance(step, GeneAligner | str | None))
-        first = next(steps, None)  # of those that do something with values
+        first = next(steps, None)  # among those that compute with values
         tags.input_tags.positive_only = first is not None and get_tags(first).input_tags.positive_only
         return tags
 
     def _taken(self, X):
-        """Return AnnData as the first step chooses it, once for all blocks; what else comes stays as it is."""
+        """Return AnnData as the `Cells` that the first step chooses, once for all blocks; other input as it is."""
         first = _first_step(self)
         if isinstance(X, Cells) or not hasattr(first, "gene_names"):
             return X
-        if choice_of(self._first_after_align()) is None:  # a step of another package takes what the aligner took
+        if choice_of(self._first_after_align()) is None:  # a step of another package does not take `Cells`
             return X
         cells = check_cells(X, estimator=first, reset=None, values=self._values(first))
         if not (cells.origin is not None or cells.is_dask):
@@ -325,19 +325,19 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         return cells.for_chain() if all(choice_of(step) is not None for step in steps) else cells
 
     def _values(self, first):
-        """Return what values the first steps take, so that a wrong one is found before a block is cut out."""
+        """Return which values the first steps accept, so that wrong values are found before cells are split."""
         if getattr(first, "require_counts", False):
             return "counts"
         second = self._first_after_align()
         return "nonnegative" if isinstance(second, JSDivergenceSelector | LogNormalizer | VarianceStabilizer) else "any"
 
     def _first_after_align(self):
-        """Return the first step that is not an aligner, or the first where there is no other."""
+        """Return the first step that is not an aligner, or the first step if there is no other."""
         steps = [step for _, step in self.steps if step is not None and step != "passthrough"]
         return next((step for step in steps if not isinstance(step, GeneAligner)), steps[0])
 
     def _by_blocks(self, method, X, params):
-        """Predict block by block, and tell once what the whole lacks."""
+        """Predict block by block, and warn once of the genes that the cells lack."""
         check_is_fitted(self)
         refuse_other_objects(X)
         if getattr(X, "shape", (1,))[0] == 0 and method != "embed":
@@ -345,21 +345,21 @@ class CellPipeline(EmbeddingMixin, Pipeline):
             is_binary = method == "decision_function" and n_classes == 2
             return self.classes_[:0] if method == "predict" else np.empty((0,) if is_binary else (0, n_classes))
         with once_per_call():
-            return np.concatenate([*map_blocks(partial(_predicted, method), self, told_query(self, X), params)])
+            return np.concatenate([*map_blocks(partial(_predicted, method), self, prepared_query(self, X), params)])
 
     def _embed(self, X):
         return self._by_blocks("embed", X, {})
 
-    def _tell_coverage(self, cells):
+    def _check_coverage(self, cells):
         coverage = self._coverage(cells)
         if coverage is not None:
             coverage.check()
 
     def _coverage(self, X):
-        """Return the coverage of cells with gene names by a pipeline that knows its genes, else None."""
+        """Return the gene coverage of cells, or None if the cells or the aligner have no gene names."""
         aligner = next((step for _, step in self.steps if isinstance(step, GeneAligner)), None)
         names = getattr(X, "gene_names", getattr(X, "columns", None))
-        is_later_block = isinstance(X, Cells) and X.first > 0  # the first block of a query speaks for all
+        is_later_block = isinstance(X, Cells) and X.first > 0  # all blocks of a query have the same genes
         if aligner is None or names is None or is_later_block or not hasattr(aligner, "feature_names_in_"):
             return None
         selector = next((step for _, step in self.steps if isinstance(step, JSDivergenceSelector)), None)
@@ -367,22 +367,22 @@ class CellPipeline(EmbeddingMixin, Pipeline):
 
 
 def _first_step(model):
-    """Return the step of a pipeline that cells come to first, in pipelines within it too."""
+    """Return the first step that is not a passthrough, also inside pipelines that are steps."""
     while isinstance(model, Pipeline):
         model = next((step for _, step in model.steps if step is not None and step != "passthrough"), None)
     return model
 
 
-def told_query(model, X):
-    """Return cells as a fitted model takes their blocks; what they lack for a CellPipeline is told."""
+def prepared_query(model, X):
+    """Return cells in a form whose blocks a fitted model takes; check the gene coverage for a CellPipeline."""
     if isinstance(model, CellPipeline):
         X = model._taken(X)
-        model._tell_coverage(X)
+        model._check_coverage(X)
     return X
 
 
 def _predicted(method, pipeline, block, **params):
-    """Return what a method of a scikit-learn pipeline, or `embed`, gives for a block."""
+    """Return the result of a method of a scikit-learn pipeline, or of `embed`, for a block."""
     if method == "embed":
         return pipeline[-1].embed(block if len(pipeline) == 1 else pipeline[:-1].transform(block))
     return getattr(super(CellPipeline, pipeline), method)(block, **params)
@@ -400,49 +400,49 @@ def make_cell_pipeline(
     verbose: bool = False,
     **params: Any,
 ) -> CellPipeline:
-    """Chain gene alignment, gene selection and classifier.
+    """Make a pipeline of gene alignment, gene selection and a classifier.
 
     The steps are `align` (:class:`GeneAligner`), `select` (:class:`JSDivergenceSelector`),
-    `normalize` and `classify` (:class:`KerasCellClassifier`). The recommended chain does not
-    normalise: its networks take counts, and make what they see themselves.
+    `normalize` and `classify` (:class:`KerasCellClassifier`). The recommended pipeline does not
+    normalise: its networks take counts and compute their inputs from them.
 
     Parameters
     ----------
     preset : {"default", "mlp_2019", "cnn_2019"}, default="default"
-        "default" takes 2,000 genes to two networks of one hidden layer. One is trained on simulated
-        laboratories, and names cells of any laboratory; the other knows the experiment of the
-        training cells, and counts where a cell looks as if it came from there. "mlp_2019" and
-        "cnn_2019" are the networks of 2019 and how they were trained, on log1p of counts: the
-        first of 1,000 genes, the second of all.
+        "default" passes 2,000 genes to two networks with one hidden layer. One is trained on simulated
+        laboratories and annotates cells from any laboratory; the other is specific to the experiment of
+        the training cells, and is used for cells that look as if they came from it. "mlp_2019" and
+        "cnn_2019" are the networks of 2019 with their training parameters, on log1p of counts: the
+        first with 1,000 genes, the second with all genes.
 
     hierarchy : CellTypeTree, default=None
-        A tree of the labels, for the steps that take one: the genes are chosen by every split of it, and
-        labels may be types at any depth.
+        A tree of the labels, for the steps that take one: genes are chosen at every split of the tree,
+        and labels may be types at any depth.
 
     layer : str or None, default=None
         The layer of AnnData that holds the counts; "raw" takes `adata.raw`. None takes `X`. This
         and the next two are parameters of `align`.
 
     gene_names : str, default="var_names"
-        Where AnnData has the names of the genes: "var_names", the index of `var`, or a column of it.
+        Where AnnData holds the gene names: "var_names", the index of `var`, or a column of `var`.
 
     duplicates : {"sum", "first", "error"}, default="sum"
-        What to do where a gene name occurs more than once, see :class:`GeneAligner`.
+        What to do if a gene name occurs more than once; see :class:`GeneAligner`.
 
     memory : str or object with the joblib.Memory interface, default=None
-        Caches the fitted transformers, see :class:`sklearn.pipeline.Pipeline`.
+        Caches the fitted transformers; see :class:`sklearn.pipeline.Pipeline`.
 
     verbose : bool, default=False
         Whether to print the time of each step.
 
     **params : dict
-        Parameters of the steps under the names that `set_params` and `GridSearchCV` use too, such
-        as `select__n_features_to_select=300` or `classify__epochs=20`.
+        Parameters of the steps, named as in `set_params` and `GridSearchCV`, such as
+        `select__n_features_to_select=300` or `classify__epochs=20`.
 
     Returns
     -------
     pipeline : CellPipeline
-        Not fitted. It takes counts: an array, a sparse matrix, a DataFrame or AnnData.
+        The pipeline, not fitted. It takes counts: an array, a sparse matrix, a DataFrame or AnnData.
 
     Raises
     ------
