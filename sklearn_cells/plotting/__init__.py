@@ -1,4 +1,4 @@
-"""Pictures of genes, scores and trainings, in scikit-learn's Display manner."""
+"""Displays of genes, scores and training, in the style of scikit-learn."""
 
 from sklearn_cells.plotting._class_scores import ClassScoresDisplay
 from sklearn_cells.plotting._confidence import ReliabilityDisplay, RiskCoverageDisplay

@@ -33,8 +33,8 @@ class ClassScoresDisplay:
     Parameters
     ----------
     scores : DataFrame of shape (n_classes, 3)
-        `precision`, `recall` and `cells`, the number of cells, of each class. With sample weights all are
-        weighted, and `cells` is their sum.
+        `precision`, `recall` and `cells`, the number of cells, of each class. With sample weights, all are
+        weighted, and `cells` is the sum of the weights.
 
     Attributes
     ----------
@@ -77,10 +77,10 @@ class ClassScoresDisplay:
         Parameters
         ----------
         estimator : classifier
-            Fitted.
+            A fitted classifier.
 
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            What it takes.
+            The cells, as the classifier takes them.
 
         y : array-like of shape (n_cells,)
             The true class of each cell.
@@ -89,8 +89,8 @@ class ClassScoresDisplay:
             The weight of each cell.
 
         cmap : str or matplotlib Colormap, default=None
-            What the two colours are taken from, at a quarter and at three quarters; None is blue and
-            vermilion.
+            The colour map from which the two colours are taken, at one quarter and three quarters. None
+            is blue and vermilion.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -118,18 +118,18 @@ class ClassScoresDisplay:
         Parameters
         ----------
         y_true : array-like of shape (n_cells,)
-            The true class of each cell. Each that occurs is drawn, sorted or, of pandas'
-            categories, in their order.
+            The true class of each cell. Classes that occur are drawn in sorted order or, if `y_true` is
+            categorical, in the order of its categories.
 
         y_pred : array-like of shape (n_cells,)
-            The predicted class. Cells with "Unassigned" count as missed in the recall.
+            The predicted class. Cells labelled "Unassigned" count as missed in the recall.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell.
 
         cmap : str or matplotlib Colormap, default=None
-            What the two colours are taken from, at a quarter and at three quarters; None is blue and
-            vermilion.
+            The colour map from which the two colours are taken, at one quarter and three quarters. None
+            is blue and vermilion.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -144,7 +144,7 @@ class ClassScoresDisplay:
             sample_weight = check_sample_weight(sample_weight, y_true[:, np.newaxis], ensure_non_negative=True)
         options = {"labels": classes, "sample_weight": sample_weight, "zero_division": np.nan}
         precision, recall, _, cells = precision_recall_fscore_support(y_true, y_pred, **options)
-        # scikit-learn gives numbers of cells as floats where no prediction is a true class.
+        # scikit-learn returns numbers of cells as floats if no prediction is a true class.
         cells = cells.astype(int) if sample_weight is None else cells
         scores = {"precision": precision, "recall": recall, "cells": cells}
         return cls(pd.DataFrame(scores, index=classes)).plot(cmap=cmap, ax=ax)
@@ -155,8 +155,8 @@ class ClassScoresDisplay:
         Parameters
         ----------
         cmap : str or matplotlib Colormap, default=None
-            What the two colours are taken from, at a quarter and at three quarters; None is blue and
-            vermilion.
+            The colour map from which the two colours are taken, at one quarter and three quarters. None
+            is blue and vermilion.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.

@@ -1,4 +1,4 @@
-"""Pictures of how sure a model is: risk and coverage, calibration."""
+"""Displays of how sure a model is: risk and coverage, and calibration."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RiskCoverageDisplay:
         The share of errors among these.
 
     name : str, default=None
-        For the legend.
+        The name in the legend.
 
     point : tuple of float, default=None
         Coverage and risk at the threshold of a reject option.
@@ -83,28 +83,28 @@ class RiskCoverageDisplay:
     def from_estimator(
         cls, estimator: Any, X: CellsLike, y: ArrayLike, *, name: str | None = None, ax: Axes | None = None
     ) -> Self:
-        """Predict cells and draw the curve; of a reject option also the point that it chose.
+        """Predict cells and draw the curve; for a reject option, also mark the point that it chose.
 
-        Of a model with a tree of types the curve is that of names in the tree, see
+        For a model with a tree of types, the curve is that of names in the tree; see
         :func:`~sklearn_cells.metrics.error_specificity_curve`.
 
         Parameters
         ----------
         estimator : classifier
-            Fitted, with `predict_proba`: a reject option itself, a search over one, a pipeline that
+            A fitted classifier with `predict_proba`: a reject option, a search over one, a pipeline that
             ends with one, or any other.
 
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            What it takes.
+            The cells, as the classifier takes them.
 
         y : array-like of shape (n_cells,)
             The true class of each cell.
 
         name : str, default=None
-            For the legend.
+            The name in the legend.
 
         ax : matplotlib Axes, default=None
-            Where to draw, also beside another curve; a new figure if None.
+            Where to draw, possibly with other curves; a new figure if None.
 
         Returns
         -------
@@ -143,19 +143,19 @@ class RiskCoverageDisplay:
             The true class of each cell.
 
         y_pred : array-like of shape (n_cells,)
-            The class predicted for each cell, before any is made "Unassigned".
+            The class predicted for each cell, before any cell is left unassigned.
 
         confidence : array-like of shape (n_cells,)
             How sure the prediction is, such as its probability.
 
         threshold : float, default=None
-            The confidence from which on cells are kept, marked by a point.
+            The lowest confidence with which cells are kept, marked by a point.
 
         name : str, default=None
-            For the legend.
+            The name in the legend.
 
         ax : matplotlib Axes, default=None
-            Where to draw, also beside another curve; a new figure if None.
+            Where to draw, possibly with other curves; a new figure if None.
 
         Returns
         -------
@@ -170,22 +170,22 @@ class RiskCoverageDisplay:
     def from_curve(
         cls, curve: pd.DataFrame, *, threshold: float | None = None, name: str | None = None, ax: Axes | None = None
     ) -> Self:
-        """Draw a curve that is computed already.
+        """Draw a curve that has already been computed.
 
         Parameters
         ----------
         curve : DataFrame of shape (n_thresholds, n_columns)
-            `threshold`, rising, `coverage` and `error`, as
+            The columns `threshold`, in increasing order, `coverage` and `error`, as
             :func:`~sklearn_cells.metrics.error_specificity_curve` returns them.
 
         threshold : float, default=None
             The threshold whose point is marked.
 
         name : str, default=None
-            For the legend.
+            The name in the legend.
 
         ax : matplotlib Axes, default=None
-            Where to draw, also beside another curve; a new figure if None.
+            Where to draw, possibly with other curves; a new figure if None.
 
         Returns
         -------
@@ -204,7 +204,7 @@ class RiskCoverageDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw, also beside another curve; a new figure if None.
+            Where to draw, possibly with other curves; a new figure if None.
 
         Returns
         -------
@@ -212,12 +212,12 @@ class RiskCoverageDisplay:
             The drawn display.
         """
         ax = axes_for(ax, 5, 3.8)
-        # Five colours and four kinds of lines, one after the other: the 21st curve is the first to look like another.
+        # Five colours and four line styles in turn: the 21st curve is the first to look like another.
         n_before = len(ax.lines)
         colour = [BLUE, VERMILION, "black", ORANGE, GREEN][n_before % 5]
         style = ["-", "--", ":", "-."][n_before % 4]
         coverage, risk = 100 * np.asarray(self.coverage), 100 * np.asarray(self.risk)
-        # A line of one point, that of a constant confidence, is not seen.
+        # A line of one point, from a constant confidence, would be invisible.
         marker = "s" if len(coverage) == 1 else None
         ax.plot(coverage, risk, color=colour, ls=style, marker=marker, clip_on=marker is None, label=self.name)
         if self.point is not None:
@@ -245,14 +245,14 @@ class ReliabilityDisplay:
     Parameters
     ----------
     bins : DataFrame of shape (n_bins, 3)
-        `confidence`, the mean probability, `accuracy`, the share that is right, and `share` of the
-        cells, of each bin that has cells. The index has the lower edge of the bins.
+        For each bin with cells: `confidence`, the mean probability, `accuracy`, the share that is right,
+        and `share`, the share of all cells. The index holds the lower edges of the bins.
 
     calibration_error : float
         The expected calibration error, for the title.
 
     n_bins : int, default=15
-        The bins of equal width, those without cells too.
+        The number of bins of equal width, including those without cells.
 
     Attributes
     ----------
@@ -285,21 +285,21 @@ class ReliabilityDisplay:
     def from_estimator(
         cls, estimator: Any, X: CellsLike, y: ArrayLike, *, n_bins: int = 15, ax: Axes | None = None
     ) -> Self:
-        """Predict cells and draw how far the probabilities can be trusted.
+        """Predict cells and draw how reliable the probabilities are.
 
         Parameters
         ----------
         estimator : classifier
-            Fitted, with `predict_proba`.
+            A fitted classifier with `predict_proba`.
 
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            What it takes.
+            The cells, as the classifier takes them.
 
         y : array-like of shape (n_cells,)
             The true class of each cell.
 
         n_bins : int, default=15
-            The bins of equal width.
+            The number of bins of equal width.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -327,7 +327,7 @@ class ReliabilityDisplay:
         n_bins: int = 15,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw how far probabilities can be trusted.
+        """Draw how reliable probabilities are.
 
         Parameters
         ----------
@@ -342,7 +342,7 @@ class ReliabilityDisplay:
             :func:`annotate`, or else the sorted classes of `y_true`.
 
         n_bins : int, default=15
-            The bins of equal width.
+            The number of bins of equal width.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.

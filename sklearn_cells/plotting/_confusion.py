@@ -1,4 +1,4 @@
-"""CellConfusionDisplay: which types are taken for which."""
+"""CellConfusionDisplay: which types are confused with which."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ NORMALIZATIONS: dict[str | None, str] = {
 
 
 class CellConfusionDisplay:
-    """Which types are taken for which, as the share of each true type.
+    """Which types are confused with which, as shares of each true type.
 
     Parameters
     ----------
     confusion : DataFrame of shape (n_true, n_predicted)
-        The number of cells of each true type, a row, that got each name, a column. With sample
-        weights it is their sum.
+        The number of cells of each true type (rows) with each predicted name (columns). With sample
+        weights, it is the sum of the weights.
 
     hierarchy : CellTypeTree, default=None
-        The tree in whose order rows and columns stand. See Notes.
+        The tree that orders the rows and columns; see Notes.
 
     normalize : {"true", "pred", "all"}, default="true"
-        What the shares are drawn of: of each true type, of each predicted type, or of all cells. None
-        draws numbers of cells.
+        Whether to draw shares of each true type, of each predicted type, or of all cells. None draws
+        numbers of cells.
 
     Attributes
     ----------
@@ -62,18 +62,18 @@ class CellConfusionDisplay:
     See Also
     --------
     CellTypeTreeDisplay : How deep the names of cells are in a tree.
-    sklearn.metrics.ConfusionMatrixDisplay : The same for few classes of short names.
+    sklearn.metrics.ConfusionMatrixDisplay : The same for few classes with short names.
 
     Notes
     -----
-    With a tree, a bracket spans the rows or columns of each inner node that has two or more of them,
-    the node itself included, and bears its name. Of nodes with the same rows, it is the deepest.
-    Boxes surround the places of right names, and a legend explains them:
+    With a tree, each inner node that has two or more rows or columns, including its own, gets a
+    bracket with its name. Of nodes with the same rows, only the deepest gets one. Boxes mark where
+    names are right, and a legend explains them:
 
-    - solid, the name is the true type;
-    - dashed, the name is an ancestor of the true type: right, but coarser. A box spans all rows
-      below the ancestor;
-    - dotted, the name is below the true type, which is not a leaf: it cannot be judged, and counts as
+    - solid: the name is the true type;
+    - dashed: the name is an ancestor of the true type, so it is right but coarser. A box spans all
+      rows below the ancestor;
+    - dotted: the name is below the true type, which is not a leaf. It cannot be judged, and counts as
       right in :func:`sklearn_cells.metrics.hierarchical_accuracy`.
 
     Examples
@@ -124,24 +124,23 @@ class CellConfusionDisplay:
         Parameters
         ----------
         estimator : classifier
-            Fitted.
+            A fitted classifier.
 
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            What it takes.
+            The cells, as the classifier takes them.
 
         y : array-like of shape (n_cells,)
             The true class of each cell.
 
         hierarchy : CellTypeTree, default=None
-            The tree in whose order rows and columns stand. None takes the tree of the model, if it
-            has one.
+            The tree that orders the rows and columns. None takes the tree of the model, if it has one.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell.
 
         normalize : {"true", "pred", "all"}, default="true"
-            What the shares are drawn of: of each true type, of each predicted type, or of all cells.
-            None draws numbers of cells.
+            Whether to draw shares of each true type, of each predicted type, or of all cells. None draws
+            numbers of cells.
 
         cmap : str or matplotlib Colormap, default=None
             The shades; None is white to dark blue.
@@ -197,27 +196,28 @@ class CellConfusionDisplay:
         Parameters
         ----------
         y_true : array-like of shape (n_cells,)
-            The true class of each cell. Each that occurs gets a row and a column, sorted or, of
-            pandas' categories, in their order.
+            The true class of each cell. Classes that occur get a row and a column, in sorted order or, if
+            `y_true` is categorical, in the order of its categories.
 
         y_pred : array-like of shape (n_cells,)
-            The predicted class. Others than the true ones, such as "Unassigned", get a column
-            behind these. A class that is in neither has no column. Where the predictions have other names
-            than the true classes, and there is no `hierarchy`, those that are never predicted have none either.
+            The predicted class. Labels that are not true classes, such as "Unassigned", get a column
+            after those of the true classes. A class that is in neither gets no column. If there are
+            predicted names, besides that of unassigned cells, that are not true classes, and there is no
+            `hierarchy`, true classes that are never predicted get no column either.
 
         hierarchy : CellTypeTree, default=None
-            The tree in whose order rows and columns stand, those of other labels behind them.
+            The tree that orders the rows and columns; those of other labels come after them.
 
         unassigned_label : str or int, default=None
-            The label whose column is the last; without a tree, only where no cell has it truly.
-            None is "Unassigned", or -1 among numbers.
+            The label whose column comes last; without a tree, only if no cell has it as true class.
+            None is "Unassigned", or -1 if labels are numbers.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell.
 
         normalize : {"true", "pred", "all"}, default="true"
-            What the shares are drawn of: of each true type, of each predicted type, or of all cells.
-            None draws numbers of cells.
+            Whether to draw shares of each true type, of each predicted type, or of all cells. None draws
+            numbers of cells.
 
         cmap : str or matplotlib Colormap, default=None
             The shades; None is white to dark blue.
@@ -246,11 +246,11 @@ class CellConfusionDisplay:
         return cls(confusion, hierarchy=hierarchy, normalize=normalize).plot(cmap=cmap, ax=ax)
 
     def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
-        """Draw a shade for each share, and a number for those that matter.
+        """Draw each share as a shade, and the larger ones also as a number.
 
-        Shares are in per cent. Their numbers are left out below 0.5, and below 5 where there are more
-        than 20 columns. Of shares of all cells and of numbers of cells, those are left out that are
-        less than this of the true type.
+        Shares are in per cent. Numbers are left out below 0.5, or below 5 if there are more than 20
+        columns. If shares of all cells or numbers of cells are drawn, this limit applies to the share of
+        the true type.
 
         Parameters
         ----------
@@ -283,7 +283,7 @@ class CellConfusionDisplay:
         write_names(ax.xaxis, np.arange(n_columns), self.confusion.columns, fontsize=size)
         _turn_labels(ax, n_columns)
         ax.set(xlabel="predicted type", ylabel=f"true type ({self._unit()})")
-        # Lines between the cells, so that the eye finds rows and columns.
+        # Lines between the squares make rows and columns easy to follow.
         ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
         ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
         ax.grid(which="minor", color="0.85", linewidth=0.5)
@@ -298,7 +298,7 @@ class CellConfusionDisplay:
         return finish(self, ax)
 
     def _shares(self, of):
-        """Return the numbers as drawn, in per cent of what they are shares of."""
+        """Return the numbers to draw, in per cent if they are shares."""
         values = self.confusion.to_numpy()
         if of is None:
             return values
@@ -343,13 +343,13 @@ class CellConfusionDisplay:
 
 
 def _turn_labels(ax, n_labels):
-    """Turn the labels below the axes, so that long ones do not meet."""
+    """Rotate the labels below the axes, so that long ones do not overlap."""
     for tick in ax.get_xticklabels():
         tick.set(rotation=90) if n_labels > 12 else tick.set(rotation=45, ha="right", rotation_mode="anchor")
 
 
 def _written(share, of):
-    """Return a number as it stands in the picture, short enough for its place; nothing where it would be 0.0."""
+    """Return a number as text that is short enough for its square; empty if it would be 0.0."""
     if of in ("true", "pred"):
         return f"{share:.0f}"
     if of == "all":
@@ -358,6 +358,6 @@ def _written(share, of):
 
 
 def _luminance(colour):
-    """Return the relative luminance of WCAG 2, below 0.18 of which white stands out more than black."""
+    """Return the relative luminance of WCAG 2. Below 0.18, white text stands out more than black text."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
     return np.dot(linear, [0.2126, 0.7152, 0.0722])

@@ -1,4 +1,4 @@
-"""Pictures of counts: of one gene by class, and of many genes in cells."""
+"""Displays of counts: of one gene by class, and of many genes in cells."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Names = Sequence[Any] | NDArray | pd.Index
 
 
 class CountDistributionDisplay:
-    """How often a gene has which count in the cells of each class.
+    """The distribution of the counts of a gene in the cells of each class.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class CountDistributionDisplay:
 
     See Also
     --------
-    js_divergence : Says how much these distributions differ.
+    js_divergence : Measures how much these distributions differ.
 
     Examples
     --------
@@ -94,13 +94,13 @@ class CountDistributionDisplay:
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Counts; of AnnData those in `X`.
+            Counts; from AnnData those in `X`.
 
         y : array-like of shape (n_cells,)
             The class of each cell.
 
         gene : str or int
-            The name of the gene, or its number where `X` has no names.
+            The name of the gene, or its number if `X` has no gene names.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell.
@@ -119,7 +119,7 @@ class CountDistributionDisplay:
         Raises
         ------
         ValueError
-            If `X` holds other values than counts, or lacks the gene.
+            If `X` holds values that are not counts, or lacks the gene.
         """
         check_same_order(X, y)
         cells, names = cells_and_names(X)
@@ -155,7 +155,7 @@ class CountDistributionDisplay:
         height = max(1.4 + 0.24 * n_classes, 1.1 + 0.21 * n_bins)
         ax = axes_for(ax, 6.5 + name_room(self.shares.index), height)
         bins = np.searchsorted(COUNT_EDGES, [int(str(name).split()[0]) for name in self.shares], side="right") - 1
-        # The root keeps low counts, the most frequent ones, apart.
+        # The square root separates low counts, which are the most frequent.
         shades = mpl.colormaps.get_cmap(SHARES if cmap is None else cmap)
         colours = shades(0.05 + 0.95 * np.sqrt(bins / (len(COUNT_EDGES) - 1)))
         left = np.zeros(n_classes)
@@ -178,12 +178,12 @@ class CountDistributionDisplay:
 
 
 class ExpressionHeatmapDisplay:
-    """Cells by class against the genes that mark the classes.
+    """A heat map of cells, grouped by class, and the genes that mark the classes.
 
     Parameters
     ----------
     values : ndarray of shape (n_classes * n_rows, n_genes)
-        What is drawn; the rows of a class follow each other, as many for each.
+        The values to draw. Rows are grouped by class, with the same number of rows for each class.
 
     genes : array-like of shape (n_genes,)
         The names of the genes.
@@ -195,10 +195,10 @@ class ExpressionHeatmapDisplay:
         The number of cells of each class, written beside its name.
 
     marked : array-like of shape (n_genes,), default=None
-        The class that each gene stands for, shown by a bar of their colours above the genes.
+        The class that each gene marks, shown by a bar of class colours above the genes.
 
     label : str, default="log(1 + count)"
-        What the colour bar says.
+        The label of the colour bar.
 
     Attributes
     ----------
@@ -269,34 +269,34 @@ class ExpressionHeatmapDisplay:
     ) -> Self:
         """Draw log1p of the counts of cells.
 
-        Each class gets the same height, whatever its size: cells are taken evenly from all over the
-        class, and those of small classes come more than once.
+        Each class gets the same height, whatever its size: evenly spaced cells of the class are taken, and
+        cells of small classes are repeated.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Counts; of AnnData those in `X`.
+            Counts; from AnnData those in `X`.
 
         y : array-like of shape (n_cells,)
             The class of each cell.
 
         genes : array-like, default=None
-            The genes by name, or by number where `X` has no names, drawn in their order. None takes those that
+            The genes by name, or by number if `X` has no gene names, drawn in this order. None takes genes that
             mark each class.
 
         n_genes : int, default=None
-            How many of the most divergent to take instead, grouped by the class that shows most of them.
+            How many of the most divergent genes to take instead, grouped by the class that expresses them most.
 
         n_per_type : int, default=None
-            How many genes of each class to take, those that :func:`marker_genes` finds by the divergence; a gene
-            of two classes comes once. None is as many as make up to 60.
+            How many genes to take for each class, as :func:`marker_genes` finds them by their divergence; a gene
+            of two classes is drawn once. None takes as many as fit into 60 genes.
 
         n_cells : int, default=600
-            The rows of the picture, about.
+            The approximate number of rows.
 
         normalize : {"gene"}, default=None
-            "gene" divides the values of each gene by the highest in the picture, so that genes of low counts are
-            seen too.
+            "gene" divides the values of each gene by the highest value drawn, so that genes with low counts are
+            visible too.
 
         cmap : str or matplotlib Colormap, default=None
             The colours of low to high values; None is blue to yellow.
@@ -312,7 +312,7 @@ class ExpressionHeatmapDisplay:
         Raises
         ------
         ValueError
-            If `X` holds other values than counts, or lacks a gene.
+            If `X` holds values that are not counts, or lacks a gene.
         """
         check_same_order(X, y)
         cells, names = cells_and_names(X)
@@ -340,7 +340,7 @@ class ExpressionHeatmapDisplay:
         return display.plot(cmap=cmap, ax=ax)
 
     def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
-        """Draw the heat map, with a bar of the classes at its left, and above genes that are grouped by class.
+        """Draw the heat map, with a bar of class colours on the left and, if genes are grouped by class, above them.
 
         Parameters
         ----------
@@ -386,10 +386,11 @@ class ExpressionHeatmapDisplay:
 
 
 def _of_each_class(X, y, n_per_type, names):
-    """Return the places of the genes that mark each class, and that class."""
+    """Return the indices of the genes that mark each class, and the class of each gene."""
     selector = JSDivergenceSelector(None).fit(X, y)
-    found = marker_genes(selector, X, y, n_genes=n_per_type, output_dict=True)
-    table = pd.DataFrame([(gene, label) for label, genes in found.items() for gene in genes], columns=["gene", "label"])
+    markers = marker_genes(selector, X, y, n_genes=n_per_type, output_dict=True)
+    pairs = [(gene, label) for label, genes in markers.items() for gene in genes]
+    table = pd.DataFrame(pairs, columns=["gene", "label"])
     table = table.drop_duplicates("gene")
     if table.empty:
         raise ValueError("No gene is higher in one class than in the others: pass the genes to draw.")
@@ -397,7 +398,7 @@ def _of_each_class(X, y, n_per_type, names):
 
 
 def _counts_of(cells, rows, places, names):
-    """Return some rows and genes of cells as a dense array, which must be counts; all rows are read block by block."""
+    """Return rows and genes of cells as a dense array, checked to be counts; all rows are read block by block."""
     parts = [cells.take(rows, places)] if rows is not None else [block[:, places] for _, block in cells.blocks()]
     counts = np.concatenate([part.toarray() if sp.issparse(part) else part for part in parts])
     is_whole = (counts == np.rint(counts)).all(axis=0)

@@ -1,4 +1,4 @@
-"""Pictures of what genes say: ranking, correlation, ablation."""
+"""Displays of genes: ranking, correlation and ablation."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ class GeneRankingDisplay:
         Parameters
         ----------
         estimator : JSDivergenceSelector or model that has one
-            Fitted: the selector, or a pipeline with one, or a search or reject option around that.
+            A fitted selector, a pipeline with one, or a search or reject option around it.
 
         n_genes : int, default=30
-            The genes to draw, from the first rank on.
+            The number of genes to draw, from the first rank on.
 
         n_per_type : int, default=None
-            Instead, the first genes of each type, among those that mark it by higher counts. The types follow
-            each other in the order of the classes; one that no gene marks is left out.
+            Instead, the number of genes to draw for each type, among those that mark it by higher counts. Types
+            are in the order of the classes; a type that no gene marks is left out.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -104,7 +104,7 @@ class GeneRankingDisplay:
         Raises
         ------
         ValueError
-            If no gene marks a type, with `n_per_type`.
+            With `n_per_type`, if no gene marks a type.
         """
         selector = step_of(estimator, JSDivergenceSelector)
         table = selector.gene_table()
@@ -119,7 +119,7 @@ class GeneRankingDisplay:
     def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw the ranking.
 
-        Nothing is written beside a gene that marks no class.
+        Genes that mark no class are drawn without the name of a class.
 
         Parameters
         ----------
@@ -132,9 +132,9 @@ class GeneRankingDisplay:
             The drawn display.
         """
         n_genes = len(self.table)
-        says = self.table["marks"].notna()
+        has_mark = self.table["marks"].notna()
         marks = (self.table["direction"].map({"up": "↑ ", "down": "↓ "}) + self.table["marks"].astype(str)).where(
-            says, ""
+            has_mark, ""
         )
         ax = axes_for(ax, 5.5 + name_room(marks), max(2.5, 1 + 0.21 * n_genes))
         places = np.arange(n_genes)
@@ -153,7 +153,7 @@ class GeneRankingDisplay:
 
 
 class GeneCorrelationDisplay:
-    """The matrix of correlations of genes.
+    """The matrix of correlations between genes.
 
     Parameters
     ----------
@@ -198,30 +198,30 @@ class GeneCorrelationDisplay:
         cmap: Colormap | str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Correlate genes and draw that.
+        """Correlate genes and draw the matrix.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            As for :func:`gene_correlation`, and so are the next five.
+            As for :func:`gene_correlation`, like the next five parameters.
 
         y : array-like of shape (n_cells,), default=None
             The class of each cell.
 
         genes : array-like, default=None
-            The genes, None for the most divergent.
+            The genes. None takes the most divergent ones.
 
         n_genes : int, default=50
-            How many of the most divergent.
+            How many of the most divergent genes to take.
 
         method : {"pearson", "spearman"}, default="pearson"
-            What is computed.
+            The kind of correlation.
 
         cluster : bool, default=True
-            Whether genes that go together stand together.
+            Whether to order genes by clustering.
 
         cmap : str or matplotlib Colormap, default=None
-            The colours, whose middle is 0; None is blue, white and red.
+            The colour map, with 0 in the middle; None is blue, white and red.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -235,12 +235,12 @@ class GeneCorrelationDisplay:
         return cls(correlation).plot(cmap=cmap, ax=ax)
 
     def plot(self, *, cmap: Colormap | str | None = None, ax: Axes | None = None) -> Self:
-        """Draw the matrix, with names up to 60 genes.
+        """Draw the matrix, with names if there are at most 60 genes.
 
         Parameters
         ----------
         cmap : str or matplotlib Colormap, default=None
-            The colours, whose middle is 0; None is blue, white and red.
+            The colour map, with 0 in the middle; None is blue, white and red.
 
         ax : matplotlib Axes, default=None
             Where to draw; a new figure if None.
@@ -255,7 +255,7 @@ class GeneCorrelationDisplay:
         side = np.clip(2 + 0.15 * n_genes, 4.5, 11) + room
         ax = axes_for(ax, side + 1.2, side)
         others = np.abs(values[~np.eye(n_genes, dtype=bool)])
-        # The ones of the diagonal would leave no shades for the others.
+        # With the ones of the diagonal, no shades would be left for the others.
         limit = others.max() if others.size and others.max() > 0 else 1.0
         colours = SIGNED if cmap is None else cmap
         image = ax.imshow(values, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
@@ -269,7 +269,7 @@ class GeneCorrelationDisplay:
 
 
 class GeneAblationDisplay:
-    """What the score loses without each block of genes.
+    """The drop of the score without each block of genes.
 
     Parameters
     ----------
@@ -307,7 +307,7 @@ class GeneAblationDisplay:
     def from_estimator(
         cls, estimator: Any, X: CellsLike, y: ArrayLike, *, ax: Axes | None = None, **params: Any
     ) -> Self:
-        """Take blocks of genes away and draw what that costs.
+        """Score a classifier without each block of genes and draw the drops.
 
         Parameters
         ----------

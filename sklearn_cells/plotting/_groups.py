@@ -1,4 +1,4 @@
-"""Types in the order of a tree: brackets over those that stand together, and boxes around right names."""
+"""Types in the order of a tree: brackets over groups of types, and boxes around right names."""
 
 import textwrap
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from sklearn_cells.plotting._style import SMALL, VERMILION
 
-# Inches: from the names to a bracket, the length of its ends, and from it to its own name.
+# In inches: from the names to a bracket, the length of its ends, and from the bracket to its own name.
 GAP, END, SPACE = 0.07, 0.06, 0.04
 
-# The height of a line, of the size of its font.
+# The height of a line of text, relative to the font size.
 LINE = 1.2
 
-# What a name may be beside the true type, and how the box around it looks.
+# The relations of a name to the true type, with the label and the style of the box around it.
 BOXES: dict[str, tuple[str, dict[str, Any]]] = {
     "same": ("right", {"edgecolor": "0.15", "linewidth": 1.2}),
     "coarser": ("right but coarser", {"edgecolor": VERMILION, "linewidth": 1.2, "linestyle": (0, (4, 2))}),
@@ -26,7 +26,7 @@ BOXES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Group(NamedTuple):
-    """An inner node of a tree, and the places of the first and last name that belong to it."""
+    """An inner node of a tree, and the positions of the first and last name that belong to it."""
 
     name: str
     first: int
@@ -35,7 +35,7 @@ class Group(NamedTuple):
 
 
 def in_order(labels, hierarchy, unassigned):
-    """Return labels in the order of a tree: those that it lacks behind, and unassigned cells last."""
+    """Sort labels in the order of a tree, then those that it lacks, and the label of unassigned cells last."""
     places = {name: place for place, name in enumerate(hierarchy.names)}
     return sorted(
         labels, key=lambda label: (places.get(label, len(places)), label not in places and label in unassigned)
@@ -43,7 +43,7 @@ def in_order(labels, hierarchy, unassigned):
 
 
 def relation(hierarchy, true, name):
-    """Return how a name stands to the true type: "same", "coarser", "finer", or None where it is wrong."""
+    """Return the relation of a name to the true type: "same", "coarser", "finer", or None if it is wrong."""
     if name == true:
         return "same"
     if name not in hierarchy or true not in hierarchy:
@@ -54,9 +54,9 @@ def relation(hierarchy, true, name):
 
 
 def groups_of(hierarchy, names):
-    """Return the groups of names in the order of a tree that have two members or more, the outer ones first.
+    """Return the groups of two or more names in the order of a tree, outer groups first.
 
-    Of groups with the same members, the deepest is taken. Innermost ones have level 0.
+    Of groups with the same members, the deepest is taken. Innermost groups have level 0.
     """
     members: dict[str, list[int]] = {}
     for place, name in enumerate(names):
@@ -73,9 +73,9 @@ def groups_of(hierarchy, names):
 
 
 class Brackets:
-    """The brackets of groups, laid out for places of so many inches.
+    """The brackets of groups, laid out for rows or columns of `per_place` inches.
 
-    `room` is the inches that they need across the axis. Each stands as near as those inside of it let it.
+    `room` is the space that they need, in inches. Each bracket is as close to the axis as those inside it allow.
     """
 
     def __init__(self, groups, per_place, *, rows):
@@ -92,11 +92,11 @@ class Brackets:
         self.room = max(ends.values(), default=0.0)
 
     def draw(self, ax, *, start=0.0):
-        """Draw them left of the rows, or above the columns, from so many inches beside the axes."""
+        """Draw the brackets left of the rows or above the columns, beginning `start` inches from the axes."""
         rows = self.rows
         transform = inches_beside(ax, rows=rows)
         if rows:
-            # Where the axis has its name by itself, it would stand on the brackets.
+            # At its usual position, the name of the axis would overlap the brackets.
             inches = ax.figure.dpi_scale_trans + ScaledTranslation(0, 0, ax.transAxes)
             x = -start - self.room - GAP
             ax.yaxis.set_label_coords(x, 0.5, transform=blended_transform_factory(inches, ax.transAxes))
@@ -124,7 +124,7 @@ class Brackets:
 
 
 class _Text(NamedTuple):
-    """A name in lines, whether they run along its bracket, and the inches that they take across it."""
+    """A name in lines, whether the lines run along its bracket, and the inches that they take across it."""
 
     lines: str
     is_along: bool
@@ -132,16 +132,16 @@ class _Text(NamedTuple):
 
 
 def _fitted(name, length, size, rows):
-    """Return a name in the lines that fit a bracket of so many inches."""
+    """Wrap a name into lines that fit a bracket of `length` inches."""
     letter, line = _letter_width(name, size), LINE * size / 72
     per_line = int(length / letter)
     along = _wrapped(name, max(per_line, 1))
-    # Lines across may be as many as there is room for: the narrowest block of so many.
+    # Across the bracket, as many lines as there is room for, so that they are short.
     n_lines = max(int(length / line), 1)
     across = next(lines for width in range(1, len(name) + 1) if len(lines := _wrapped(name, width)) <= n_lines)
     across = _wrapped(name, max(map(len, across)))  # a long word leaves room for more in the other lines
     room_along, room_across = line * len(along), letter * max(map(len, across))
-    # Where little is gained by it, no name is turned.
+    # A name is not rotated if that saves little room.
     least = room_across if rows and len(across) == 1 else max(room_across, line)
     if max(map(len, along)) <= per_line and room_along <= least:
         return _Text("\n".join(along), True, room_along)
@@ -153,24 +153,24 @@ def _wrapped(name, width):
 
 
 def _letter_width(name, size):
-    """Return the mean width of the letters of a name in inches, on the safe side."""
-    text = name.replace("$", "S")  # which would begin a formula
+    """Return the mean width of the letters of a name in inches, with a margin."""
+    text = name.replace("$", "S")  # a dollar would begin a formula
     return 1.08 * TextPath((0, 0), text, size=size).get_extents().width / len(text) / 72
 
 
 def boxes_of(hierarchy, rows, columns):
-    """Return the places of right names in a table of true types and names, both in the order of a tree.
+    """Return where names are right in a table of true types and names, both in the order of a tree.
 
     Returns
     -------
     boxes : dict of list
-        By the relation: (first row, last row, first column, last column) of each box.
+        For each relation, (first row, last row, first column, last column) of each box.
     """
     boxes: dict[str, list[tuple[int, ...]]] = {"same": [], "coarser": [], "finer": []}
     for j, name in enumerate(columns):
-        found = {i: relation(hierarchy, true, name) for i, true in enumerate(rows)}
-        boxes["same"] += [(i, i, j, j) for i, kind in found.items() if kind == "same"]
-        coarser = [i for i, kind in found.items() if kind == "coarser"]
+        relations = {i: relation(hierarchy, true, name) for i, true in enumerate(rows)}
+        boxes["same"] += [(i, i, j, j) for i, kind in relations.items() if kind == "same"]
+        coarser = [i for i, kind in relations.items() if kind == "coarser"]
         if coarser:
             boxes["coarser"].append((coarser[0], coarser[-1], j, j))
     for i, true in enumerate(rows):
@@ -181,7 +181,7 @@ def boxes_of(hierarchy, rows, columns):
 
 
 def draw_boxes(ax, boxes):
-    """Draw the boxes; return what a legend of them needs."""
+    """Draw the boxes, and return the handles for a legend."""
     handles = []
     for kind, places in boxes.items():
         label, style = BOXES[kind]
@@ -194,7 +194,7 @@ def draw_boxes(ax, boxes):
 
 
 def inches_beside(ax, *, rows):
-    """Return the transform of inches from the left end of rows and data, or of data and inches above columns."""
+    """Return the transform of (inches from the left edge, data) for rows, or (data, inches above) for columns."""
     if rows:
         inches = ax.figure.dpi_scale_trans + ScaledTranslation(0, 0, ax.transAxes)
         return blended_transform_factory(inches, ax.transData)
@@ -203,7 +203,7 @@ def inches_beside(ax, *, rows):
 
 
 def legend_above(ax, handles, n_columns, *, left=0.0, above=0.0):
-    """Write a legend so many inches above the axes, from so many to their left on."""
+    """Draw a legend `above` inches above the axes, beginning `left` inches to their left."""
     corner = ax.transAxes + ScaledTranslation(-left, above, ax.figure.dpi_scale_trans)
     ax.legend(
         handles=handles,
@@ -218,5 +218,5 @@ def legend_above(ax, handles, n_columns, *, left=0.0, above=0.0):
 
 
 def label_width(labels):
-    """Return the inches that the longest of some tick labels takes, with its tick; fonts differ a little by backend."""
+    """Return the width of the longest label with its tick, in inches, with a margin, since fonts differ by backend."""
     return 1.05 * max((label.get_window_extent().width / label.figure.dpi for label in labels), default=0) + 0.1

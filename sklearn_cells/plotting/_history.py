@@ -1,4 +1,4 @@
-"""Picture of a training: loss or accuracy by epoch."""
+"""TrainingHistoryDisplay: loss or accuracy by epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrainingHistoryDisplay:
         As `history_` of :class:`KerasCellClassifier`.
 
     metric : {"loss", "accuracy"}, default="loss"
-        What is drawn. The loss of the training cells includes the L2 terms, that of cells set aside
+        What is drawn. The loss of the training cells includes the L2 terms; that of the cells set aside
         does not.
 
     Attributes
@@ -60,7 +60,7 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         estimator : KerasCellClassifier, or model that ends with one
-            Fitted: the classifier, or a pipeline, search or reject option around it.
+            The fitted classifier, or a pipeline, search or reject option around it.
 
         metric : {"loss", "accuracy"}, default="loss"
             What is drawn.
@@ -101,7 +101,7 @@ class TrainingHistoryDisplay:
         Raises
         ------
         ValueError
-            If the history does not have the metric, such as that of a loaded network.
+            If the history lacks the metric, for example that of a loaded network.
         """
         if not self.history.get(self.metric):
             raise ValueError(

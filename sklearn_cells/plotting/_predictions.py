@@ -1,4 +1,4 @@
-"""What the pictures of predictions share: checked labels, in the order to draw."""
+"""What displays of predictions share: checked labels, in the order to draw."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn_cells.metrics import checked_pair
 
 
 def checked_predictions(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, NDArray, NDArray]:
-    """Return true and predicted types, and the true ones that occur, in the order to draw."""
+    """Check true and predicted types, and return them with the true types that occur, in the order to draw."""
     checked_true, checked_pred = checked_pair(y_true, y_pred)
     dtype = getattr(y_true, "dtype", None)
     if isinstance(dtype, pd.CategoricalDtype):
@@ -21,5 +21,5 @@ def checked_predictions(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, 
 
 
 def unassigned_labels(label):
-    """Return what cells without a name are labelled by: one label, or those that are so by default."""
+    """Return the labels of unassigned cells: the given one, or the default ones."""
     return ("Unassigned", -1) if label is None else (label,)

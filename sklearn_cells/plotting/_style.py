@@ -1,4 +1,4 @@
-"""What the pictures share: colours that everybody can tell apart, and axes to draw on."""
+"""What the displays share: colours that everybody can tell apart, and axes to draw in."""
 
 from colorsys import hls_to_rgb
 from math import gcd
@@ -12,10 +12,10 @@ GREY = "0.6"
 # In this order neighbours differ by more than 40 of 255 in grey.
 CLASS_BAR = (BLUE, ORANGE, VERMILION, YELLOW, GREEN, SKY)
 
-# One hue from white to dark for shares: white is no share, and grey print keeps the order.
+# One hue from white to dark for shares: white is 0, and the order is the same in grey print.
 SHARES = "Blues"
 
-# Sequential, lightness grows evenly.
+# Sequential, with lightness that grows evenly.
 VALUES = "cividis"
 
 # White at 0, blue below and red above.
@@ -28,7 +28,7 @@ MAX_NAMES = 60
 
 
 def class_colours(n_classes):
-    """Return as many different colours; those of neighbours are far apart."""
+    """Return a different colour for each class; those of neighbours are far apart."""
     if n_classes <= len(CLASS_BAR):
         return list(CLASS_BAR[:n_classes])
     # Hues around the circle, in steps of about 0.38 of it, which visit each once; near hues differ in lightness.
@@ -38,33 +38,33 @@ def class_colours(n_classes):
 
 
 def axes_for(ax, width, height):
-    """Return the axes to draw on: those that came, or new ones of a size in inches."""
+    """Return the axes to draw in: the given ones, or new ones of a size in inches."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    # Compressed is constrained, and right for pictures of square cells too.
+    # The compressed layout is a constrained one that also suits images with square pixels.
     return plt.subplots(figsize=(width, height), layout="compressed")[1]
 
 
 def font_size(n_labels):
-    """Return a size in points at which so many labels stand side by side."""
+    """Return a font size in points at which this number of labels fits side by side."""
     return NORMAL if n_labels <= 12 else 9 if n_labels <= 25 else SMALL
 
 
 def name_room(names):
-    """Return the inches that long names take beyond short ones."""
+    """Return the extra inches that long names take."""
     longest = max((len(str(name)) for name in names), default=0)
     return 0.007 * font_size(len(names)) * max(longest - 10, 0)
 
 
 def write_names(axis, places, names, **style):
-    """Write names beside an axis as they are: a dollar in them is no formula."""
+    """Write names beside an axis as they are: a dollar does not begin a formula."""
     axis.set_ticks(places, [str(name) for name in names], parse_math=False, **style)
 
 
 def add_legend(ax, **style):
-    """Add a legend, whose names are written as they are."""
+    """Add a legend with names written as they are."""
     legend = ax.legend(frameon=False, **style)
     for text in (legend.get_title(), *legend.get_texts()):
         text.set_parse_math(False)

@@ -1,4 +1,4 @@
-"""CellTypeTreeDisplay: how many cells are named by each type of a tree, and how right these names are."""
+"""CellTypeTreeDisplay: how many cells get each name of a tree, and how many of these names are right."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ PARTS = {
 BELOW = ("with a name below it", {"color": "0.9"})
 OTHERS = ("no name of the tree", {"color": GREY})
 
-# Inches by which children stand to the right of their parent.
+# The indent of children relative to their parent, in inches.
 INDENT = 0.2
 
 
 class CellTypeTreeDisplay:
-    """How many cells are named by each type of a tree, and whether the names are right.
+    """How many cells get each name of a tree, and whether the names are right.
 
     Parameters
     ----------
     counts : DataFrame of shape (n_types, 2) or (n_types, 5)
-        The number of cells by name, with sample weights their sum; the index has all types, in the order of
-        `hierarchy.names`.
+        The number of cells by name or, with sample weights, the sum of the weights. The index holds all types,
+        in the order of `hierarchy.names`.
 
         - `named`: cells that are given exactly this name.
         - `total`: cells that are given this name or one below it.
-        - `right`, `too_coarse` and `wrong`, where true types are known: of the cells in `named`, those
-          that truly are of this type, those whose true type lies below it, and all others. A cell whose
-          true type is an ancestor of the name cannot be judged, and counts as right; one whose true
-          type is not in the tree is wrong.
+        - `right`, `too_coarse` and `wrong`, if true types are known: of the cells in `named`, those
+          that are of this type, those whose true type is below it, and all others. A cell whose true
+          type is an ancestor of the name cannot be judged, and counts as right; one whose true type is
+          not in the tree counts as wrong.
 
     hierarchy : CellTypeTree
         The tree.
 
     others : Series, default=None
-        The number of cells by label, of labels that are not in the tree, such as "Unassigned".
+        The number of cells with each label that is not in the tree, such as "Unassigned".
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class CellTypeTreeDisplay:
 
     See Also
     --------
-    CellConfusionDisplay : Which types are taken for which, in the order of a tree.
+    CellConfusionDisplay : Which types are confused with which, in the order of a tree.
     sklearn_cells.metrics.hierarchical_accuracy : The share of cells whose name is right.
 
     Examples
@@ -104,7 +104,7 @@ class CellTypeTreeDisplay:
     Unassigned    1
     dtype: int64
 
-    Of cells whose types are not known:
+    For cells whose types are not known:
 
     >>> CellTypeTreeDisplay.from_predictions(None, ["CD4 T", "T"], hierarchy=tree).counts.loc["T"]
     named    1
@@ -133,13 +133,13 @@ class CellTypeTreeDisplay:
         Parameters
         ----------
         estimator : classifier
-            Fitted.
+            A fitted classifier.
 
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            What it takes.
+            The cells, as the classifier takes them.
 
         y : array-like of shape (n_cells,), default=None
-            The true type of each cell, at any depth of the tree. None draws numbers of cells alone.
+            The true type of each cell, at any depth of the tree. None draws only numbers of cells.
 
         hierarchy : CellTypeTree, default=None
             The tree. None takes that of the model.
@@ -210,7 +210,7 @@ class CellTypeTreeDisplay:
         Parameters
         ----------
         y_true : array-like of shape (n_cells,) or None
-            The true type of each cell, at any depth of the tree. None draws numbers of cells alone.
+            The true type of each cell, at any depth of the tree. None draws only numbers of cells.
 
         y_pred : array-like of shape (n_cells,)
             The name that each cell is given. Labels that are not in the tree are drawn below it.
@@ -219,7 +219,7 @@ class CellTypeTreeDisplay:
             The tree.
 
         unassigned_label : str or int, default=None
-            The label that is drawn last. None is "Unassigned", or -1 among numbers.
+            The label that is drawn last. None is "Unassigned", or -1 if labels are numbers.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell.
@@ -260,8 +260,8 @@ class CellTypeTreeDisplay:
     def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw a row for each type, indented below its parent, with bars of its cells.
 
-        The coloured part of a bar has the cells that are given exactly this name, the light one those
-        with a name below it. At its end stand both numbers.
+        The coloured part of a bar shows the cells that are given exactly this name, the light part those
+        with a name below it. Both numbers are written at the end of the bar.
 
         Parameters
         ----------
@@ -289,7 +289,7 @@ class CellTypeTreeDisplay:
         return finish(self, ax)
 
     def _draw_bars(self, ax, places, others):
-        """Draw the bars and their numbers; return what a legend needs."""
+        """Draw the bars and their numbers, and return the handles for a legend."""
         kinds = [kind for kind in ("right", "too_coarse", "wrong") if kind in self.counts] or ["named"]
         of_tree, handles, left = places[: len(self.counts)], [], np.zeros(len(self.counts))
         below = self.counts["total"] - self.counts["named"]
@@ -308,12 +308,12 @@ class CellTypeTreeDisplay:
         ends = np.append(self.counts["total"], others)
         for place, end, text in zip(places, ends, texts, strict=True):
             ax.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
-        # Room for the numbers, of some five inches.
+        # Leave room for the numbers, in axes about five inches wide.
         ax.set_xlim(0, max(1, *(end / (1 - 0.016 * len(text)) for end, text in zip(ends, texts, strict=True))))
         return handles
 
     def _indent(self, ax, places):
-        """Indent the names of the rows, draw lines from each type to its children; return the inches that they take."""
+        """Indent the row names, draw lines from types to their children, and return the inches that the names take."""
         depths = {name: self.hierarchy.depth(name) - 1 for name in self.counts.index}
         ticks = ax.yaxis.get_major_ticks()
         indents = INDENT * np.pad([*depths.values()], (0, len(ticks) - len(depths)))
@@ -334,5 +334,5 @@ class CellTypeTreeDisplay:
 
 
 def _written(number):
-    """Return a number of cells, or a sum of weights, as it stands in the picture."""
+    """Return a number of cells, or a sum of weights, as text."""
     return f"{number:,.4g}" if isinstance(number, float) else f"{number:,}"
