@@ -1,4 +1,4 @@
-"""The container of a model: a zip archive of JSON and arrays, of which every byte is checked."""
+"""The container of a model: a zip archive of JSON and arrays in which every byte is checked."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sklearn_cells import __version__
 FORMAT = "sklearn_cells model"
 FORMAT_VERSION = 2
 
-# The comment of the archive, which ends the file: this, and the SHA-256 of all bytes before its digits.
+# The comment at the end of the archive: this text, then the SHA-256 of all bytes before its digits.
 SIGNATURE = b"sklearn_cells model, SHA-256 "
 N_DIGITS = 64
 
 MODEL, CARD, MANIFEST = "model.json", "card.json", "manifest.json"
 
-# The first bytes of an archive: that of any zip, and at 30 the name of its first member.
+# The first bytes of an archive: those of any zip file and, from byte 30, the name of its first member.
 ZIP_START, NAME_AT = b"PK\x03\x04", 30
 
-# What the members of an archive may take together, in bytes and for each byte of the file; and one of JSON, whose
-# objects take some 25 times that. These stop archives that are made to fill the memory.
+# Limits for the unpacked size of all members, in bytes plus a number for each byte of the file, and of one JSON member,
+# whose objects take some 25 times its size. They stop archives that are made to fill the memory.
 MAX_SIZE = 2**28
 MAX_EXPANSION = 100
 MAX_JSON_SIZE = 2**25
@@ -38,7 +38,7 @@ MAX_JSON_SIZE = 2**25
 # bool, int, unsigned int, float and str.
 ARRAY_KINDS = "biufU"
 
-# What the first bytes of other files tell, and what to do with them.
+# The first bytes of other kinds of files, and what to do with such files.
 PICKLE = (
     "a pickle, such as joblib.dump writes: joblib.load reads it, and runs any code that is in it; of CellTypist, "
     "from_celltypist reads it and runs none"
@@ -57,9 +57,9 @@ OTHER_FILES = {
 
 
 def write_archive(path: Path, members: Iterable[tuple[str, Any]], manifest: dict[str, Any]) -> None:
-    """Write members and a manifest with their checksums, arrays as `.npy`, all else as JSON.
+    """Write members and a manifest with their checksums, arrays as `.npy`, everything else as JSON.
 
-    Members are taken one after the other. The same members give the same bytes.
+    Members are taken one by one. The same members give the same bytes.
     """
     checksums = {}
     with ZipFile(path, "w") as archive:
@@ -77,16 +77,16 @@ def write_archive(path: Path, members: Iterable[tuple[str, Any]], manifest: dict
 
 
 class ModelFileError(ValueError):
-    """Raised for a file that is not a model, damaged or newer. The message names it."""
+    """Raised for a file that is not a model file, is damaged or has a newer format. The message names the file."""
 
 
 class Archive:
-    """A model file that was checked, whose members are read when they are asked for.
+    """A model file that was checked, whose members are read when they are needed.
 
     Parameters
     ----------
     path : Path
-        The file; messages name it.
+        The file, which messages name.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class Archive:
         If it is a folder.
 
     ModelFileError
-        If it is not a model file, a newer one or one that is damaged.
+        If it is not a model file, has a newer format or is damaged.
     """
 
     def __init__(self, path: Path):
@@ -129,11 +129,11 @@ class Archive:
         return self.manifest["versions"]
 
     def json(self, name: str) -> Any:
-        """Read a member of JSON."""
+        """Read a JSON member."""
         return json.loads(self._read(name))
 
     def array(self, name: str) -> NDArray:
-        """Read an array; the same object each time."""
+        """Read an array; each call returns the same object."""
         if name not in self._arrays:
             self._arrays[name] = _array(self._read(name))
         return self._arrays[name]
@@ -156,7 +156,7 @@ def _npy(array: NDArray) -> bytes:
 
 
 def _array(data: bytes) -> NDArray:
-    """Read an array that is as large as its header says, and holds no objects."""
+    """Read an array, checked to have the size in its header and to hold no objects."""
     buffer = io.BytesIO(data)
     version = np.lib.format.read_magic(buffer)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -169,7 +169,7 @@ def _array(data: bytes) -> NDArray:
 
 
 def _digits(file: IO[bytes]) -> bytes:
-    """Return the SHA-256 of all but the last digits of a file."""
+    """Return the SHA-256 of a file without the digits at its end."""
     left = file.seek(0, os.SEEK_END) - N_DIGITS
     file.seek(0)
     digest = hashlib.sha256()
@@ -180,7 +180,7 @@ def _digits(file: IO[bytes]) -> bytes:
 
 
 def _check_digest(file: IO[bytes], path: Path) -> None:
-    """Refuse a file that is not a model, or is no longer the one that was written."""
+    """Refuse a file that is not a model file, or has changed since it was written."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(64)

@@ -18,7 +18,7 @@ from sklearn_cells._warnings import once_per_call
 from sklearn_cells.feature_selection import JSDivergenceSelector
 from sklearn_cells.metrics import macro_f1
 
-# The parts of a card that are one line each, as they are shown.
+# The entries of a card that are shown as they are, on one line each.
 LINES = ("date", "license", "source")
 
 
@@ -27,7 +27,7 @@ class ModelCard(dict):
 
     See Also
     --------
-    training_card : Makes one, and says which keys it has.
+    training_card : Makes a card, and describes its keys.
 
     Examples
     --------
@@ -40,28 +40,28 @@ class ModelCard(dict):
     """
 
     def heading(self) -> list[str]:
-        """Return what the model is.
+        """Return the name and the description of the model.
 
         Returns
         -------
         heading : list of str
-            Name and description.
+            The name and the description, if the card has them.
         """
         return [str(self[key]) for key in ("name", "description") if self.get(key)] or ["Model without a name"]
 
     def rows(self) -> dict[str, str]:
-        """Return all but the heading as text.
+        """Return everything but the heading as text.
 
         Returns
         -------
         rows : dict of str
-            What the card says, by name, in the order in which it is printed.
+            The entries of the card by name, in the order in which they are printed.
         """
         rows = {key: _number(self[key]) for key in ("cells", "genes") if key in self}
         if isinstance(self.get("classes"), dict):
             counts = ", ".join(f"{label} ({_number(count)})" for label, count in self["classes"].items())
             rows["classes"] = f"{len(self['classes'])}: {counts}"
-        elif isinstance(self.get("classes"), list):  # whose cells are not known
+        elif isinstance(self.get("classes"), list):  # without numbers of cells
             rows["classes"] = f"{len(self['classes'])}: {', '.join(map(str, self['classes']))}"
         for key in ("scores", "rejection"):
             found = self.get(key)
@@ -79,7 +79,7 @@ class ModelCard(dict):
         rows = self.rows()
         width = max(map(len, rows), default=0)
         text = "\n".join(self.heading() + [f"  {key:<{width}} {value}" for key, value in rows.items()])
-        # A stranger's card does not speak to the terminal.
+        # A card from elsewhere must not send control characters to the terminal.
         return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
@@ -107,14 +107,14 @@ def training_card(
     license: str | None = None,
     source: str | None = None,
 ) -> dict[str, Any]:
-    """Describe what a model is trained on, and how good it is on cells that were held out.
+    """Describe what a model is trained on, and how well it does on held-out cells.
 
     Parameters
     ----------
     model : estimator
-        The classifier or pipeline, fitted or not; copies of it are fitted. A fitted
-        :class:`RejectOptionClassifier` that held cells out, or a search for one, has its scores, as if
-        all cells were assigned: nothing is fitted again, and `cv` is that of its own.
+        The classifier or pipeline, fitted or not; copies of it are fitted. For a fitted
+        :class:`RejectOptionClassifier` that held cells out, or a search over one, its own scores are
+        taken, as if all cells were assigned: nothing is fitted again, and `cv` is not used.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
         The cells that the model is trained on.
@@ -123,30 +123,36 @@ def training_card(
         The class of each cell.
 
     cv : int or cross-validation generator, default=5
-        The folds. A number means stratified ones of shuffled cells.
+        The folds. A number means stratified folds of shuffled cells.
 
     random_state : int, RandomState instance or None, default=None
         Determines how cells are shuffled.
 
     n_jobs : int, default=None
-        The folds that are fitted at the same time, as in
+        The number of folds that are fitted in parallel, as in
         :func:`sklearn.model_selection.cross_validate`.
 
     name, description, license, source : str, default=None
-        What the model is, in a word and in a sentence or two, the licence that it may be used
-        under, and where its cells are from. What is None is left out.
+        A short name, a description in a sentence or two, the licence of the model, and the source of
+        its cells. Entries that are None are left out.
 
     Returns
     -------
     card : ModelCard
-        A dict of JSON values: `name`, `description`, `cells` and `genes`, the numbers of them,
-        `classes`, the number of cells of each label, `scores`, of "accuracy" and "macro_f1" the
-        `mean` and the values of all `folds`, as if all cells were assigned, also "in simulated
-        laboratories" where the model has such scores, `rejection`, with a
-        reject option the `threshold`, the share of held-out cells `assigned` and the "accuracy of
-        assigned", `validation`, what the folds are, `date` in UTC (ISO
-        8601), `license` and `source`. Add what else a user should know; what stands under "other
-        laboratories", a dict of dicts of numbers, is printed too.
+        A dict of JSON values:
+
+        - `name` and `description`;
+        - `cells` and `genes`, their numbers;
+        - `classes`, the number of cells of each label;
+        - `scores`, for "accuracy" and "macro_f1" the `mean` and the values of all `folds`, as if all cells
+          were assigned; also "in simulated laboratories" if the model has such scores;
+        - `rejection`, for a reject option the `threshold`, the share of held-out cells `assigned` and the
+          "accuracy of assigned";
+        - `validation`, what the folds are;
+        - `date` in UTC (ISO 8601), `license` and `source`.
+
+        Add anything else that a user should know. A dict of dicts of numbers under "other laboratories" is
+        printed too.
 
     Raises
     ------
@@ -159,10 +165,10 @@ def training_card(
 
     Notes
     -----
-    Macro-F1 is the mean over the classes that occur among the test cells of a fold. Of a model with a tree,
-    cells whose label is not a leaf are left out of the scores. Scores of held-out cells are those of the
-    training experiment; in another laboratory the model may do worse. Scores in simulated laboratories are
-    nearer to that. Each fold has one for each laboratory.
+    Macro-F1 is the mean over the classes that occur among the test cells of a fold. For a model with a tree,
+    cells whose label is not a leaf are left out of the scores. Scores of held-out cells are for the
+    training experiment; on cells from another laboratory, the model may do worse. Scores in simulated
+    laboratories are closer to what to expect there. Each fold has one score for each laboratory.
 
     Examples
     --------
@@ -177,13 +183,13 @@ def training_card(
     y = np.asarray(y)
     labels, counts = (values.tolist() for values in np.unique(y, return_counts=True))
     model = _unfrozen(model)
-    known = _held_out(model)
-    if not known:
+    held_out = _held_out(model)
+    if not held_out:
         folds = _folds(cv, y, random_state)
         with once_per_call():
             results = cross_validate(clone(model), X, y, cv=folds, scoring=_scores, n_jobs=n_jobs, error_score="raise")
         scores = {score: results[f"test_{score}"].tolist() for score in ("accuracy", "macro_f1")}
-        known = {"scores": _summaries(scores), "validation": str(folds)}
+        held_out = {"scores": _summaries(scores), "validation": str(folds)}
     return _without_none(
         {
             "name": name,
@@ -191,9 +197,9 @@ def training_card(
             "cells": len(y),
             "genes": np.shape(X)[1],
             "classes": dict(zip(map(str, labels), counts, strict=True)),
-            "scores": known["scores"],
-            "rejection": known.get("rejection"),
-            "validation": known["validation"],
+            "scores": held_out["scores"],
+            "rejection": held_out.get("rejection"),
+            "validation": held_out["validation"],
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "license": license,
             "source": source,
@@ -202,49 +208,50 @@ def training_card(
 
 
 def card_of_fitted(model: Any) -> ModelCard:
-    """Return what a fitted model knows of its training, as :func:`training_card` says it; nothing where it names none.
+    """Return a card of what a fitted model knows about its training, like :func:`training_card`; empty without classes.
 
-    The card that the model has is returned, if what the model knows does not contradict it: that of a model that was
-    loaded and trained on is not.
+    If the model has a card that agrees with what it knows, that card is returned. It no longer agrees if the model
+    was trained further after it was loaded.
     """
     if not hasattr(model, "classes_"):
         return ModelCard()
-    known: dict[str, Any] = {"classes": [str(label) for label in model.classes_]}
+    facts: dict[str, Any] = {"classes": [str(label) for label in model.classes_]}
     if hasattr(model, "n_features_in_"):
-        known["genes"] = int(model.n_features_in_)
+        facts["genes"] = int(model.n_features_in_)
     sizes = _class_sizes(model)
     if sizes is not None:
-        known |= {"cells": sum(sizes.values()), "classes": sizes}
-    known |= _held_out(_unfrozen(model)) or _threshold(model)
+        facts |= {"cells": sum(sizes.values()), "classes": sizes}
+    facts |= _held_out(_unfrozen(model)) or _threshold(model)
     card = getattr(model, "card_", {})
     order = ("cells", "genes", "classes", "scores", "rejection", "validation")
     # People write more about the validation than a model knows.
-    agrees = all(_agree(card.get(name), known.get(name)) for name in order[:-1])
-    return ModelCard(card) if card and agrees else ModelCard({name: known[name] for name in order if name in known})
+    agrees = all(_agree(card.get(name), facts.get(name)) for name in order[:-1])
+    return ModelCard(card) if card and agrees else ModelCard({name: facts[name] for name in order if name in facts})
 
 
-def _agree(said, known):
-    if isinstance(known, list):  # names of classes, whose cells are not known
-        said = said and list(said)
-    return said is None or known is None or said == known
+def _agree(on_card, in_model):
+    if isinstance(in_model, list):  # names of classes, without numbers of cells
+        on_card = on_card and list(on_card)
+    return on_card is None or in_model is None or on_card == in_model
 
 
 def _class_sizes(model):
-    """Return the training cells of each class, of models with a selector that counted them; None of others."""
+    """Return the number of training cells of each class, if a selector of the model counted them, else None."""
     try:
         selector = step_of(model, JSDivergenceSelector)
     except TypeError:
         return None
     sizes = selector._table.class_sizes
-    if (sizes % 1).any():  # of weights, not of cells
+    if (sizes % 1).any():  # sums of weights, not numbers of cells
         return None
     return {str(label): int(size) for label, size in zip(selector.classes_, sizes, strict=True)}
 
 
 def _held_out(model):
-    """Return scores, rejection and validation of a fitted model that held cells out, empty of others.
+    """Return scores, rejection and validation of a fitted model that held cells out, or an empty dict for others.
 
-    That is a reject option, or a search for one. In a pipeline that ends with one, the other steps have seen all cells.
+    Such models are reject options and searches over one. In a pipeline that ends with one, the other steps have seen
+    all cells.
     """
     searched = hasattr(model, "best_estimator_")
     model = getattr(model, "best_estimator_", model)
@@ -274,7 +281,7 @@ def _without_none(card):
 
 
 def _unfrozen(model):
-    """Return the model in a frozen one, of which no copy could be trained."""
+    """Return the model inside a frozen estimator, a copy of which could not be trained."""
     while isinstance(model, FrozenEstimator):
         model = model.estimator
     return model
@@ -299,12 +306,12 @@ def _rejection(model):
     point = kept.loc[kept["threshold"].idxmin()] if len(kept) else {"coverage": 0.0, "risk": 0.0}
     simulated = getattr(model, "simulated_scores_", {}).get("accuracy")
     where = " in simulated laboratories" if simulated else ""
-    found = {
+    rejection = {
         "threshold": model.threshold_,
         f"assigned{where}": point["coverage"],
         f"accuracy of assigned{where}": 1 - point["risk"],
     }
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in rejection.items()}
 
 
 def _folds(cv, y, random_state):

@@ -21,7 +21,7 @@ from sklearn_cells.preprocessing import GeneAligner, LogNormalizer
 # The total that CellTypist scales cells to.
 TARGET_SUM = 10_000.0
 
-# Where the classes of a model are from; compiled losses of scikit-learn name their module alone.
+# The packages of the classes in a model; compiled losses of scikit-learn give only the name of their module.
 PACKAGES = ("sklearn", "_loss", "_sgd_fast")
 
 HOLDS = (
@@ -42,25 +42,25 @@ class Weights(NamedTuple):
 
 
 def from_celltypist(path: str | os.PathLike) -> FrozenEstimator:
-    """Read a model file of CellTypist as a classifier for counts, without running code of the file.
+    """Read a model file of CellTypist as a classifier for counts, without running code from the file.
 
-    The classifier gives the labels, decision scores and probabilities of CellTypist, for cells in
+    The classifier returns the same labels, decision scores and probabilities as CellTypist, for cells in
     memory, on disk or in Dask arrays. CellTypist is not needed.
 
     Parameters
     ----------
     path : str or path
         A `.pkl` file of CellTypist, such as `Immune_All_Low.pkl` in `~/.celltypist/data/models`, or one
-        that `model.write` of CellTypist wrote.
+        that was written by `model.write` of CellTypist.
 
     Returns
     -------
     model : FrozenEstimator of CellPipeline
-        It takes raw counts with gene names, as the model of :func:`make_cell_pipeline` does. The steps
+        A model that takes raw counts with gene names, like that of :func:`make_cell_pipeline`. The steps
         are `align` (:class:`GeneAligner`), which scales each cell to 10,000 counts over all of its genes,
         `normalize` (:class:`LogNormalizer`) and `classify`
-        (:class:`~sklearn_cells.linear_model.CellTypistClassifier`). Its `card_` says what the
-        description of the file says.
+        (:class:`~sklearn_cells.linear_model.CellTypistClassifier`). Its `card_` holds the description
+        from the file.
 
     Raises
     ------
@@ -68,29 +68,30 @@ def from_celltypist(path: str | os.PathLike) -> FrozenEstimator:
         If there is no such file.
 
     ValueError
-        If the file is no model of CellTypist, names code that such a model does not hold, is damaged,
-        or its parts do not go together.
+        If the file is not a CellTypist model, names code that such a model does not contain, is damaged,
+        or has parts that do not fit together.
 
     See Also
     --------
-    annotate : Names cells with the model.
+    annotate : Annotates cells with the model.
     save_model : Saves the model as data.
 
     Notes
     -----
-    The file is a pickle, which is a program. It is read as data: names of classes and functions in it
-    are not imported and nothing is called. Any name but those of scikit-learn and of arrays is refused.
+    The file is a pickle, which is a program. It is read as data: classes and functions that it names are
+    not imported, and nothing is called. All names other than those of scikit-learn and of arrays are refused.
 
-    `predict_proba` gives the probability of each type against all others, as the `probability_matrix` of
-    CellTypist does. These do not sum to one. `confidence` of :func:`annotate` is the greatest of them,
-    the `conf_score` of CellTypist. Divide by the sum where a score needs probabilities that sum to one,
+    `predict_proba` returns the probability of each type against all others, like the `probability_matrix`
+    of CellTypist. These do not sum to one. The `confidence` of :func:`annotate` is the highest of them,
+    the `conf_score` of CellTypist. Divide by the sum if a score needs probabilities that sum to one,
     as :func:`sklearn.metrics.log_loss` does.
 
-    Genes that a query lacks count as their mean in the training cells of the model, so that they add
-    nothing to any score, as in CellTypist. Of genes whose names occur more than once the first is taken.
+    Genes that a query lacks are set to their mean in the training cells of the model, so that they add
+    nothing to any score, as in CellTypist. If a gene name occurs more than once, the first is taken.
 
-    The model is frozen: `fit` leaves it as it is. :class:`RejectOptionClassifier` of it learns a threshold
-    from labelled cells, which must have all types of the model. It divides probabilities by their sum.
+    The model is frozen: `fit` does not change it. A :class:`RejectOptionClassifier` around it learns a
+    threshold from labelled cells, which must include all types of the model. It divides probabilities by
+    their sum.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def from_celltypist(path: str | os.PathLike) -> FrozenEstimator:
 
 
 def _weights_of(content: Any) -> Weights:
-    """Return the checked weights of what a pickle holds."""
+    """Check what a pickle holds, and return the weights."""
     if not isinstance(content, dict) or not {"Model", "Scaler_"} <= content.keys():
         found = f"a dict with {shortened(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise ValueError(f"it holds {found}")
@@ -181,7 +182,7 @@ def _array(attributes, name, of):
 
 
 def _names(attributes, name, of, kinds):
-    """Return names that are unique: text, or numbers where their kind is among those allowed."""
+    """Return names, checked to be unique: strings, or numbers if `kinds` allows them."""
     names = _array(attributes, name, of)
     if names.dtype == object and all(isinstance(value, str) for value in names):
         names = names.astype(str)
@@ -194,7 +195,7 @@ def _names(attributes, name, of, kinds):
 
 
 def _numbers(attributes, name, of, shape):
-    """Return finite numbers of a shape, as float64."""
+    """Return numbers as float64, checked to be finite and of a shape."""
     numbers = _array(attributes, name, of)
     if numbers.dtype.kind not in "fiu" or numbers.shape != shape:
         raise ValueError(
@@ -207,7 +208,7 @@ def _numbers(attributes, name, of, shape):
 
 
 def _pipeline_of(weights):
-    """Return the frozen pipeline: its transformers are fitted on one cell, that of the means."""
+    """Return the frozen pipeline, with transformers fitted on one cell, that of the means."""
     mean_cell = pd.DataFrame([np.expm1(weights.mean)], columns=weights.gene_names)
     aligner = GeneAligner(duplicates="first", require_counts=True, target_sum=TARGET_SUM)
     steps = [
@@ -219,7 +220,7 @@ def _pipeline_of(weights):
 
 
 def _card_of(path, content, weights):
-    """Return what the description in a file says, as a card."""
+    """Return the description in a file as a card."""
     description = content.get("description")
     texts = {key: str(value) for key, value in description.items()} if isinstance(description, dict) else {}
     source = ["CellTypist model", *(texts.get(key) for key in ("version", "source", "url"))]

@@ -1,4 +1,4 @@
-"""Model files of the web, which must have the checksum that is expected."""
+"""Download model files and verify their checksums."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-# The bytes of a file, at most, and those that are read at a time.
+# The largest size of a file, and how much is read at a time, in bytes.
 MAX_SIZE = 2**30
 AT_ONCE = 2**20
 
-# How long a server may be silent.
+# How long to wait for a server.
 SECONDS = 60
 
 
 def downloaded(address: str, folder: str | os.PathLike, sha256: str | None) -> Path:
-    """Return the path of a file in a folder with what is at an address.
+    """Download a file into a folder and return its path.
 
     Raises
     ------
     ValueError
-        If it is an address of another kind, no checksum is given, or the file has another one.
+        If the address is not one of https or http, no checksum is given, or the file has another one.
 
     OSError
-        If it cannot be read, or is larger than `MAX_SIZE`.
+        If the file cannot be read, or is larger than `MAX_SIZE`.
     """
     if not address.startswith(("https://", "http://")):
         raise ValueError(f"{address}: expected a file, the name of a model, or an address with https:// or http://.")

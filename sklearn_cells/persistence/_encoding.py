@@ -1,4 +1,4 @@
-"""Fitted estimators as JSON and arrays, and back: values that cannot run code, and estimators from a list."""
+"""Encode fitted estimators as JSON and arrays, and decode them: only data, and estimators from a fixed list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn_cells.hierarchy import CellTypeTree
 from sklearn_cells.persistence._archive import ARRAY_KINDS, FORMAT_VERSION
 from sklearn_cells.persistence._upgrades import upgrade
 
-# The estimators that a file may hold, and where they are imported from when a file holds them.
+# The estimators that a file may hold, and the modules that they are imported from.
 ESTIMATORS = {
     "CellPipeline": "sklearn_cells.pipeline",
     "CellTypistClassifier": "sklearn_cells.linear_model",
@@ -30,26 +30,26 @@ ESTIMATORS = {
     "VarianceStabilizer": "sklearn_cells.preprocessing",
 }
 
-# Parameters that name a place on the machine.
+# Parameters that name a path on the machine.
 OF_MACHINE = ("checkpoint",)
 
-# Attributes that are not of what was fitted: callbacks watch a fit, and the card has a place of its own.
+# Attributes that are not part of the fitted state: callbacks watch a fit, and the card is saved separately.
 NOT_SAVED = ("_skl_callbacks", "card_")
 
 PLAIN = (bool, int, str, type(None))
 
 
 class Encoder:
-    """Turns an estimator into JSON values; arrays are put aside, each once.
+    """Turns an estimator into JSON values; arrays are collected separately, each once.
 
-    Values that JSON has no name for are objects of one entry: {"tuple": [...]}, {"dict": [[key, value],
+    Values that JSON cannot express are objects with one entry: {"tuple": [...]}, {"dict": [[key, value],
     ...]}, {"array": number}, {"objects": [...]} for an array of Python objects, {"frame": {column:
-    values}}, {"scalar": [dtype, value]} for one of NumPy, {"float": "nan"}, {"tree": JSON}, or an estimator.
+    values}}, {"scalar": [dtype, value]} for a NumPy scalar, {"float": "nan"}, {"tree": JSON}, or an estimator.
 
     Attributes
     ----------
     arrays : list of ndarray
-        Those that the JSON values name by number.
+        The arrays that the JSON values refer to by number.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Encoder:
         raise _refusal(where, value)
 
     def _number(self, array: NDArray) -> int:
-        """Return the number of an array; those in `arrays` live on, so that their ids stay theirs."""
+        """Return the number of an array; `arrays` keeps the arrays alive, so that their ids stay unique."""
         number = self._number_of.setdefault(id(array), len(self.arrays))
         if number == len(self.arrays):
             self.arrays.append(array)
@@ -113,12 +113,12 @@ class Encoder:
 
 
 def decode(content: Any, array: Callable[[int], NDArray], version: int = FORMAT_VERSION) -> Any:
-    """Turn JSON values of a format into what they were, with `array` returning arrays by number.
+    """Decode JSON values of a format; `array` returns an array by its number.
 
     Raises
     ------
     ValueError
-        If they name an estimator that is not among `ESTIMATORS`, or a value of another kind.
+        If they name an estimator that is not among `ESTIMATORS`, or hold a value of an unknown kind.
     """
 
     def items(contents):
@@ -173,7 +173,7 @@ def _decode_estimator(content, array, version):
 
 
 def _anywhere(parameters):
-    """Return parameters without those that name a place on one machine."""
+    """Return parameters with None for those that name a path on the machine."""
     return parameters | {name: None for name in OF_MACHINE if name in parameters}
 
 
@@ -182,7 +182,7 @@ def _class(name):
 
 
 def _check_parameters(estimator):
-    """Check parameters as fit does: what they may hold besides data, such as functions, is not in a file."""
+    """Check parameters as `fit` does; values that are not data, such as functions, cannot be in a file."""
     parameters = estimator.get_params(deep=False)
     name = type(estimator).__name__
     constraints = getattr(type(estimator), "_parameter_constraints", {})

@@ -22,50 +22,48 @@ from sklearn_cells.persistence._card import ModelCard, card_of_fitted
 from sklearn_cells.persistence._download import check_sha256, downloaded
 from sklearn_cells.persistence._encoding import Encoder, decode
 
-# Ends of names by which joblib.load would be tried.
+# Extensions that suggest a pickle, to be loaded by joblib.load.
 PICKLES = (".joblib", ".pkl", ".pickle")
 
-# Whose versions a file tells.
+# The libraries whose versions are saved.
 LIBRARIES = ("scikit-learn", "numpy", "keras", "tensorflow")
 
 
 def save_model(
     model: BaseEstimator, path: str | os.PathLike, *, card: dict[str, Any] | None = None, overwrite: bool = False
 ) -> None:
-    """Save a fitted model to one file, which runs no code when it is loaded.
+    """Save a fitted model to a single file, which runs no code when it is loaded.
 
     Parameters
     ----------
     model : estimator
-        Fitted: an estimator of sklearn_cells, or a pipeline of them.
+        A fitted estimator of sklearn_cells, or a pipeline of them.
 
     path : str or path
-        The file to write, `.cellmodel` by custom. It appears whole or not at all.
+        The file to write, usually with the extension `.cellmodel`. It appears whole or not at all.
 
     card : dict, default=None
-        What a user of the model should know, as :func:`training_card` returns it: any values of
-        JSON. None takes the card that the model came with, if it was loaded and not trained since; else
-        one of what the model knows: classes and genes, how many cells of each class its selector counted,
+        What a user of the model should know, as :func:`training_card` returns it: any JSON values.
+        None takes the card that the model was loaded with, if it was not trained since; otherwise a card
+        of what the model knows: its classes and genes, how many cells of each class its selector counted,
         and the scores and the threshold of a reject option that held cells out.
 
     overwrite : bool, default=False
-        Whether an older file may be replaced.
+        Whether an existing file may be replaced.
 
     Raises
     ------
     TypeError
-        If the model holds what such a file cannot: another estimator, a function among the
-        parameters, a RandomState, a Keras network that the parameters do not describe. The message
-        names the step.
+        If the model holds something that such a file cannot hold: another estimator, a function among
+        the parameters, a RandomState, or a Keras network that the parameters do not describe. The
+        message names the step.
 
     ValueError
-        If the name of the file is that of a pickle, such as `model.joblib`.
-
-    ValueError
-        If a parameter is not valid, or a pipeline caches its steps (`memory`).
+        If a parameter is not valid, a pipeline caches its steps (`memory`), or the name of the file is
+        that of a pickle, such as `model.joblib`.
 
     FileExistsError
-        If there is a file and `overwrite` is False.
+        If the file exists and `overwrite` is False.
 
     FileNotFoundError
         If the folder to write to is missing.
@@ -79,13 +77,13 @@ def save_model(
     -----
     The file is a zip archive: `manifest.json` with the number of the format, the versions of the
     libraries and the SHA-256 of each member, `model.json` with parameters and fitted attributes,
-    `card.json`, and arrays as `.npy`. It ends with the SHA-256 of all bytes before. That guards
-    against damage, not against somebody who writes another file: it is no signature.
+    `card.json`, and arrays as `.npy`. It ends with the SHA-256 of all bytes before. This guards
+    against damage, not against somebody who writes another file: it is not a signature.
 
-    Parameters, what `partial_fit` needs to go on, and the count table of the selector are kept.
+    Parameters, what `partial_fit` needs to continue, and the count table of the selector are saved.
     scikit-learn's callbacks are left out. The same model and card give the same bytes.
 
-    Beside the model, a copy of its network is needed in memory, and two of the largest array.
+    Besides the model, memory is needed for a copy of its network, and for two copies of the largest array.
 
     Examples
     --------
@@ -110,14 +108,14 @@ def save_model(
     arrays = ((_array_name(i), array) for i, array in enumerate(encoder.arrays))
     with atomic_path(path, overwrite=overwrite) as temporary:
         write_archive(temporary, [(MODEL, content), (CARD, card), *arrays], {"versions": _versions()})
-        with Archive(temporary):  # what cannot be read again does not take its place
+        with Archive(temporary):  # a file that cannot be read again must not appear
             pass
 
 
 def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
     """Load a model that :func:`save_model` wrote.
 
-    No code of the file is run: it holds data, and the names of estimators from a fixed list.
+    No code from the file is run: it holds only data, and the names of estimators from a fixed list.
 
     Parameters
     ----------
@@ -126,15 +124,15 @@ def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
         that begins with https:// or http://, which is downloaded each time and not kept.
 
     sha256 : str, default=None
-        The SHA-256 checksum of the file, as 64 hexadecimal digits; another file is refused. An address
-        needs one.
+        The SHA-256 checksum of the file, as 64 hexadecimal digits. A file with another checksum is
+        refused. Required for an address.
 
     Returns
     -------
     model : estimator
-        As it was saved: it predicts the same probabilities to the last bit with the same versions
-        of the libraries on the same kind of machine, and `partial_fit` goes on. Its card is the
-        attribute `card_`; `print(model.card_)` shows it.
+        The model as it was saved. With the same versions of the libraries, on the same kind of machine,
+        it predicts the same probabilities to the last bit, and `partial_fit` continues the training. Its
+        card is the attribute `card_`; `print(model.card_)` shows it.
 
     Raises
     ------
@@ -146,25 +144,25 @@ def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
 
     ValueError
         If the file is damaged, of a newer format, or not a model file; the message says which, and
-        what to do. Or if it has another checksum, or an address has none.
+        what to do. Also if it has another checksum, or if `path` is an address and `sha256` is None.
 
     OSError
         If an address cannot be read.
 
     See Also
     --------
-    read_card : Reads the card alone.
+    read_card : Reads only the card.
 
     Notes
     -----
-    Files of other versions of scikit-learn, Keras or TensorFlow load without a warning as long as
-    the format is known: they hold numbers and parameters, not the insides of these libraries. The
-    versions are in the card. With other versions probabilities can differ in the last bits, and
-    `partial_fit` can start the optimizer anew.
+    Files written with other versions of scikit-learn, Keras or TensorFlow load without a warning as long
+    as the format is known: they hold numbers and parameters, not the internals of these libraries. The
+    versions are in the card. With other versions, probabilities can differ in the last bits, and
+    `partial_fit` can restart the optimizer.
 
-    Checksums guard against damage. Somebody who makes a file on purpose can give it any checksums:
-    then too nothing is run, nothing is written elsewhere, and a file that would unpack to more than
-    256 MB plus 100 times its size is refused; but the model may name cells as its author likes.
+    Checksums guard against damage, not against a forged file, which can have any checksums. Even then,
+    nothing is run, nothing is written elsewhere, and a file that would unpack to more than 256 MB plus
+    100 times its size is refused; but the model may label cells as its author likes.
 
     Examples
     --------
@@ -195,7 +193,7 @@ def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
 
 
 def read_card(path: str | os.PathLike) -> ModelCard:
-    """Read the card of a model file, without making the model.
+    """Read the card of a model file without loading the model.
 
     Parameters
     ----------
@@ -232,7 +230,7 @@ def read_card(path: str | os.PathLike) -> ModelCard:
 
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[Archive]:
-    """Open a file, and name it where its content is not that of a model."""
+    """Open a model file, and name it in the error if its content is not that of a model."""
     found = model_path(path)
     if not found.exists():
         raise FileNotFoundError(
@@ -242,7 +240,7 @@ def _opened(path: str | os.PathLike) -> Iterator[Archive]:
     try:
         with Archive(found) as archive:
             yield archive
-    except (ModelFileError, OSError, ImportError, MemoryError):  # these say all that there is to say
+    except (ModelFileError, OSError, ImportError, MemoryError):  # their messages are complete
         raise
     except Exception as error:
         raise ValueError(
@@ -256,7 +254,7 @@ def _card_of(archive: Archive) -> ModelCard:
 
 
 def _checked_card(card: dict[str, Any]) -> dict[str, Any]:
-    card = {key: value for key, value in card.items() if key != "versions"}  # those of an older file
+    card = {key: value for key, value in card.items() if key != "versions"}  # of an earlier file
     try:
         json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:

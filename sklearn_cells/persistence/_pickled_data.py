@@ -1,4 +1,4 @@
-"""Pickles as data: what they hold, without the code that they name."""
+"""Read pickles as data, without running the code that they name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# How NumPy names what it needs to make arrays again, before and after version 2, in all protocols.
+# The names with which NumPy rebuilds arrays, before and after version 2, in all pickle protocols.
 OF_NUMPY = re.compile(
     r"numpy\.(ndarray|dtype)|numpy\.(_?core\.)?(multiarray|numeric)\.(_reconstruct|scalar|_frombuffer)"
 )
@@ -20,13 +20,13 @@ TYPE = re.compile(r"b1|[iu][1248]|f[248]|U[1-9]\d*|O8")
 
 
 class ForeignCodeError(ValueError):
-    """A pickle that names something other than what it may hold."""
+    """Raised for a pickle that names something other than what it may hold."""
 
 
 class Stored:
-    """What a pickle says of an object: the name of its class or function, what that gets, and its state.
+    """What a pickle says about an object: the name of its class or function, the arguments, and the state.
 
-    Of each name there is a subclass. Nothing is imported, and nothing is called but this.
+    Each name has a subclass. Nothing is imported, and nothing but this class is called.
     """
 
     name = ""
@@ -43,10 +43,10 @@ class Stored:
 
 
 class _Unpickler(pickle._Unpickler):
-    """Reads builtin values as they are, NumPy and some packages as `Stored`, and refuses all else.
+    """Reads builtin values as they are, NumPy and some packages as `Stored`, and refuses everything else.
 
-    It is the one in Python: that in C takes as much memory as a number in the file says. Here bytearrays would
-    do so, and are read as bytes.
+    It is the Python version: the C version allocates as much memory as a number in the file says. In Python,
+    bytearrays would do so too, and are read as bytes instead.
     """
 
     dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]]}
@@ -75,23 +75,23 @@ def read_pickle(content: bytes, packages: tuple[str, ...]) -> Any:
         If it names something else. The message is that name.
 
     ValueError
-        If it is cut off, damaged or no pickle.
+        If it is cut off, damaged or not a pickle.
     """
     try:
         return _Unpickler(content, packages).load()
     except ForeignCodeError:
         raise
-    except Exception as error:  # of a damaged pickle nearly any
+    except Exception as error:  # a damaged pickle can raise nearly any error
         raise ValueError(f"it is cut off, damaged or no pickle ({type(error).__name__}: {error})") from error
 
 
 def array_of(stored: Any) -> NDArray:
-    """Return an array that a pickle holds, as `read_pickle` returns it.
+    """Rebuild an array from what `read_pickle` returns for it.
 
     Raises
     ------
     ValueError
-        If it is no array, or one of another type than numbers, booleans, text and objects.
+        If it is not an array, or its type is not one of numbers, booleans, text and objects.
     """
     function = stored.name.rpartition(".")[2] if isinstance(stored, Stored) else type(stored).__name__
     try:
@@ -109,7 +109,7 @@ def array_of(stored: Any) -> NDArray:
         else:
             array = np.frombuffer(values, dtype=dtype).astype(dtype.newbyteorder("="))
         return array.reshape(shape, order="F" if is_fortran else "C")
-    except Exception as error:  # a forged state can have anything in any place
+    except Exception as error:  # a forged state can hold anything anywhere
         raise ValueError(f"expected an array of NumPy, got {function} ({error})") from error
 
 

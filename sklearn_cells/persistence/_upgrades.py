@@ -1,8 +1,8 @@
-"""What files of older formats hold in another way: one step for each estimator that changed, from a format to the next.
+"""Upgrade files of older formats: one step for each estimator that changed from one format to the next.
 
-Whoever takes away or renames a parameter or a fitted attribute of an estimator, or changes what a value means, adds a
-step here, and raises `FORMAT_VERSION` if files of it were published. A parameter that an older file lacks has its
-default. What a step does not name is refused where the estimator does not know it, as in files of today.
+If you remove or rename a parameter or a fitted attribute of an estimator, or change what a value means, add a step
+here, and raise `FORMAT_VERSION` if files of the old format were published. A parameter that an older file lacks takes
+its default. What no step handles is refused if the estimator does not know it, as in files of the current format.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Values = dict[str, Any]
 
 
 def upgrade(name: str, parameters: Values, fitted: Values, version: int) -> None:
-    """Bring what a file of a format holds of an estimator to the format of today, in place."""
+    """Upgrade what a file holds of an estimator to the current format, in place."""
     for older in range(version, FORMAT_VERSION):
         if (older, name) in UPGRADES:
             UPGRADES[older, name](parameters, fitted)
 
 
 def _aligner_1(parameters: Values, fitted: Values) -> None:
-    # What a query lacks is no longer decided or kept by the aligner.
+    # The aligner no longer checks or stores what a query lacks.
     for name in ("min_coverage", "warn_coverage"):
         parameters.pop(name, None)
     for name in ("divergences_", "coverage_", "informative_coverage_"):
@@ -34,7 +34,7 @@ def _aligner_1(parameters: Values, fitted: Values) -> None:
 
 def _normalizer_1(parameters: Values, fitted: Values) -> None:
     _rename_target_sum(parameters)
-    if "target_sum_" in fitted:  # genes that a query lacks are zero, as they were
+    if "target_sum_" in fitted:  # genes that a query lacks are zero, as before
         fitted |= {"gene_shares_": None, "means_": np.zeros(fitted["n_features_in_"])}
 
 
@@ -52,7 +52,7 @@ def _rename_target_sum(parameters: Values) -> None:
 
 
 def _pipeline_1(parameters: Values, fitted: Values) -> None:
-    # What the normaliser learns today for queries that lack genes, as far as the other steps know it.
+    # What the stabilizer now learns for queries that lack genes, as far as the other steps know it.
     steps = {type(step).__name__: step for _, step in parameters["steps"]}
     stabilizer, selector = steps.get("VarianceStabilizer"), steps.get("JSDivergenceSelector")
     if stabilizer is None or not hasattr(stabilizer, "scales_"):
@@ -71,21 +71,21 @@ def _pipeline_1(parameters: Values, fitted: Values) -> None:
 
 
 def _selector_1(parameters: Values, fitted: Values) -> None:
-    """Genes were chosen without a tree."""
+    """Set the tree to None: genes were chosen without one."""
     if "ranking_" in fitted:
         fitted |= {"hierarchy_": None, "_splits": None}
 
 
 def _reject_option_1(parameters: Values, fitted: Values) -> None:
-    """The threshold was chosen without a confidence level."""
+    """Set the confidence level to None: the threshold was chosen without one."""
     parameters["confidence_level"] = None
 
 
 def _gene_shares(selector, stabilizer) -> dict[str, np.ndarray]:
-    """Return what each selected gene has of the counts, and about what it has of the squares of each view.
+    """Return the share of each selected gene in the counts and, approximately, in the squares of each view.
 
-    The count table of the training cells does not say which counts are of the same cell: the depth of cells is taken
-    for that of their class.
+    The count table of the training cells does not say which counts belong to the same cell, so the mean depth of their
+    class stands for the depth of each cell.
     """
     table = selector._table
     genes = np.flatnonzero(selector.get_support())
@@ -105,7 +105,7 @@ def _gene_shares(selector, stabilizer) -> dict[str, np.ndarray]:
     return {name: of_genes / of_genes.sum() for name, of_genes in sums.items()}
 
 
-# By the format that is left behind, and the estimator.
+# By the old format and the estimator.
 UPGRADES: dict[tuple[int, str], Callable[[Values, Values], None]] = {
     (1, "CellPipeline"): _pipeline_1,
     (1, "GeneAligner"): _aligner_1,
