@@ -1,4 +1,4 @@
-"""python -m sklearn_cells.cli is the command sklearn-cells."""
+"""Run the command sklearn-cells as python -m sklearn_cells.cli."""
 
 import sys
 

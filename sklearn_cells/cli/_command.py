@@ -12,12 +12,12 @@ import click
 from sklearn_cells.cli._wording import in_shell
 
 _PACKAGE = Path(__file__).parents[1]
-# anndata says it whenever names repeat; --duplicates is about that.
+# anndata says so whenever names repeat; --duplicates handles them.
 _NOT_SHOWN = "names are not unique"
 
 
 class Command(click.Command):
-    """A command whose examples are printed as they are written, and whose errors come as one sentence."""
+    """A command that prints its examples as they are written, and its errors as one sentence."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -50,13 +50,13 @@ class Command(click.Command):
 
 
 def stage(doing):
-    """Note what a command is doing, for the message of an error that nobody expected."""
+    """Note what a command is doing, for the message of an unexpected error."""
     click.get_current_context().meta["stage"] = doing
 
 
 def _sentence(error, doing):
     text = " ".join(str(error).split())
-    if _is_meant(error):
+    if _is_deliberate(error):
         return text
     if isinstance(error, OSError) and error.strerror:
         file = f": {error.filename}" if error.filename else ""
@@ -69,7 +69,7 @@ def _sentence(error, doing):
     )
 
 
-def _is_meant(error):
+def _is_deliberate(error):
     """Return whether this package raised the error on purpose, instead of a library or by mistake."""
     place = error.__traceback__
     while place.tb_next is not None:
@@ -81,7 +81,7 @@ def _is_meant(error):
 
 @contextmanager
 def _shown_warnings(words):
-    """Print each warning once, in one form and in these words."""
+    """Print each warning once, in one form, reworded by `words`."""
     shown = set()
 
     def show(message, category, filename, lineno, file=None, line=None):

@@ -73,7 +73,7 @@ def evaluate(cells, labels, model, label_map, output, force, **chosen):
     if elsewhere.any():
         absent = ", ".join(sorted(set(predicted[elsewhere])))
         click.echo(f"{elsewhere.sum():,} cells are named as types that none of them has: {absent}")
-    scores = {"labels": sorted(set(y)), "zero_division": 0}  # as in a report, types that the cells have
+    scores = {"labels": sorted(set(y)), "zero_division": 0}  # as in a report, only types that the cells have
     click.echo("\n" + classification_report(y, predicted, digits=3, **scores))
     if output is not None:
         write_csv(pd.DataFrame(classification_report(y, predicted, output_dict=True, **scores)).T, output, force)
@@ -81,7 +81,7 @@ def evaluate(cells, labels, model, label_map, output, force, **chosen):
 
 
 def _names_of(classifier):
-    """Return what a model can name cells."""
+    """Return the names that a model can give to cells."""
     from sklearn_cells._models import hierarchy_of
 
     tree = hierarchy_of(classifier)

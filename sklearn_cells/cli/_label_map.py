@@ -1,4 +1,4 @@
-"""A file that says how the types of cells are called in a model: --map."""
+"""--map: a file that translates the types of cells into those of a model."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ label_map = click.option(
 
 
 def rename(labels, path, model, names):
-    """Return labels of which some have other names, by a file; those that it does not have stay as they are.
+    """Rename labels by a file; labels that are not in the file stay as they are.
 
     Parameters
     ----------
@@ -29,10 +29,10 @@ def rename(labels, path, model, names):
         The file.
 
     model : str
-        What the model is called, for messages.
+        The name of the model, for messages.
 
     names : list of str
-        What it can name cells.
+        The names that it can give to cells.
     """
     stage(f"reading {path}")
     labels, mapped = labels.astype(str), _read(path)
@@ -42,7 +42,7 @@ def rename(labels, path, model, names):
 
 
 def _check(found, names, wrong, path):
-    """Refuse names that are not among those that there are, with the nearest of these."""
+    """Refuse names that are not among the known ones, and suggest the nearest of these."""
     unknown = [name for name in dict.fromkeys(found) if name not in names]
     if unknown:
         nearest = "; ".join(f"{name!r} (nearest: {_nearest(name, names)})" for name in unknown[:5])
@@ -57,7 +57,7 @@ def _nearest(name, names):
 
 
 def _read(path):
-    """Return the names in a model by those of the cells, all as strings."""
+    """Return a dict from the names of the cells to those of the model, all as strings."""
     if not path.exists():
         raise click.ClickException(f"There is no file {path} to read names from.")
     kind = path.suffix.lower()

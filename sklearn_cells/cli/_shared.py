@@ -1,4 +1,4 @@
-"""What commands share: options, files that are read and written, columns with labels."""
+"""What the commands share: options, reading and writing of files, columns with labels."""
 
 import glob
 import os
@@ -15,7 +15,7 @@ MODEL_HELP = "A model file, or the name of an installed model (see: sklearn-cell
 
 
 class _File(click.Path):
-    """A path in which "~" is the home folder; addresses of the web are refused as such."""
+    """A path in which "~" is the home folder; URLs are refused with a message of their own."""
 
     def __init__(self, **kwargs):
         super().__init__(path_type=Path, **kwargs)
@@ -27,7 +27,7 @@ class _File(click.Path):
 
 
 class _Cells(_File):
-    """A file or folder that is there, or a pattern that fits files."""
+    """An existing file or folder, or a pattern that matches files."""
 
     def __init__(self):
         super().__init__(exists=True)
@@ -56,7 +56,7 @@ def _options(*options):
 
 
 def _of_cells(*defaults):
-    """Return options of cells; commands take them together, as `chosen`."""
+    """Return the options about cells, which commands take together as `chosen`."""
     layer, gene_names, duplicates = defaults
     return _options(
         click.option("--layer", help=f"The layer with the counts, or raw, or X. [default: {layer}]"),
@@ -83,17 +83,17 @@ model = click.option("-m", "--model", default="sorted_blood", show_default=True,
 
 
 def for_model(chosen):
-    """Return the options of cells that a model takes, if they were given."""
+    """Return those options about cells that a model takes, if they were given."""
     return {name: chosen[name] for name in ("layer", "gene_names", "duplicates") if chosen[name] is not None}
 
 
 def of_query(command):
-    """Add the options of cells for a command that takes a model too."""
+    """Add the options about cells to a command that also takes a model."""
     return _of_query(_species(command))
 
 
 def with_names_of(model, cells, chosen):
-    """Return the options of cells for a model, and convert the names of their genes if that was asked for."""
+    """Convert the gene names of cells if that was asked for, and return the options about cells for a model."""
     options = for_model(chosen)
     if chosen["gene_species"] is None:
         return options
@@ -110,7 +110,7 @@ def with_names_of(model, cells, chosen):
 
 
 def read(path, chosen, *, backed="auto"):
-    """Read the cells of a file, a folder or a pattern; large ones stay on disk where the format lets them."""
+    """Read the cells of a file, a folder or a pattern; large ones stay on disk if the format allows it."""
     from sklearn_cells import read_cells
 
     stage(f"reading {path}")
@@ -119,7 +119,7 @@ def read(path, chosen, *, backed="auto"):
 
 
 def find(model):
-    """Return the path of a model, which must be there."""
+    """Return the path of a model, which must exist."""
     from sklearn_cells._installed import installed_models, model_path
 
     path = model_path(Path(model).expanduser())
@@ -180,12 +180,12 @@ def _complete(cells, column, path, option):
 
 
 def is_pattern(path):
-    """Return whether cells are those of all files that fit a pattern."""
+    """Return whether a path is a pattern that stands for several files."""
     return not path.exists()
 
 
 def check_free(path, force, *inputs):
-    """Refuse a file that cannot be written, before long work."""
+    """Refuse a file that cannot be written, before the work begins."""
     if any(path.exists() and path.samefile(file) for given in inputs for file in _files_of(given)):
         raise click.ClickException(f"{path} is read by this command. Name another file to write.")
     if path.is_dir():
@@ -215,7 +215,7 @@ def write_csv(table, path, force, **options):
 
 
 def progress():
-    """Return 1 where somebody looks at the terminal, else 0."""
+    """Return 1 if stderr is a terminal, else 0."""
     from rich.console import Console
 
     return int(Console(stderr=True).is_terminal)

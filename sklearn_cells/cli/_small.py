@@ -81,7 +81,7 @@ def models(model):
 
 
 def _summary(card, path):
-    """Return what a person wants to know of a model, as pairs of a heading and text."""
+    """Return a summary of a model, as pairs of a heading and text."""
     rows, scores = card.rows(), card.get("scores", {})
     accuracies = [f"{scores[key]['mean']:.3f}{key.removeprefix('accuracy')}" for key in scores if "accuracy" in key]
     summary = {

@@ -103,7 +103,7 @@ def train(
     y = labels_of(cells, labels, reference)
     split_params = {} if groups is None else {"groups": groups_of(cells, groups, reference)}
     if shared_with is not None:
-        # Of a file in another format, genes in rows and a genome are not what was said of the reference.
+        # If the query has another format, --transpose and --genome apply only to the reference.
         alike = shared_with.suffix == reference.suffix
         query = read(shared_with, chosen if alike else {**chosen, "transpose": False, "genome": None})
         cells = _shared(cells, query, shared_with, for_model(chosen))
@@ -117,7 +117,7 @@ def train(
     targets = {"target_error": target_error, "target_coverage": target_coverage, "confidence_level": confidence_level}
     model = RejectOptionClassifier(pipeline, **targets, hierarchy=tree, cv=folds, random_state=seed)
     if progress():
-        model.set_callbacks(ProgressBar(max_propagation_depth=0))  # one line, of all fits
+        model.set_callbacks(ProgressBar(max_propagation_depth=0))  # one line for all fits
     model.fit(cells, y, **split_params)
     if groups is not None and split_params["groups"].nunique() < folds:
         n_groups = split_params["groups"].nunique()
@@ -141,7 +141,7 @@ def _tree(path, kind):
 
 
 def _shared(cells, query, path, where):
-    """Return the cells with the genes that a query has too, in the matrix and by the names that were chosen."""
+    """Return the cells with only the genes that a query has too, in the chosen matrix and by the chosen names."""
     from anndata import AnnData
 
     from sklearn_cells import shared_genes
@@ -156,5 +156,5 @@ def _shared(cells, query, path, where):
     kept = own_names.isin(genes)
     if layer != "raw" or "raw" in cells.layers:
         return cells[:, kept]
-    raw = {"X": matrix_of(cells, "raw")[:, kept], "var": cells.raw.var[kept]}  # which cells[:, kept] has as a whole
+    raw = {"X": matrix_of(cells, "raw")[:, kept], "var": cells.raw.var[kept]}  # cells[:, kept] keeps all genes of raw
     return AnnData(obs=cells.obs, var=raw["var"], raw=raw)

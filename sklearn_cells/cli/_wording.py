@@ -1,12 +1,12 @@
-"""How messages of the package read in a shell: options instead of parameters, and no Python."""
+"""Reword messages of the package for the shell: options instead of parameters, and no Python."""
 
 import re
 
-# The option that sets what a message calls by the name of a parameter, where these differ.
+# The options for the parameters in a message, where their names differ.
 NAMES = {"overwrite": "force", "cv": "folds", "n_features_to_select": "n_genes", "random_state": "seed"}
 NAMES |= {"species": "gene_species"}
 
-# Sentences whose Python is more than a parameter.
+# Sentences that contain more Python than a parameter.
 PHRASES = {
     r" In a chain of steps, the first one alone chooses\.": "",
     r"Pass the one that holds counts\.": "Name the one that holds counts with --layer.",
@@ -46,36 +46,37 @@ PHRASES = {
 }
 
 _PARAMETER = re.compile(r"(?<![\w/])(?:[Ss]et )?(?:\w+__)?(\w+)=('[^']*'|\"[^\"]*\"|[\w.]+\w|\w)")
-# What could be set in Python instead.
+# Alternatives that are only possible in Python.
 _CHOICE = re.compile(r",? or (?:set|pass) \w+=\S*\w['\"]?(?: to say that this is meant)?")
-# Code that is left: assigned parameters, calls of methods or with parameters, AnnData by its usual name.
+# Remaining code: assigned parameters, calls of methods or with parameters, AnnData by its usual name.
 _PYTHON = re.compile(r"\b[a-z]\w*=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|\badata\b|\bmodel\.")
 
 
 def in_shell(message, options, given=()):
-    """Return a message in the words of a command.
+    """Reword a message for the shell.
 
     Parameters
     ----------
     message : str
-        As Python says it: "set layer='counts'".
+        The message for Python, such as "set layer='counts'".
 
     options : dict of str
         The options of the command by name, such as {"layer": "--layer"}.
 
     given : iterable of str, default=()
-        The names of the flags that were passed: a message that asks for one of them asks to leave it out.
+        The names of the flags that were passed. If a message asks to pass one of them, it asks to leave it out instead.
 
     Returns
     -------
     message : str
-        "pass --layer counts". Sentences after the first that hold Python code alone are left out.
+        The message for the shell, such as "pass --layer counts". Sentences after the first that contain Python code
+        are left out.
     """
     for python, shell in PHRASES.items():
         message = re.sub(python, shell, message)
     message = _PARAMETER.sub(lambda found: _option(found, options), message)
     for name, option in options.items():
-        if "_" in name:  # other names may be words; not in quotes or names of files
+        if "_" in name:  # other names may be words; not in quotes or file names
             message = re.sub(rf"(?<![\w'\"/.-]){name}(?![\w'\"/-]|\.\w)", option, message)
     message = _CHOICE.sub("", message)
     for name in given:

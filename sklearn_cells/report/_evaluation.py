@@ -1,4 +1,4 @@
-"""Scores with intervals, and those that a new copy of a model and its peers reach in cross-validation."""
+"""Scores with intervals, and cross-validated scores of a new copy of a model and its peers."""
 
 import warnings
 
@@ -20,11 +20,11 @@ N_PEER_GENES = 1000
 
 
 def bootstrap(true, named, seed):
-    """Return accuracy, macro-F1 and the F1 of each true type, and the 2.5th and 97.5th percentile of each."""
+    """Return accuracy, macro-F1 and the F1 of each true type, and the 2.5th and 97.5th percentiles of each."""
     types = np.unique(true)
     labels = np.union1d(true, named)
     confusion = confusion_matrix(true, named, labels=labels)
-    # Cells of the same true and predicted type are alike, so that numbers of them are drawn, not cells.
+    # Cells with the same true and predicted type are equivalent, so it is enough to draw their numbers.
     rows, columns = np.nonzero(confusion)
     counts = confusion[rows, columns]
     draws = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), size=N_RESAMPLES)
@@ -55,10 +55,9 @@ def with_interval(values, intervals):
 
 
 def untrained(model):
-    """Return a new copy of what names the cells, without reject option or search, for AnnData as it is here.
+    """Return an unfitted copy of the classifier or pipeline, without reject option or search, for AnnData as used here.
 
-    Of what was trained elsewhere, a network or a model of CellTypist, there is none: its parameters do not
-    describe it.
+    Return None for a network or a CellTypist model that was trained elsewhere, whose parameters do not describe it.
     """
     inner, classifier = inner_model(model), last_step_of(model)
     is_from_elsewhere = isinstance(classifier, CellTypistClassifier) or getattr(classifier, "history_", None) == {}
@@ -66,7 +65,7 @@ def untrained(model):
 
 
 def peers_of(n_genes):
-    """Return linear classifiers of the most divergent genes by name, with the C of benchmarks/accuracy.py."""
+    """Return linear classifiers on the most divergent genes, by name, with the C of benchmarks/accuracy.py."""
 
     def chain(classifier):
         selector = JSDivergenceSelector(min(N_PEER_GENES, n_genes))
@@ -79,17 +78,17 @@ def peers_of(n_genes):
 
 
 def as_true_types(true, named, tree):
-    """Return names as the true types that they are judged by: a name below the true type is right.
+    """Return the true types that names in a tree stand for, so that a name below the true type is right.
 
-    A wrong name counts as the deepest true type of any cell that is above it or the same.
+    A wrong name stands for the deepest true type of any cell that is the same or above it.
     """
-    types, found = set(true), {}
+    types, paths_and_types = set(true), {}
     for name in tree.names:
         path = tree.path(name)
-        found[name] = path, next((label for label in reversed(path) if label in types), name)
+        paths_and_types[name] = path, next((label for label in reversed(path) if label in types), name)
     judged = []
     for label, name in zip(true, named, strict=True):
-        path, counts_as = found.get(name, ((), name))
+        path, counts_as = paths_and_types.get(name, ((), name))
         judged.append(label if label in path else counts_as)
     return np.array(judged)
 
@@ -104,7 +103,7 @@ def cross_validated(classifier, cells, true, splits, after_fold, tree=None):
 
     cells = as_taken(classifier, cells)
     folds: dict[str, list[float]] = {"accuracy": [], "macro_f1": []}
-    for split in splits:  # one at a time, to show how far it is
+    for split in splits:  # one at a time, to show progress
         scores = cross_validate(classifier, cells, true, cv=[split], scoring=scoring, error_score="raise")
         for name, values in folds.items():
             values.append(scores[f"test_{name}"][0])

@@ -4,15 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-# One hue from white to dark; grey print keeps the order.
+# One hue from white to dark; the order is the same in grey print.
 SHADES, VALUES = "Blues", "cividis"
 
-# Names in a map that have a colour of their own; cells of other names are grey.
+# The number of names in a map with a colour of their own; cells with other names are grey.
 N_COLOURS = 20
 
 
 def boxes(values_by_name, xlabel):
-    """Draw a box of the middle half of the values of each name, its median, and lines from 5 to 95 %."""
+    """Draw a box for the middle half of the values of each name, with the median, and lines from 5 to 95 %."""
     statistics = []
     for name, values in values_by_name.items():
         low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
@@ -28,7 +28,7 @@ def boxes(values_by_name, xlabel):
 
 
 def heat_map(means, label):
-    """Draw a table of values of genes (columns) by name (rows), each gene from its least to its greatest value."""
+    """Draw a heat map of genes (columns) by name (rows), with each gene scaled from its least to its greatest value."""
     values = means.to_numpy()
     span = np.ptp(values, axis=0)
     shades = np.divide(values - values.min(axis=0), span, out=np.zeros_like(values), where=span > 0)
@@ -42,12 +42,12 @@ def heat_map(means, label):
 
 
 def cell_map(places, names, ordered, left_out, confidence):
-    """Draw cells at their places twice: coloured by name, and by confidence.
+    """Draw a map of the cells twice: coloured by name, and by confidence.
 
     `ordered` are the names in the order of the colours, and `left_out` is the mask of unassigned cells.
     """
     figure, (by_name, by_confidence) = _subplots(2, (10.5, 5.6))
-    # Points are one image in the picture: thousands of them as shapes would make the page large and slow.
+    # Points are rasterized: thousands of vector shapes would make the page large and slow.
     dots = {"s": 6, "linewidths": 0, "rasterized": True}
     rest = ~left_out & ~np.isin(names, ordered[:N_COLOURS])
     groups = [(name, names == name, colour) for name, colour in zip(ordered, _colours(), strict=False)]
@@ -75,7 +75,7 @@ def _subplots(n_columns, size):
 
 
 def _colours():
-    """Return as many colours as names may have, dark ones first."""
+    """Return the colours for names, dark ones first."""
     import matplotlib as mpl
 
     return [mpl.colormaps["tab20"](place) for place in (*range(0, N_COLOURS, 2), *range(1, N_COLOURS, 2))]

@@ -1,4 +1,4 @@
-"""Pieces of an HTML page that stands alone: tables, pictures, sections. All text is escaped here."""
+"""Parts of a self-contained HTML page: tables, pictures, sections. All text is escaped here."""
 
 import base64
 import io
@@ -43,15 +43,15 @@ footer { margin-top: 2.5rem; border-top: 1px solid #ccc; font-size: 0.9rem; colo
 @media print { .scroll { background: none; } .hint { display: none; } .scroll img.wide { max-width: 100%; } }
 """
 
-# Where a table is wider than the screen, a shadow stands at the side where there is more of it. A picture would cover
-# the shadow, so that a hint above a wide one says so on a small screen.
+# If a table is wider than the screen, a shadow marks the side where it continues. A picture would cover the shadow, so
+# a hint above a wide picture says so on a small screen.
 HINT = '<p class="hint">The picture is wider than the screen: scroll it sideways.</p>'
 
-# No picture, style or script from elsewhere is loaded, whatever a name in the page may say.
+# No picture, style or script from elsewhere is loaded, whatever a name in the page contains.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-# Pixels; wider ones scroll on a phone, so that their text stays legible.
+# In pixels; wider pictures scroll on a phone, so that their text stays legible.
 SMALL_PICTURE = 520
 
 
@@ -71,18 +71,18 @@ def bullets(texts):
 
 
 def table(frame, *, text=False):
-    """Return a table that scrolls where it is too wide, of numbers to the right or of text to the left."""
+    """Return a table that scrolls if it is too wide, with numbers aligned right or text aligned left."""
     with pd.option_context("display.max_colwidth", None):
         rows = frame.to_html(border=0, escape=True, classes="text" if text else None)
     return f'<div class="scroll" tabindex="0">{rows}</div>'
 
 
 def picture(draw, alt):
-    """Return the figure of the display that a function draws, as SVG in the page."""
+    """Call a function that draws a display, and return its figure as SVG to embed in the page."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
-    # The same picture is the same text, and a dollar in a name is no formula.
+    # The same picture gives the same text, and a dollar in a name does not begin a formula.
     with mpl.rc_context({"svg.hashsalt": "sklearn_cells", "text.parse_math": False}):
         figure = draw().figure_
         svg = io.BytesIO()
@@ -101,7 +101,7 @@ def page(title, introduction, sections, foot):
     Parameters
     ----------
     title : str
-        Its title.
+        The title of the page.
 
     introduction : str
         HTML below the title.
@@ -117,11 +117,11 @@ def page(title, introduction, sections, foot):
     html : str
         The page, which loads nothing.
     """
-    found = {name: body for name, body in sections.items() if body}
-    anchors = {name: re.sub(r"\W+", "-", name.lower()) for name in found}
-    links = "\n".join(f'<a href="#{anchors[name]}">{escape(name)}</a>' for name in found)
+    shown = {name: body for name, body in sections.items() if body}
+    anchors = {name: re.sub(r"\W+", "-", name.lower()) for name in shown}
+    links = "\n".join(f'<a href="#{anchors[name]}">{escape(name)}</a>' for name in shown)
     bodies = "\n".join(
-        f'<section id="{anchors[name]}">\n<h2>{escape(name)}</h2>\n{body}\n</section>' for name, body in found.items()
+        f'<section id="{anchors[name]}">\n<h2>{escape(name)}</h2>\n{body}\n</section>' for name, body in shown.items()
     )
     return f"""<!DOCTYPE html>
 <html lang="en">

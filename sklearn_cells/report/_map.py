@@ -16,7 +16,7 @@ from sklearn_cells.report import _html as html
 from sklearn_cells.report._figures import cell_map
 from sklearn_cells.report._sample import counts_in, rows_in
 
-# Cells of the map; of more, so many are drawn at random.
+# The number of cells in the map; if there are more, this many are drawn at random.
 N_CELLS = 5_000
 N_COMPONENTS = 30
 
@@ -48,7 +48,7 @@ def map_section(model, found, sample, seed):
 
 
 def _representation(model, cells, seed):
-    """Return the hidden layer of a network, or components of log-normalised counts, and what it is."""
+    """Return the hidden layer of a network, or components of log-normalised counts, and a description of it."""
     inner = inner_model(model)
     if hasattr(inner, "embed"):
         if is_anndata(cells) and choice_of(inner) is not None:
@@ -64,7 +64,7 @@ def _representation(model, cells, seed):
 
 def _umap(representation, seed):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # umap says that a seed means one thread
+        warnings.simplefilter("ignore")  # umap warns that a seed means one thread
         cells = neighbor_graph(np.asarray(representation, dtype=np.float32), seed)
         import_module("scanpy").tl.umap(cells, random_state=seed)
     return cells.obsm["X_umap"]

@@ -1,4 +1,4 @@
-"""One self-contained page about a model and cells: write_html."""
+"""write_html: a self-contained page about a model and cells."""
 
 from __future__ import annotations
 
@@ -86,66 +86,67 @@ def write_html(
     random_state: RandomState = None,
     verbose: int = 0,
 ) -> None:
-    """Write a page about a model on cells, whose types may be known.
+    """Write a page about a model applied to cells, with or without their true types.
 
-    The page is one file that loads nothing from elsewhere. It shows the model card and how many of the model's genes
-    the cells have. With `y`, it compares names and true types: scores with confidence intervals, which types are
-    taken for which and the genes that tell these apart, names in the tree of a model that has one, calibration,
-    unassigned cells, and markers of each type; beside them what linear classifiers reach on the same cells.
-    Without `y`, it shows what speaks for the names: how many cells have each, confidence, unassigned cells and
-    what to do with them, whether the cells show the marker genes of their type, novelty, and a map of the cells.
+    The page is a single file that loads nothing from elsewhere. It shows the model card and how many of the model's
+    genes the cells have. With `y`, it compares predicted and true types: scores with confidence intervals, which
+    types are confused and the genes that tell them apart, names in the tree if the model has one, calibration,
+    unassigned cells, markers of each type, and the scores of linear classifiers on the same cells. Without `y`, it
+    shows the evidence for the predicted types: how many cells have each, confidence, unassigned cells and what to do
+    with them, whether the cells express the marker genes of their type, novelty, and a map of the cells.
 
     Parameters
     ----------
     model : classifier
-        Fitted, with `predict_proba`: that of :func:`load_model`, of
-        :class:`RejectOptionClassifier`, of :func:`make_cell_pipeline`, or any other.
+        A fitted classifier with `predict_proba`, from :func:`load_model`,
+        :class:`RejectOptionClassifier`, :func:`make_cell_pipeline` or elsewhere.
 
     X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-        Counts, as the model takes them. AnnData on disk, or of Dask, is read block by block; see Notes.
+        Counts, as the model takes them. AnnData on disk or in Dask arrays is read block by block; see Notes.
 
     y : array-like of shape (n_cells,) or None
-        The true type of each cell. Cells of types that the model does not know count as errors. None is for cells
-        whose types are not known.
+        The true type of each cell. Cells of types that the model does not know count as errors. None if the types
+        are not known.
 
     path : str or path
         The file to write. It appears whole or not at all.
 
     layer, gene_names : str, default=None
-        Where AnnData has counts and names of genes, as in :func:`annotate`.
+        Where AnnData holds the counts and the gene names, as in :func:`annotate`.
 
     batch, clusters : str or array-like of shape (n_cells,), default=None
-        Columns of `X.obs`, or the batch and the cluster of each cell: adds what the cells of each are named and how
-        surely, with `y` the scores of each.
+        Columns of `X.obs`, or the batch and the cluster of each cell: adds the predicted types of the cells of each
+        and their confidence or, with `y`, the scores of each.
 
     cv : int or cross-validation generator, default=5
-        The folds of the comparison. With a number they are stratified ones of shuffled cells, and
-        types that have fewer cells than folds are left out of it.
+        The folds of the comparison. A number means stratified folds of shuffled cells, and types with
+        fewer cells than folds are left out.
 
     peers : bool, default=True
         Whether to cross-validate a new copy of the model, without its reject option, and linear
-        classifiers on these cells. This takes most of the time. Without `y` nothing is cross-validated.
+        classifiers on these cells. This takes most of the time. Without `y`, nothing is cross-validated.
 
     peers_budget : int or None, default=10_000
-        How many cells are cross-validated at most, about: of more, a sample is drawn at random within each type, and
-        the page says so. None takes all. Each type has as many cells as folds, where it has so many.
+        The approximate number of cells that are cross-validated at most. If there are more, a sample is drawn at
+        random within each type, and the page says so. None takes all cells. Each type keeps at least as many cells
+        as there are folds, if it has so many.
 
     title : str, default=None
-        The title of the page. None is made of the name of the model.
+        The title of the page. None makes one from the name of the model.
 
     overwrite : bool, default=False
-        Whether an older file may be replaced.
+        Whether an existing file may be replaced.
 
     random_state : int, RandomState instance or None, default=None
         Determines folds and resampled cells. The same number writes the same page.
 
     verbose : int, default=0
-        Above 0, progress bars are shown, of the peers one for each.
+        If above 0, progress bars are shown, with one for each peer.
 
     Raises
     ------
     FileExistsError
-        If there is a file and `overwrite` is False.
+        If the file exists and `overwrite` is False.
 
     TypeError
         If the model has no `predict_proba`.
@@ -161,20 +162,21 @@ def write_html(
 
     Notes
     -----
-    Intervals hold the middle 95 % of 1,000 scores of as many cells, drawn from these with
-    replacement (percentile bootstrap [1]_). They do not say how cells of another donor would do.
+    Intervals hold the middle 95 % of the scores of 1,000 samples of the same size, drawn from the cells
+    with replacement (percentile bootstrap [1]_). They do not say how well the model does on cells of
+    another donor.
 
     The peers are `LogisticRegression(C=0.03, class_weight="balanced")` and `LinearSVC(C=0.01)` on
     log1p of the counts of the 1,000 most divergent genes, chosen inside each training fold.
 
-    The map is drawn where scanpy is installed, `pip install 'sklearn_cells[clusters]'`, of 5,000 cells at most, by UMAP
-    of the last hidden layer of a network; of another model, of 30 components of log-normalised counts.
+    The map is drawn if scanpy is installed (`pip install 'sklearn_cells[clusters]'`). It shows at most 5,000 cells, by
+    UMAP of the last hidden layer of a network or, for other models, of 30 components of log-normalised counts.
 
-    Memory is needed for the cells, as sparse as they come, and the networks that are trained. Of cells on
-    disk, or of Dask, all are predicted and count in scores, confusion and calibration, block by block. If
-    there are more than 20,000, the comparison, the genes that tell types apart and the markers come from a
-    sample of about so many, drawn at random within each type by its share, and 50 at least of types that have
-    them. The page says so.
+    Memory is needed for the cells, which stay sparse, and for the networks that are trained. If cells are on
+    disk or in Dask arrays, all of them are predicted block by block, and count in scores, confusion and
+    calibration. If there are more than 20,000, the comparison, the genes that tell types apart and the markers
+    come from a sample of about this size, drawn at random from each type in proportion to its cells, with at
+    least 50 cells of each type that has so many. The page says so.
 
     References
     ----------
@@ -231,7 +233,7 @@ def _of_labelled(model, X, cells, y, chosen, groups, made, compared, seeds, verb
     """Return introduction and sections about a model on cells whose types are known."""
     found = compare(model, X, cells, y, chosen, verbose)
     sample = draw_sample(cells, found.true, seeds[2])
-    with gathered() as others:  # of the same cells again
+    with gathered() as others:  # repeated for the same cells
         aligned, genes, _ = genes_section(model, sample.cells)
         sections = made | {
             "Genes": genes,

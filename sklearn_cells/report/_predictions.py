@@ -1,4 +1,4 @@
-"""The cells of a page, and what the model names them."""
+"""The cells of a page, and the names that the model gives to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Predictions(NamedTuple):
 
     @property
     def names(self):
-        """What the model can name cells."""
+        """The names that the model can give to cells."""
         return np.array(self.probabilities.columns if self.tree is None else self.tree.names, dtype=str)
 
     @property
@@ -38,14 +38,14 @@ class Predictions(NamedTuple):
 
     @property
     def types(self):
-        # Those that the model does not know too.
+        # Also those that the model does not know.
         return np.union1d(self.true, self.probabilities.columns.to_numpy(dtype=str))
 
 
 class Names(NamedTuple):
-    """What cells without a true type are named, by the columns of `annotate`.
+    """The names of cells without true types, with the columns of `annotate`.
 
-    `classes` are those of the model, and `names` what it can name cells: of a model with a tree, all types of that.
+    `classes` are those of the model, and `names` those that it can give to cells: with a tree, all types of the tree.
     """
 
     annotation: pd.DataFrame
@@ -69,20 +69,20 @@ class Names(NamedTuple):
         return self.annotation[column].astype(str).to_numpy(dtype=str)
 
     def by_size(self):
-        """Return the names that cells have, those of most cells first, and how many cells have them."""
+        """Return the names of cells, the most frequent first, and how many cells have each."""
         names, sizes = np.unique(self.named, return_counts=True)
         order = np.argsort(-sizes, kind="stable")
         return names[order], sizes[order]
 
 
 def cells_of(model, X, layer, gene_names):
-    """Return cells with the counts in X and the names in `var_names`, and how the model is told so.
+    """Return cells with counts in X and gene names in `var_names`, and the parameters that tell the model so.
 
-    Those that are not in memory are returned as `Cells`, and the model is told as it was passed.
+    Cells that are not in memory are returned as `Cells`, with the parameters that were passed.
     """
     chosen = {"layer": layer, "gene_names": gene_names}
     if not is_anndata(X):
-        # There is nothing to choose from, and the model says so.
+        # There is nothing to choose from, and the model raises the error.
         return (check_cells(X) if is_dask(X) else X if hasattr(X, "shape") else np.asarray(X)), chosen
     of_model = choice_of(inner_model(model))
     choice = {"layer": None, "gene_names": "var_names"} if of_model is None else vars(of_model)
@@ -126,7 +126,7 @@ def name_cells(model, X, cells, chosen, verbose):
 
 
 def _names_of(model):
-    """Return the classes of a model, what it can name cells, and its tree."""
+    """Return the classes of a model, the names that it can give to cells, and its tree."""
     known, tree = np.asarray(model.classes_).astype(str), hierarchy_of(model)
     return known, (known if tree is None else np.array(tree.names, dtype=str)), tree
 

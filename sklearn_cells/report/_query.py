@@ -9,19 +9,19 @@ from sklearn_cells.report import _html as html
 from sklearn_cells.report._figures import boxes
 from sklearn_cells.report._sample import counts_in
 
-# Groups of cells that have a row or a column of a table; of more, those of most cells.
+# The largest number of groups in the rows or columns of a table, and of pairs; of more, the largest are shown.
 N_ROWS, N_COLUMNS, N_PAIRS = 40, 12, 8
 
-# From here on, a cell is unlike those of its type in training.
+# Above this novelty, a cell is unlike the training cells of its type.
 NOVEL = 0.95
 
-# Of the probability, what the first two types have together where a cell is between them.
+# A cell is between two types if these have at least this probability together.
 OF_TWO = 0.8
 
-# Of a model that names all cells, those with less confidence are told.
+# For a model that names all cells, cells with less confidence than this are reported.
 UNSURE = 0.5
 
-# Of the counts of other cells, what poor ones have.
+# Cells are poor if they have less than this share of the counts of other cells.
 POOR = 0.6
 
 
@@ -42,7 +42,7 @@ def introduction(found, sample):
 
 
 def composition_section(found, groups):
-    """Count the cells of each name, in all and in each batch or cluster."""
+    """Count the cells of each name, in total and in each batch or cluster."""
     names, sizes = found.by_size()
     shares = [f"{share:.1%}" for share in sizes / sizes.sum()]
     body = html.table(pd.DataFrame({"cells": [f"{n:,}" for n in sizes], "share": shares}, index=names))
@@ -69,7 +69,7 @@ def confidence_section(found):
 
 
 def groups_section(found, kind, of_cells):
-    """Say of each batch or cluster what most of its cells are named, how sure they are, and how many are unassigned."""
+    """Show the most frequent names of each batch or cluster, their confidence, and the share of unassigned cells."""
     groups, sizes, note = _largest(of_cells, N_ROWS)
     frame = pd.DataFrame({"group": of_cells, "name": found.named, "confidence": found.confidence})
     frame["unassigned"] = ~found.is_assigned
@@ -101,13 +101,13 @@ def groups_section(found, kind, of_cells):
 
 
 def _most(counts, n_cells):
-    """Return the two most frequent names with their shares, "-" where there is none."""
+    """Return the two most frequent names with their shares, or "-" if there are fewer."""
     found = [f"{name} ({count / n_cells:.0%})" for name, count in list(dict(counts).items())[:2]]
     return [*found, "-", "-"][:2]
 
 
 def _largest(of_cells, n_most):
-    """Return the groups of most cells in sorted order, their sizes, and a note where some are left out."""
+    """Return the largest groups in sorted order, their sizes, and a note if some are left out."""
     groups, sizes = np.unique(of_cells, return_counts=True)
     kept = np.sort(np.argsort(-sizes, kind="stable")[:n_most])
     note = ""
@@ -121,7 +121,7 @@ def _plain(table):
 
 
 def novelty_section(found):
-    """Show how unlike the training cells those of each name are, of models that have learned that."""
+    """Show how unlike the training cells the cells of each name are, if the model has learned that."""
     if "novelty" not in found.annotation:
         return ""
     novelty = found.annotation["novelty"].to_numpy(dtype=float)
@@ -171,7 +171,7 @@ def _pairs(found, left_out):
 
 
 def _advice(found, left_out, sample, coverage):
-    """Return what these cells give reason to do, and what is always right."""
+    """Return advice that follows from these cells, and advice that always applies."""
     annotation = found.annotation
     texts = []
     if coverage is not None and len(coverage.missing):

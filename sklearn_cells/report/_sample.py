@@ -1,4 +1,4 @@
-"""Samples of cells, for what takes long or needs them in memory, and predictions block by block."""
+"""Samples of cells, for steps that take long or need them in memory, and predictions block by block."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sklearn_cells._cells import Cells
 from sklearn_cells._validation import take_rows
 from sklearn_cells.annotation import annotate
 
-# The cells of a sample, about, and the least of each type, where it has so many.
+# The approximate size of a sample, and the least number of cells of each type, if it has so many.
 N_SAMPLED = 20_000
 LEAST_SAMPLED = 50
 
 
 class Sample(NamedTuple):
-    """Cells in memory with their labels, true or predicted, and of how many they were drawn, at which places."""
+    """Cells in memory with their labels, true or predicted, the number of all cells, and the rows that were drawn."""
 
     cells: Any
     true: np.ndarray
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 
 def check_splits(cv: Any, cells: Any, budget: int) -> None:
-    """Refuse splits of all cells where the comparison takes a sample of them."""
+    """Refuse splits of all cells if the comparison takes a sample of them."""
     is_splitter = cv is None or isinstance(cv, Integral) or hasattr(cv, "split")
     most, why = budget, f"peers_budget is {budget:,}"
     if isinstance(cells, Cells) and budget > N_SAMPLED:
@@ -45,9 +45,9 @@ def check_splits(cv: Any, cells: Any, budget: int) -> None:
 
 
 def draw_sample(cells: Any, labels: np.ndarray, seed: int) -> Sample:
-    """Draw cells that are not in memory at random within each label, as many as its share; all, where they are few.
+    """Draw a sample of cells that are not in memory, at random within each label by its share, or all if they are few.
 
-    Of cells in memory all are taken.
+    Cells in memory are all taken.
     """
     n_cells = len(labels)
     if not isinstance(cells, Cells):
@@ -62,7 +62,7 @@ def draw_sample(cells: Any, labels: np.ndarray, seed: int) -> Sample:
 
 
 def smaller_sample(sample: Sample, n_cells: int, least: int, seed: int) -> Sample:
-    """Draw about so many cells of a sample within each type, and the `least` of each, where it has so many."""
+    """Draw about `n_cells` cells of a sample within each type, and at least `least` of each, if it has so many."""
     if len(sample.true) <= n_cells:
         return sample
     rows = _rows_of_sample(sample.true, n_cells, least, seed)
@@ -95,6 +95,6 @@ def _rows_of_sample(labels, n_cells, least, seed):
 
 
 def annotate_blocks(model, cells: Cells) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what `annotate` does, of a model that takes a matrix alone, which is read block by block."""
+    """Return what `annotate` returns, for a model that takes only a matrix, which is read block by block."""
     parts = [annotate(model, cells.stored(rows), return_proba=True) for rows in cells.slices()]
     return tuple(pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))

@@ -1,4 +1,4 @@
-"""The sections of the page, each from the predictions and the cells to HTML."""
+"""The sections of the page, each of which turns predictions and cells into HTML."""
 
 from copy import copy
 from functools import partial
@@ -35,7 +35,7 @@ N_PAIRS = 3
 N_MARKERS = 8
 N_MISSING = 20
 
-# Fewer cells of a type do not tell its genes from chance.
+# With fewer cells, the genes of a type cannot be told from chance.
 LEAST_CELLS = 5
 
 
@@ -73,7 +73,7 @@ def card_section(card):
 
 
 def genes_section(model, cells):
-    """Return the cells with the genes of the model, what is said of them, and their coverage, None without names."""
+    """Return the cells with the genes of the model, the section about them, and their coverage (None without names)."""
     try:
         aligner = step_of(model, GeneAligner)
     except TypeError:
@@ -94,7 +94,7 @@ def genes_section(model, cells):
 
 
 def _missing_genes(found, *, said_already):
-    """Name the genes that are missing, and what each type has left; nothing where none is."""
+    """List the missing genes, and the divergence that is left of each type; empty if no gene is missing."""
     if not len(found.missing):
         return ""
     body = ""
@@ -136,7 +136,7 @@ def scores_section(found, seed):
 
 
 def _in_the_tree(found):
-    """Say how right and how deep names in a tree are, of cells whose true type is in it."""
+    """Describe how right and how deep names in a tree are, for cells whose true type is in it."""
     tree = found.tree
     known = np.isin(found.true, tree.names)
     if not known.any():
@@ -190,7 +190,7 @@ def scores_by_group(found, of_cells):
 
 
 def comparison_section(model, sample, cv, budget, seeds, verbose):
-    """Cross-validate a new copy of the model and its peers on the same folds of these cells, of `budget` at most."""
+    """Cross-validate a new copy of the model and its peers on the same folds of at most `budget` of these cells."""
     n_folds = 5 if cv is None else int(cv) if isinstance(cv, Integral) else 2
     sample = smaller_sample(sample, budget, n_folds, seeds[1])
     cells, true = sample.cells, sample.true
@@ -265,7 +265,7 @@ def confusion_section(found, sample):
 
 
 def tree_section(found):
-    """Draw how many cells each type of the tree names, of models that have one."""
+    """Draw how many cells get each name of the tree, if the model has one."""
     if found.tree is None:
         return ""
     text = (
@@ -280,7 +280,7 @@ def tree_section(found):
 
 
 def _confused_pairs(found):
-    """Return the pairs of types with most cells that have the name of the other."""
+    """Return the pairs of types with the most cells that have the name of the other type."""
     types = found.types
     confusion = confusion_matrix(found.true, found.named, labels=types)
     wrong = confusion + confusion.T
@@ -299,7 +299,7 @@ def _telling_genes(true, cells, pair):
 
 
 def calibration_section(found):
-    """Draw how far the probabilities can be trusted."""
+    """Draw how reliable the probabilities are."""
     # Types that the model does not know have no probability.
     unknown = np.setdiff1d(found.true, found.probabilities.columns)
     probabilities = np.hstack([found.probabilities.to_numpy(), np.zeros((len(found.true), len(unknown)))])
@@ -315,7 +315,7 @@ def calibration_section(found):
 
 
 def unassigned_section(model, found):
-    """Count whose cells are left unassigned, of models that can do so."""
+    """Count the unassigned cells of each type, if the model can leave cells unassigned."""
     reject_option = rejecting_model(model)
     if reject_option is None:
         return ""
@@ -372,7 +372,7 @@ def markers_section(model, sample):
 
 
 def selector_of(model):
-    """Return the model's own selector, None where it has none."""
+    """Return the model's own selector, or None if it has none."""
     try:
         return step_of(model, JSDivergenceSelector)
     except TypeError:
@@ -380,7 +380,7 @@ def selector_of(model):
 
 
 def _markers(selector, cells, true):
-    """Return the marker genes of each type as text; genes go by their place, which is that in the selector."""
+    """Return the marker genes of each type as text; genes are matched by position, which is that in the selector."""
     names = getattr(cells, "var_names", getattr(cells, "columns", range(cells.shape[1])))
     names = getattr(selector, "feature_names_in_", names)
     classes = np.asarray(selector.classes_).astype(str)

@@ -1,4 +1,4 @@
-"""Whether cells show the marker genes of what they are named: the genes of the model's own selector."""
+"""Whether cells express the marker genes of their predicted types, by the model's own selector."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from sklearn_cells.report._figures import heat_map
 from sklearn_cells.report._sample import counts_in, rows_in
 from sklearn_cells.report._sections import LEAST_CELLS, markers_section, selector_of
 
-# The markers of a name: those that are compared, and the first of these, which are drawn.
+# The number of markers of a name that are compared, and how many of these are drawn.
 N_MARKERS, N_DRAWN = 8, 3
 
 # Counts of a cell are scaled to this sum before the logarithm.
@@ -82,7 +82,7 @@ def support_section(model, found, sample, aligned):
 
 
 def _markers_of(names, selector, found, measured):
-    """Return the places of genes that mark each type, or a type below it, by higher counts, by their rank."""
+    """Return the indices of genes that mark each name, or a type below it, by higher counts, in order of rank."""
     table, order = selector.gene_table(), np.argsort(selector.ranking_)
     marks = table["marks"].astype(object).map(lambda label: None if label is None else str(label))
     is_marker = (table["direction"] == "up").to_numpy() & measured[order]
