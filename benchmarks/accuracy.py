@@ -3,9 +3,9 @@
     python benchmarks/accuracy.py run ours lr-log1p --data FOLDER --results results.csv --seeds "0 1 2"
     python benchmarks/accuracy.py report results.csv -o assets
 
-FOLDER holds the .h5ad files named in TASKS, with raw counts in X and labels in obs["cell_type"]. Packages that do not
-go together (CellTypist, scvi-tools, sklearn_cells) are imported by the methods that need them: run these in one
-environment each, and give `report` all files of results. Two runs at a time must not share a file.
+FOLDER holds the .h5ad files named in TASKS, with raw counts in X and labels in obs["cell_type"]. Packages that cannot
+be installed together (CellTypist, scvi-tools, sklearn_cells) are imported by the methods that need them: run each of
+these in its own environment, and pass all result files to `report`. Two runs at the same time must not share a file.
 """
 
 import os

@@ -1,14 +1,14 @@
-"""Train on an atlas of many files that memory does not hold: time, peak memory and accuracy by the number of cells.
+"""Train on an atlas of many files that do not fit in memory: time, peak memory and accuracy by number of cells.
 
     python benchmarks/atlas.py FOLDER --cells 1000000
     python benchmarks/atlas.py FOLDER --cells 1000000 --scdataset PYTHON
 
-Ten files of simulated cells are written to FOLDER (8 GB for a million cells of 20,000 genes), or are taken from there.
-They are of 100 types, the rarest 200 times as rare as the most frequent, in groups that differ in few genes. The query
-is another experiment: each of its genes has an efficiency of its own. Each row is a process of its own. Ours reads the
-files once to select genes and once more to keep the selected ones in a temporary file, and trains on that. PYTHON is
-that of an environment with scDataset, which reads cells of the files in random order into dense minibatches: the time
-of its reading alone stands beside the time of our training.
+Ten files of simulated cells are written to FOLDER (8 GB for a million cells of 20,000 genes), or read if they exist.
+The cells are of 100 types, the most frequent 200 times as frequent as the rarest, in groups that differ in few genes.
+The query is another experiment, in which each gene has its own efficiency. Each row runs in its own process. Ours reads
+the files once to select genes and once more to copy the selected genes to a temporary file, and trains on that. PYTHON
+is the Python of an environment with scDataset, which reads cells from the files in random order into dense minibatches:
+the time of its reading alone is compared with the time of our training.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""Models of CellTypist read by from_celltypist: do labels and probabilities differ from those of CellTypist?
+"""Check whether labels and probabilities of from_celltypist differ from those of CellTypist.
 
     python benchmarks/celltypist_models.py zheng_sorted.h5ad pbmc3k.h5ad --celltypist CELLTYPIST_PYTHON
 
-CellTypist trains models in all its ways on the first file and annotates the second, with all of its genes and without a
-third of them. from_celltypist reads the same models and names the same cells from raw counts. Both get float64, so that
-what differs is rounding alone. Seconds are those of annotating. CELLTYPIST_PYTHON is the Python of an environment that
-has CellTypist.
+CellTypist trains models with all of its training methods on the first file and annotates the second, with all of its
+genes and without a third of them. from_celltypist reads the same models and annotates the same cells from raw counts.
+Both get float64, so that they differ only by rounding. Seconds are for annotation. CELLTYPIST_PYTHON is the Python of
+an environment that has CellTypist.
 """
 
 import subprocess

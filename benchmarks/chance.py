@@ -1,9 +1,9 @@
-"""What chance gives genes that say nothing, and the false discovery rate of genes that are found.
+"""Measure the divergence of uninformative genes by chance, and the false discovery rate of selected genes.
 
     python benchmarks/chance.py
 
-Negative binomial counts of one mean for all classes; for the false discovery rate a tenth of the genes has half as many
-again in one class. `--output FILE` keeps the table.
+Counts are negative binomial with the same mean in all classes; for the false discovery rate, a tenth of the genes has a
+mean that is higher by half in one class. `--output FILE` saves the table.
 """
 
 from pathlib import Path

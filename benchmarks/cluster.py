@@ -1,11 +1,11 @@
-"""Annotate cells of several files by Dask: one process, beside two workers on this machine.
+"""Annotate cells of several files with Dask: one process, compared with two workers on the same machine.
 
     python benchmarks/cluster.py --cells 200000
 
-The files have simulated blocks of cells again and again, and are read as a Dask array. The first line is one process,
-which reads one block after the other. The others are a cluster of two worker processes with a thread each: the first
-time, when the workers import the package, and again. Processor seconds are of all processes together: on a busy machine
-they say more than the others. Peak memory is that of each process from its start.
+The files repeat simulated blocks of cells, and are read as a Dask array. The first line is for one process, which reads
+one block after the other. The others are for a cluster of two worker processes with one thread each: the first run, in
+which the workers import the package, and a second run. CPU seconds are summed over all processes; on a busy machine,
+they are more reliable than wall-clock time. Peak memory is for each process from its start.
 """
 
 import resource

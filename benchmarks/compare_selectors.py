@@ -1,11 +1,11 @@
-"""Compare gene selectors by what classifiers reach on the genes that they choose.
+"""Compare gene selectors by the scores of classifiers on the genes that they choose.
 
     python benchmarks/compare_selectors.py run zheng_sorted.h5ad --results results.csv
     python benchmarks/compare_selectors.py report results.csv -o assets
 
 Genes are chosen and classifiers trained inside each of five training folds; the classifiers get log1p of counts. scanpy
-is needed for its two selectors. mutual_info_classif(discrete_features=True) of all genes is js_divergence with prior
-weights, which is hundreds of times faster.
+is needed for its two selectors. mutual_info_classif(discrete_features=True) of all genes equals js_divergence with
+prior weights, which is hundreds of times faster.
 """
 
 import time

@@ -1,10 +1,10 @@
-"""Time the divergences of simulated counts beside scikit-learn's cheapest filters, in one run.
+"""Time the divergences of simulated counts and scikit-learn's cheapest filters, in the same run.
 
     python benchmarks/divergence_speed.py
 
-Prints the least times and the ratios, one pass over the values and indices of the same matrix, and the memory that the
-divergences take beside it. Counts are Poisson with log-normal gene means. mutual_info_classif is timed on 300 genes and
-scaled up; `--in-full` runs it on all.
+Prints the minimum times and their ratios, the time of one pass over the values and indices of the same matrix, and the
+memory that the divergences need besides the matrix. Counts are Poisson with log-normal gene means. mutual_info_classif
+is timed on 300 genes and scaled up; `--in-full` runs it on all genes.
 """
 
 import platform

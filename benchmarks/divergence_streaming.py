@@ -1,4 +1,4 @@
-"""Rank genes of more cells than memory holds: seconds and peak memory of many cells, and of Dask workers.
+"""Rank genes with more cells than fit in memory: seconds and peak memory for many cells, and for Dask workers.
 
 python benchmarks/divergence_streaming.py stream --cells 1000000
 python benchmarks/divergence_streaming.py dask

@@ -1,9 +1,9 @@
-"""Take away one block of genes after the other, as in 2019, and write what the accuracy loses.
+"""Leave out one block of genes at a time, as in 2019, and write the drop of the accuracy.
 
     python benchmarks/gene_ablation_2019.py zheng_sorted.h5ad
 
-Blocks of 100 genes over the 2,000 most divergent of the training cells become zero, with the network trained anew and
-without. Raw counts in X, labels in obs["cell_type"]. Writes ablation.csv and ablation.png.
+Blocks of 100 of the 2,000 most divergent genes of the training cells become zero, with and without retraining of the
+network. The file holds raw counts in X and labels in obs["cell_type"]. Writes ablation.csv and ablation.png.
 """
 
 import time

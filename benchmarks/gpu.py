@@ -1,10 +1,10 @@
-"""Train and predict on a graphics card beside the processor: cells a second and the memory of the card.
+"""Train and predict on a GPU and on the CPU: cells per second, and the memory of the GPU.
 
     python benchmarks/gpu.py
 
-Each line is a process of its own. The first fit makes the graph and is not counted. Networks of views predict on the
-processor, from sparse counts, whatever trains them; the others predict where they are trained. Memory is the most that
-TensorFlow had in use on the card. Without a card one sentence says so; `--processor` measures the processor then, too.
+Each line runs in its own process. The first fit makes the graph and is not counted. Networks of views predict on the
+CPU, from sparse counts, wherever they are trained; the others predict where they are trained. Memory is the maximum
+that TensorFlow used on the GPU. Without a GPU, a message says so; `--processor` then measures the CPU alone.
 """
 
 import json

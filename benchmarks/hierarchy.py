@@ -1,4 +1,4 @@
-"""Types in a tree: how right and how deep names are, whether the promised error holds, and labels of several depths.
+"""Measure names in a tree of types: how right and how deep they are, the promised error, and labels of several depths.
 
     python benchmarks/hierarchy.py naming FOLDER --output assets/hierarchy_naming.csv
     python benchmarks/hierarchy.py rules FOLDER --output assets/hierarchy_rules.csv
@@ -12,14 +12,14 @@ zheng_sorted_second_sample, pbmc3k, pbmc_10x_3chem_symphony (labels in "cell_typ
 allen_m1_10x_140genes (8 > 30 > 127 types, two donors in "batch"), and baron_pancreas, panc8_500_bbknnr and
 sc_mixology_5cl_celseq2 with donors, technologies and plates in "batch".
 
-"naming" trains on zheng_sorted and names the cells of the others, with the tree and with today's flat reject option,
-both at the same target errors. "rules" compares ways to choose the depth of a name, each with one number that is set
-on the same held-out cells: one threshold for all depths, one for each depth, and sets of leaves that are cut to their
-lowest common ancestor. "promise" splits the cells of a set at random, trains a logistic regression with a
-reject option on one half and counts how often more than 5 % of the assigned cells of the other are wrong.
-"laboratories" leaves out each batch of a set in turn, trains on samples of the others, with `groups` and without, and
-counts the same.
-"levels" trains on one donor and judges the other at each level, with and without the tree; then half of the fine labels
+"naming" trains on zheng_sorted and annotates the cells of the other files, with the tree and with the flat reject
+option, both at the same target errors. "rules" compares ways to choose the depth of a name, each with one number that
+is set on the same held-out cells: one threshold for all depths, one for each depth, and sets of leaves that are cut to
+their lowest common ancestor. "promise" splits the cells of a data set at random, trains a logistic regression with a
+reject option on one half, and counts how often more than 5 % of the assigned cells of the other half are wrong.
+"laboratories" leaves out each batch of a data set in turn, trains on samples of the others, with and without `groups`,
+and counts the same.
+"levels" trains on one donor and scores the other at each level, with and without the tree; then half of the fine labels
 are replaced by their parents. "grow" trains on nine types, then adds the tenth.
 """
 

@@ -1,9 +1,10 @@
-"""Find the known markers of sorted blood cells: among the top genes of the network, and of the divergence.
+"""Look for the known markers of sorted blood cells among the top genes of the network and of the divergence.
 
     python benchmarks/markers.py zheng_sorted.h5ad
 
-Raw counts in X, the sorted population in obs["cell_type"]. Writes markers.csv: the ten first genes of each population
-by the attributions of a network and by the contributions of the selector, of those that the population shows more of.
+The file holds raw counts in X and the sorted population in obs["cell_type"]. Writes markers.csv: the first ten genes of
+each population by the attributions of a network and by the contributions of the selector, among those that the
+population expresses more.
 """
 
 import time

@@ -1,13 +1,13 @@
-"""What becomes of cells whose file lacks genes that the model was trained with.
+"""Measure how a model does on cells whose file lacks genes that it was trained with.
 
     python benchmarks/missing_genes.py FOLDER --output assets/missing_genes.csv
 
 FOLDER holds .h5ad files with raw counts in X and labels in obs["cell_type"]. For each, a model is trained on three
-quarters of the cells, and names the types of the others in a file without some genes: all those of ribosomal proteins;
-MALAT1; ribosomal, mitochondrial and HLA genes; a random part; all but the 2,000 most variable ones; all but 200 marker
-genes, as a panel has them. The table has the accuracy with these genes as zeros ("zero"), as not measured ("model"),
-and of a model that is trained without them ("fitted again"). The share of divergence that is left, of all classes and
-of the class with least, is what CellPipeline.gene_coverage returns.
+quarters of the cells, and annotates the others in a file without some genes: all genes of ribosomal proteins; MALAT1;
+ribosomal, mitochondrial and HLA genes; a random part; all but the 2,000 most variable genes; all but 200 marker genes,
+as in a panel. The table has the accuracy with these genes as zeros ("zero"), as not measured ("model"), and of a model
+that is trained without them ("fitted again"). The share of divergence that is left, over all classes and for the class
+with the least, is what CellPipeline.gene_coverage returns.
 """
 
 import re

@@ -1,10 +1,11 @@
-"""What labels of real cells are in the Cell Ontology, and the trees that come of them.
+"""Look up labels of real cells in the Cell Ontology, and make trees of them.
 
     pip install cellxgene-ontology-guide obonet
     python benchmarks/ontology.py FOLDER [--output cl.obo]
 
-The package cellxgene-ontology-guide (MIT) carries releases of the Cell Ontology (CC BY 4.0). Names, synonyms, which are
-taken as exact, and parents of its newest release are written as an OBO file, which `CellTypeTree.from_obo` reads.
+The package cellxgene-ontology-guide (MIT) contains releases of the Cell Ontology (CC BY 4.0). The names, synonyms and
+parents of its newest release are written as an OBO file, which `CellTypeTree.from_obo` reads. All synonyms are taken as
+exact.
 FOLDER holds .h5ad files with labels in obs["cell_type"]: pbmc3k, baron_pancreas and zheng_sorted.
 """
 

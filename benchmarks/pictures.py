@@ -1,9 +1,9 @@
-"""Draw what the documentation shows of sklearn_cells.plotting.
+"""Draw the figures of sklearn_cells.plotting for the documentation.
 
     python benchmarks/pictures.py zheng_sorted.h5ad paul15.h5ad
 
-Raw counts in X, labels in obs["cell_type"]. Of the first file genes are drawn, of the second the predictions for a
-quarter of its cells.
+The files hold raw counts in X and labels in obs["cell_type"]. The figures show genes of the first file, and predictions
+for a quarter of the cells of the second.
 """
 
 from pathlib import Path

@@ -1,12 +1,12 @@
-"""What becomes of cells that a classifier cannot know: absent types, another sample, other genes.
+"""Measure rejection of cells unlike the training cells: absent types, another sample, other genes.
 
     python benchmarks/rejection.py absent FOLDER --output assets/rejection_absent.csv
     python benchmarks/rejection.py calibration FOLDER --output assets/rejection_calibration.csv
     python benchmarks/rejection.py query FOLDER --output assets/rejection_query.csv
 
 FOLDER holds the .h5ad files of benchmarks/accuracy.py, with raw counts in X and labels in obs["cell_type"], and for the
-last command hg19_10x_genes.tsv, Ensembl IDs and symbols. The classifiers are those of benchmarks/accuracy.py, with
-their defaults. Temperature and threshold are learned by RejectOptionClassifier, on folds of the training cells.
+last command hg19_10x_genes.tsv with Ensembl IDs and symbols. The classifiers are those of benchmarks/accuracy.py, with
+their default parameters. RejectOptionClassifier learns temperature and threshold on folds of the training cells.
 """
 
 from functools import partial

@@ -1,9 +1,9 @@
-"""Train the two networks of 2019 on sorted blood cells, five folds, and write what README shows.
+"""Train the two networks of 2019 on sorted blood cells in five folds, and write the results shown in README.
 
     python benchmarks/reproduce_2019.py zheng_sorted.h5ad divergences_2019.csv hg19_10x_genes.tsv
 
 The arguments are the cells (raw counts, labels in obs["cell_type"]), the table of divergences that
-the project published in 2019, and the gene list that its gene indices point into. Genes are ranked
+the project published in 2019, and the gene list to which its gene indices refer. Genes are ranked
 inside each training fold; in 2019 they were ranked on all cells before the split.
 """
 

@@ -1,4 +1,4 @@
-"""Annotate a file that does not fit in memory: cells a second and peak memory, beside CellTypist and SingleR.
+"""Annotate a file that does not fit in memory: cells per second and peak memory, compared with CellTypist and SingleR.
 
     python benchmarks/streaming_predict.py --cells 1000000 --celltypist CELLTYPIST_PYTHON --singler SINGLER_PYTHON
 

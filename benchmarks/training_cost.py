@@ -1,8 +1,8 @@
-"""Tell what training costs beside its time: memory, workers, repeatability and start-up (Linux).
+"""Measure the cost of training besides its time: memory, workers, repeatability and start-up (Linux).
 
     python benchmarks/training_cost.py memory-of-repeats | workers | large | identity | start-up
 
-What belongs to a process, as memory and the state of TensorFlow do, is taken from new processes.
+What depends on the process, such as memory and the state of TensorFlow, is measured in new processes.
 """
 
 import gc

@@ -1,18 +1,18 @@
-"""Time the training of the same networks by both engines and by scikit-learn's MLPClassifier, in one run.
+"""Time the training of the same networks by both engines and by scikit-learn's MLPClassifier, in the same run.
 
     python benchmarks/training_speed.py -o assets/training_speed.csv
 
-"epoch" is the time of a fit of several epochs minus that of a fit of one, divided by the epochs in between: nothing
-counts that a fit does once. "first fit" and "repeated fit" are whole fits on few cells, one after the other: what a
-user waits for, with the making of the graph and without the import of the packages. The networks have no dropout and
-no L2, the cells no weights, the input stays as it is, and Adam has a constant rate of 0.001; "epoch by default" has
-the L2, dropout, class weights, input norm and schedule that the classifier or the preset has.
+"epoch" is the time of a fit of several epochs minus that of a fit of one, divided by the epochs in between, so that
+nothing counts that happens once per fit. "first fit" and "repeated fit" are whole fits on few cells, one after the
+other: what a user waits for, including the making of the graph but not the import of the packages. There is no dropout,
+L2, cell weight or input normalisation, and Adam has a constant rate of 0.001; "epoch by default" has the L2, dropout,
+class weights, input norm and schedule of the classifier or the preset.
 
 "keras" and "tensorflow" are the engines, fed with blocks of sparse cells; "keras array" is Keras `fit` on one dense
 array of all cells, made before the clock starts.
 
-The models take turns, each in processes of its own: Keras `fit` makes a data set of a generator, for which TensorFlow
-with Python 3.11 lowers glibc's M_MMAP_THRESHOLD, and then all else in the process is slower, our engine too.
+The models take turns, each in its own processes: Keras `fit` makes a data set from a generator, for which TensorFlow
+with Python 3.11 lowers glibc's M_MMAP_THRESHOLD, which slows down everything else in the process, also our engine.
 """
 
 import multiprocessing

@@ -1,19 +1,19 @@
-"""Compare classifiers on cells of other laboratories, technologies and donors.
+"""Compare classifiers on cells from other laboratories, technologies and donors.
 
     python benchmarks/transfer.py run ours linearsvc --tasks TASKS.py --data FOLDER --results results.csv
     python benchmarks/transfer.py report results.csv -o assets
 
 TASKS.py has a function tasks(folder) whose tasks have `name`, `reference` and `query` (AnnData with raw counts, each
-with its own genes), `labels`, `truth` and `score(predicted)`, and a function common(task), which returns both on the
-genes that they share. In the form "refitted" all methods get common(task). In the form "as it comes" they are trained
-on all genes of the reference, and the query has its own: ours, CellTypist and SingleR get it as it is, and the others,
-which take no other genes, zeros for those that are missing. "thinned", "no ribosomal" and "ambient" are "as it comes"
-with the counts of the query thinned to a tenth, without its ribosomal genes, and with a tenth of the mean cell in each.
-"composition" is "as it comes" with at most half of the query's cells, in shares of types drawn from Dirichlet(0.5, ...)
-as far as a type has cells, with at least five cells of each type that has so many.
+with its own genes), `labels`, `truth` and `score(predicted)`, and a function common(task), which returns both with the
+genes that they share. In the form "refitted", all methods get common(task). In the form "as it comes", they are trained
+on all genes of the reference, and the query has its own genes: ours, CellTypist and SingleR get it as it is, and the
+others, which do not accept other genes, get zeros for missing ones. "thinned", "no ribosomal" and "ambient" are "as it
+comes" with the counts of the query thinned to a tenth, without its ribosomal genes, and with a tenth of the mean cell
+added to each cell. "composition" is "as it comes" with at most half of the query's cells, in shares of types drawn from
+Dirichlet(0.5, ...) as far as a type has cells, with at least five cells of each type that has so many.
 
-CellTypist, SingleR (singler) and scVI-tools need other versions of scikit-learn: run these methods in one environment
-each, and give `report` all files of results. scANVI is trained on the reference alone here, not on the query's cells.
+CellTypist, SingleR (singler) and scVI-tools need other versions of scikit-learn: run each of these methods in its own
+environment, and pass all result files to `report`. scANVI is trained only on the reference here, not on the query.
 """
 
 import sys

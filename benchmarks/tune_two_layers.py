@@ -1,12 +1,12 @@
-"""Search for the best network of two hidden layers, and compare it with the default of one on five folds.
+"""Search for the best network with two hidden layers, and compare it with the default of one layer on five folds.
 
     python benchmarks/tune_two_layers.py zheng_sorted.h5ad -o assets/two_layers.csv
 
-The search sees the training cells of the first fold only, split again into three folds, and successive halving gives
-the better half of the candidates twice as many epochs each time. Epochs are the resource, not cells: with fewer cells
-the small types would nearly vanish and more L2 and fewer genes would win, while a fit of few epochs is a whole one,
-as the learning rate falls to zero by its end. The first fold's test cells are new to the search; the training cells of
-the search are among the test cells of the other folds, so the five folds flatter the two layers if anything.
+The search uses only the training cells of the first fold, split again into three folds, and successive halving gives
+the better half of the candidates twice as many epochs each time. Epochs are the resource, not cells: with fewer cells,
+the small types would nearly vanish, and more L2 and fewer genes would win, while a fit of few epochs is a complete fit,
+since the learning rate falls to zero by its end. The first fold's test cells are new to the search; the training cells
+of the search are among the test cells of the other folds, so the five folds favour the two layers, if anything.
 """
 
 import itertools

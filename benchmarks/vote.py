@@ -1,12 +1,12 @@
-"""Measure what the vote of clusters does to the names that the installed model gives to blood cells.
+"""Measure how majority votes of clusters change the accuracy of the installed model on blood cells.
 
     python benchmarks/vote.py FOLDER
 
 FOLDER holds pbmc3k.h5ad (labels from clusters of its cells), zheng_sorted_second_sample.h5ad (labels from sorting) and
 pbmc_10x_3chem_symphony.h5ad (three chemistries in "batch", labels in "cell_type_common", from clusters of all three).
-Printed is the share of cells with the right name in the tree, of the types that it has: by the model alone, by the vote
-of clusters="auto", and by that of Leiden clusters of 30 principal components of 2,000 variable genes, as scanpy makes
-them. Means over three seeds of the clusters, with the lowest and highest.
+The share of cells with a right name in the tree is printed, for the types that are in it: by the model alone, by the
+vote of clusters="auto", and by that of Leiden clusters on 30 principal components of 2,000 variable genes, as scanpy
+makes them. It is the mean over three seeds of the clusters, with the lowest and the highest.
 """
 
 from pathlib import Path
