@@ -115,7 +115,7 @@ def values_on_disk(cells, rows, columns, matrix=None):
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         values = (cells.X if matrix is None else matrix)[rows[0] : rows[-1] + 1]
         return values if isinstance(columns, slice) and columns == slice(None) else values[:, columns]
-    # Given a mask, but not given indices, anndata reads neighbouring rows at once, in the order of the file.
+    # With a mask, unlike with indices, anndata reads neighbouring rows at once, in the order of the file.
     chosen, place = np.unique(rows, return_inverse=True)
     mask = np.zeros(cells.n_obs, dtype=bool)
     mask[chosen] = True

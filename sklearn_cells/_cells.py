@@ -69,7 +69,7 @@ class Cells:
         The numbers of cells and genes of the source.
 
     checks : Checks
-        The checks of what is read.
+        The checks that are applied when cells are read.
 
     gene_names : Index, default=None
         The names of the genes.

@@ -21,7 +21,7 @@ KINDS = ("any", "nonnegative", "counts")
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks of every block of cells that is read, wherever that happens.
+    """The checks that are applied to every block of cells that is read, wherever that happens.
 
     Called with a matrix and its row numbers, it returns the same cells as an ndarray, CSR or CSC matrix
     with no entry stored twice.

@@ -49,7 +49,7 @@ def atomic_path(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator
 
 @contextmanager
 def atomic_paths(*paths: str | os.PathLike, overwrite: bool = False) -> Iterator[list[Path]]:
-    """Yield a temporary path for each of several files, of which all appear or none.
+    """Yield a temporary path for each of several files; either all of the files appear or none.
 
     Otherwise like `atomic_path`. If the process is killed between two files, only the first appears.
     """

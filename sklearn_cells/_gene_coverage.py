@@ -18,7 +18,7 @@ WARNED_BELOW = 0.9
 
 @dataclass(frozen=True)
 class GeneCoverage:
-    """How many of the genes of a model a query has, and what they contribute.
+    """How many of a model's genes a query has, and how much information these carry.
 
     Returned by `CellPipeline.gene_coverage`. Genes that the model does not use, because they were not
     selected, do not count.

@@ -81,7 +81,7 @@ def is_rejecting(model):
 
 
 def rejecting_model(model):
-    """Return the outermost rejecting model inside a fitted model, or None; of pipelines, the last step is searched."""
+    """Return the outermost rejecting model inside a fitted model, or None; in pipelines, the last step is searched."""
     while model is not None and not is_rejecting(model):
         attribute = _held_in(model)
         model = model[-1] if isinstance(model, Pipeline) else getattr(model, attribute) if attribute else None
@@ -295,7 +295,7 @@ def _has_threshold(model):
 def _changed(model, step, matches, change):
     """Copy a fitted model and change the outermost model inside that matches.
 
-    Of pipelines, the first (0) or last (-1) step is searched.
+    In pipelines, the first (0) or last (-1) step is searched.
 
     Raises
     ------

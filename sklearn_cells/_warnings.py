@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, Self
 
-# Frames of these packages are not code of the user.
+# Frames of these packages are not user code.
 NOT_OF_USERS = {"sklearn_cells", "sklearn", "joblib", "contextlib", "threading", "concurrent"}
 
 
@@ -55,7 +55,7 @@ def warn(finding: str | Finding, category: type[Warning] = UserWarning) -> None:
 def once_per_call() -> Iterator[None]:
     """Gather the warnings of a call that works in blocks or folds, and issue each of them once when it ends.
 
-    Of nested blocks, the outermost one issues them. After an error none are issued: the error must be fixed first.
+    The outermost of nested blocks issues them. After an error none are issued: the error must be fixed first.
     """
     if _gathered.get() is not None:
         yield

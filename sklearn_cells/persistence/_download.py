@@ -22,7 +22,7 @@ def downloaded(address: str, folder: str | os.PathLike, sha256: str | None) -> P
     Raises
     ------
     ValueError
-        If the address is not one of https or http, no checksum is given, or the file has another one.
+        If the address does not begin with https:// or http://, no checksum is given, or the file has another one.
 
     OSError
         If the file cannot be read, or is larger than `MAX_SIZE`.

@@ -137,7 +137,7 @@ def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
     Raises
     ------
     TypeError
-        If `path` is neither text nor a path, or `sha256` is not text.
+        If `path` is neither a string nor a path, or `sha256` is not a string.
 
     FileNotFoundError
         If there is no such file.

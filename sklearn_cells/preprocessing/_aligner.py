@@ -336,7 +336,7 @@ def _warn_of_respelled(spelled, meant):
 
 
 def _warn_of_second_spellings(pairs):
-    """Warn of training genes that are there under their own name and under the one that R makes of it."""
+    """Warn of training genes that the cells have both under their own name and in the spelling of R."""
     if pairs:
         name, gene = pairs[0]
         warn(

@@ -97,7 +97,7 @@ def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[
 
 
 def second_spellings(names: Any, wanted: Any) -> list[tuple[str, str]]:
-    """Return the names that spell with the dots of R a wanted gene whose own name is there too, each with that name."""
+    """Return the R spelling and the own name of each wanted gene that is among the names in both spellings."""
     names, wanted = without_version(names), without_version(wanted)
     with_dots = dict(zip(wanted.str.translate(DOTS), wanted, strict=True))
     both = names[names.isin(list(with_dots)) & ~names.isin(wanted)]
