@@ -193,8 +193,9 @@ def annotate(
 
     ValueError
         If the model cannot use the cells, if it has no `layer`, `gene_names`, `duplicates` or `threshold` to
-        set, or if `clusters` is not a column of `obs` or has missing values. With `inplace`, if the cells are a
-        view, or have entries with the same names that another function wrote.
+        set, if `clusters` is not a column of `obs` or has missing values, or if it is "auto" and `obs` has a column
+        of this name. With `inplace`, if the cells are a view, or have entries with the same names that another
+        function wrote.
 
     Warns
     -----

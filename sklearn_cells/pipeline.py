@@ -411,7 +411,7 @@ def make_cell_pipeline(
     preset : {"default", "mlp_2019", "cnn_2019"}, default="default"
         "default" passes 2,000 genes to two networks with one hidden layer. One is trained on simulated
         laboratories and annotates cells from any laboratory; the other is specific to the experiment of
-        the training cells, and is used for cells that look as if they came from it. "mlp_2019" and
+        the training cells, and contributes if a cell looks as if it came from there. "mlp_2019" and
         "cnn_2019" are the networks of 2019 with their training parameters, on log1p of counts: the
         first with 1,000 genes, the second with all genes.
 
