@@ -36,6 +36,9 @@ UNCHECKED = {"GL01", "RT02", "ES01", "EX01", "SA01"}
 # The parameters of scikit-learn's Pipeline are described there. GeneCoverage is returned, not made by users.
 WITHOUT_PARAMETERS = {"sklearn_cells.pipeline.CellPipeline", "sklearn_cells.GeneCoverage"}
 
+# Returned by from_celltypist, whose example shows it.
+WITHOUT_EXAMPLE = {"sklearn_cells.linear_model.CellTypistClassifier"}
+
 
 def listed_objects():
     """Return what the lists of the API page name."""
@@ -105,6 +108,14 @@ def test_signatures_have_types(path):
         ]
         assert not untyped, f"{name} has no types for {untyped}"
         assert name == "__init__" or signature.return_annotation is not signature.empty, f"{name} returns no type"
+
+
+@pytest.mark.parametrize("path", sorted(set(LISTED) - WITHOUT_EXAMPLE))
+def test_public_names_are_in_an_example(path):
+    pages = [*DOCS.glob("examples/plot_*.py"), *DOCS.glob("guide/*.md"), DOCS / "coming_from.md"]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    in_docstring = re.search(r"^Examples\n-+\n\s*>>>", inspect.getdoc(lookup(path)), flags=re.MULTILINE)
+    assert in_docstring or re.search(rf"\b{path.rpartition('.')[2]}\(", text)
 
 
 def test_nothing_is_listed_twice():
