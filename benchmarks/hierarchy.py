@@ -180,26 +180,26 @@ class Rule:
         return self
 
     def _learn_levels(self, probabilities, codes, error):
-        ways = self.names.ways(probabilities)
-        right = self.names.right[ways.names, codes[:, np.newaxis]]
-        self.levels = np.full(ways.names.shape[1], np.inf)
+        paths = self.names.paths(probabilities)
+        right = self.names.right[paths.names, codes[:, np.newaxis]]
+        self.levels = np.full(paths.names.shape[1], np.inf)
         for depth in range(len(self.levels)):
-            known = ways.names[:, depth] >= 0
-            order = np.argsort(-ways.probabilities[known, depth])
+            known = paths.names[:, depth] >= 0
+            order = np.argsort(-paths.probabilities[known, depth])
             risk = np.cumsum(~right[known, depth][order]) / np.arange(1, known.sum() + 1)
             kept = np.flatnonzero(risk <= error)
             if len(kept):
-                self.levels[depth] = ways.probabilities[known, depth][order][kept[-1]]
+                self.levels[depth] = paths.probabilities[known, depth][order][kept[-1]]
 
     def predict(self, probabilities):
         """Return the index of the name of each cell, -1 where it is unassigned."""
         if self.kind == "one threshold":
-            return self.names.ways(probabilities).ends(1 - self.number)[0]
+            return self.names.paths(probabilities).ends(1 - self.number)[0]
         if self.kind == "a threshold for each depth":
-            ways = self.names.ways(probabilities)
-            depths = np.logical_and.accumulate(ways.probabilities >= self.levels, axis=1).sum(axis=1)
+            paths = self.names.paths(probabilities)
+            depths = np.logical_and.accumulate(paths.probabilities >= self.levels, axis=1).sum(axis=1)
             rows = np.arange(len(depths))
-            return np.where(depths > 0, ways.names[rows, np.maximum(depths - 1, 0)], -1)
+            return np.where(depths > 0, paths.names[rows, np.maximum(depths - 1, 0)], -1)
         if self.kind == "leaves above a probability":
             members = probabilities >= min(self.number, 1) * 0.5
         else:  # the most probable leaves that have a probability together

@@ -580,8 +580,8 @@ def test_leaves_without_cells_are_told_of():
 def test_a_stricter_threshold_gives_the_same_name_or_an_ancestor(seed, one, other):
     probabilities = np.random.default_rng(seed).dirichlet(np.full(5, 0.5), size=20)
     names = NamesInTree(TREE, np.array(TREE.leaves))
-    ways = names.ways(probabilities)
-    (low, _), (high, confidence) = (ways.ends(t) for t in sorted([one, other]))
+    paths = names.paths(probabilities)
+    (low, _), (high, confidence) = (paths.ends(t) for t in sorted([one, other]))
     for lenient, strict, p, row in zip(low, high, confidence, probabilities, strict=True):
         if strict < 0:
             continue
@@ -593,11 +593,11 @@ def test_a_stricter_threshold_gives_the_same_name_or_an_ancestor(seed, one, othe
 
 def test_names_end_where_they_are_unsure():
     names = NamesInTree(TREE, np.array(TREE.leaves))
-    ways = names.ways([[0.1, 0.1, 0.2, 0.25, 0.35], [0.9, 0.1, 0, 0, 0]])
-    np.testing.assert_allclose(ways.evidence[0], [1 - 0.2 * 0.8 / 0.4, 1 - 0.4 * 0.8 / 0.6, 0.35])
+    paths = names.paths([[0.1, 0.1, 0.2, 0.25, 0.35], [0.9, 0.1, 0, 0, 0]])
+    np.testing.assert_allclose(paths.evidence[0], [1 - 0.2 * 0.8 / 0.4, 1 - 0.4 * 0.8 / 0.6, 0.35])
     for threshold, expected in [(0.3, ["type 4", "type 0"]), (0.45, ["c", "type 0"]), (0.55, ["b", "type 0"])]:
-        assert [TREE.names[i] for i in ways.ends(threshold)[0]] == expected
-    ends, confidence = ways.ends(0.95)
+        assert [TREE.names[i] for i in paths.ends(threshold)[0]] == expected
+    ends, confidence = paths.ends(0.95)
     assert ends[0] == -1
     np.testing.assert_allclose(confidence, [0.8, 1.0])
     assert TREE.names[ends[1]] == "a"
@@ -607,16 +607,16 @@ def test_a_wide_name_needs_more_than_the_probability_that_it_has_without_evidenc
     tree = CellTypeTree.from_dict({"wide": dict.fromkeys(map(str, range(9))), "narrow": None})
     names = NamesInTree(tree, np.array(tree.leaves))
     nothing_known, some, much = np.full(10, 0.1), [*np.full(9, 0.95 / 9), 0.05], [*np.full(9, 0.998 / 9), 0.002]
-    ways = names.ways([nothing_known, some, much])
-    np.testing.assert_allclose(ways.evidence[0], 0.1)
-    np.testing.assert_allclose(ways.evidence[:, 0], [0.1, 1 - 0.05 * 0.9 / 0.1, 1 - 0.002 * 0.9 / 0.1])
-    ends, confidence = ways.ends(0.7)
+    paths = names.paths([nothing_known, some, much])
+    np.testing.assert_allclose(paths.evidence[0], 0.1)
+    np.testing.assert_allclose(paths.evidence[:, 0], [0.1, 1 - 0.05 * 0.9 / 0.1, 1 - 0.002 * 0.9 / 0.1])
+    ends, confidence = paths.ends(0.7)
     assert [[*tree.names, "Unassigned"][end] for end in ends] == ["Unassigned", "Unassigned", "wide"]
     np.testing.assert_allclose(confidence, [0.9, 0.95, 0.998])
-    all_named = names.ways([[*np.full(9, 0.06), 0.46]]).ends(0.0)[0]  # what is not at all sure has no evidence below 0
+    all_named = names.paths([[*np.full(9, 0.06), 0.46]]).ends(0.0)[0]  # what is not at all sure has no evidence below 0
     assert tree.names[all_named[0]] in tree.leaves
     below_one = CellTypeTree.from_dict({"all": {"x": None, "y": None}})
-    np.testing.assert_allclose(NamesInTree(below_one, np.array(["x", "y"])).ways([[0.5, 0.5]]).evidence, [[1.0, 0.5]])
+    np.testing.assert_allclose(NamesInTree(below_one, np.array(["x", "y"])).paths([[0.5, 0.5]]).evidence, [[1.0, 0.5]])
 
 
 def test_a_tree_of_one_level_gives_the_flat_reject_option(cells, types):
@@ -801,7 +801,7 @@ def test_the_curve_says_what_each_threshold_gives():
     curve = error_specificity_curve(truth, probabilities, labels=list(TREE.leaves), hierarchy=TREE)
     names = NamesInTree(TREE, np.array(TREE.leaves))
     for row in curve.iloc[::20].itertuples():
-        ends = names.ways(probabilities).ends(row.threshold)[0]
+        ends = names.paths(probabilities).ends(row.threshold)[0]
         given_names = np.array([*TREE.names, "Unassigned"])[ends]
         named = ends >= 0
         assert row.coverage == named.mean()

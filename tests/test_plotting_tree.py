@@ -355,7 +355,7 @@ def cells_and_model():
         MultinomialNB(), hierarchy=tree, threshold=0.5, calibration=None, unassigned_label="none"
     )
     model = reject.fit(cells.X, types)
-    evidence = NamesInTree(tree, model.classes_).ways(model.predict_proba(cells.X)).evidence
+    evidence = NamesInTree(tree, model.classes_).paths(model.predict_proba(cells.X)).evidence
     gaps = np.where(np.isfinite(evidence[:, 1]), evidence[:, 0] - evidence[:, 1], 0)
     model.threshold_ = evidence[gaps.argmax()].mean()  # where a cell is sure to be "a", but not of which kind
     return cells.X, types, model

@@ -556,7 +556,7 @@ def test_names_in_a_tree_are_judged_in_the_tree(tmp_path):
     types = cells.obs["cell_type"].astype(str).to_numpy(dtype=object)
     tree = CellTypeTree.from_dict({"a": {"type 0": None, "type 1": None}, "type 2": None})
     model = RejectOptionClassifier(MultinomialNB(), hierarchy=tree, threshold=0.5, calibration=None).fit(cells.X, types)
-    evidence = NamesInTree(tree, model.classes_).ways(model.predict_proba(cells.X)).evidence
+    evidence = NamesInTree(tree, model.classes_).paths(model.predict_proba(cells.X)).evidence
     gaps = np.where(np.isfinite(evidence[:, 1]), evidence[:, 0] - evidence[:, 1], 0)
     model.threshold_ = evidence[gaps.argmax()].mean()  # where a cell is sure to be "a", but not of which kind
     named = model.predict(cells.X)

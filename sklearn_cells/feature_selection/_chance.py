@@ -1,4 +1,4 @@
-"""What chance does to divergences: their bias, and how likely it gives as much."""
+"""The effect of chance on divergences: their bias and their p-values."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from scipy.stats import chi2
 from sklearn_cells.feature_selection._count_table import CountTable, pooled
 from sklearn_cells.feature_selection._divergence import class_weights, divergence
 
-# The least number of cells of a class that a test expects to see in a bin, in the mean of the classes (Cochran's rule).
+# The smallest expected number of cells of a class in a bin, averaged over the classes (Cochran's rule).
 MIN_EXPECTED = 5
 
-# The most bins of the counts of a gene.
+# The maximum number of bins for the counts of a gene.
 MAX_BINS = 10
 
-# Genes of which the permutations are drawn in one call.
+# The number of genes for which one call draws permutations.
 GENES_AT_ONCE = 256
 
 
 def miller_madow_bias(table: CountTable, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the first-order bias of each divergence.
 
-    The entropy of R values that were seen in n cells is too low by (R - 1) / 2n. With w_k the weight
-    of class k, n_k its cells and R_k the values that they show, the bias is
+    The plug-in entropy of R distinct values in n cells is too low by (R - 1) / 2n. With w_k the weight
+    of class k, n_k its number of cells and R_k the number of distinct values in them, the bias is
 
-        sum_k w_k (R_k - 1) / 2 n_k - (R - 1) sum_k w_k^2 / 2 n_k,
+        sum_k w_k (R_k - 1) / 2 n_k - (R - 1) sum_k w_k^2 / 2 n_k.
 
-    that of the entropies of the classes less that of the mixture.
+    The first term comes from the entropies of the classes, the second from that of the mixture.
 
     References
     ----------
@@ -45,14 +45,14 @@ def miller_madow_bias(table: CountTable, weights: NDArray[np.float64]) -> NDArra
 
 
 def null_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what each class (column) adds to the divergence of each gene (row) where all classes are alike.
+    """Return what each class (column) is expected to add to the divergence of each gene (row) by chance alone.
 
-    With R values in all, class k adds
+    With R distinct values in total, class k adds
 
         w_k (R - 1) (1 / 2 n_k - w_k / n_k + sum_j w_j^2 / 2 n_j),
 
-    the second-order expansion of w_k KL(p_k || m) in the deviations of p_k and m from what they
-    have in common.
+    from the second-order expansion of w_k KL(p_k || m) around the distribution that all classes
+    share.
     """
     per_cell = 1 / np.where(table.class_sizes > 0, table.class_sizes, 1)
     of_one_value = weights * (per_cell / 2 - weights * per_cell + weights**2 @ per_cell / 2)
@@ -60,12 +60,12 @@ def null_contributions(table: CountTable, weights: NDArray[np.float64]) -> NDArr
 
 
 def g_test(table: CountTable) -> NDArray[np.float64]:
-    """Return the p-value of the G-test of each gene: that its count does not depend on the class.
+    """Return the p-value of each gene in a G-test of whether its count is independent of the class.
 
-    G = 2 N JSD, with prior weights, of R values in K classes has a chi-squared distribution of
-    (R - 1) (K - 1) degrees of freedom. That is so for many cells of each value and class, so values
-    are pooled with their neighbours into `MAX_BINS` at most, of `MIN_EXPECTED` cells of a class in
-    the mean; and G is divided by Williams' correction for what is left,
+    With prior weights, G = 2 N JSD for R values in K classes follows a chi-squared distribution with
+    (R - 1) (K - 1) degrees of freedom if each value and class has many cells. Neighbouring values
+    are therefore pooled into at most `MAX_BINS` bins, with `MIN_EXPECTED` cells of each class on
+    average. G is then divided by Williams' correction, which reduces the error that is left:
 
         1 + (N sum_r 1 / n_r - 1) (N sum_k 1 / n_k - 1) / 6 N (R - 1) (K - 1).
 
@@ -89,16 +89,17 @@ def g_test(table: CountTable) -> NDArray[np.float64]:
 
 
 def bins_of_enough_cells(table: CountTable) -> NDArray[np.int64]:
-    """Return how many bins of the counts of each gene have enough cells, `MAX_BINS` at most and one at least."""
+    """Return the number of bins, from one to `MAX_BINS`, that leaves enough cells in each bin of a gene's counts."""
     n_classes = np.sum(table.class_sizes > 0)
     return np.clip(table.gene_cells // (MIN_EXPECTED * n_classes), 1, MAX_BINS).astype(np.int64)
 
 
 def permuted_divergences(table: CountTable, weights: str, n_permutations: int, seed: int) -> NDArray[np.float64]:
-    """Return each divergence (row) in permutations of the labels of the cells (columns).
+    """Return the divergence of each gene (row) in permutations of the cell labels (columns).
 
-    Permuted labels leave how many cells show a count and how many are of a class, so the tables are
-    drawn from what these determine, without the cells. A gene draws from a generator of its own.
+    Permuting the labels changes neither how many cells show each count nor the class sizes. The
+    tables are therefore drawn with these totals fixed, without reading the cells. Each gene has its
+    own random generator.
     """
     from sklearn_cells.feature_selection._kernels import null_divergences
 
@@ -115,7 +116,7 @@ def permuted_divergences(table: CountTable, weights: str, n_permutations: int, s
 
 
 def permutation_test(divergences: NDArray[np.float64], permuted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of permutations whose divergence reaches that of each gene, itself counted.
+    """Return the share of permutations that reach the divergence of each gene, counting the observed labels as one.
 
     References
     ----------
@@ -128,5 +129,5 @@ def permutation_test(divergences: NDArray[np.float64], permuted: NDArray[np.floa
 
 
 def _n_values(table: CountTable) -> NDArray[np.int64]:
-    """Return how many values of each gene occur, zero included."""
+    """Return the number of distinct values of each gene, zero included."""
     return np.bincount(table.row_gene, minlength=table.n_genes) + (table.gene_zeros > 0)

@@ -1,4 +1,4 @@
-"""The divergences and p-values of a selector, and how many genes it keeps, by its parameters."""
+"""What a selector computes from its table: divergences, p-values, and the number of genes to keep."""
 
 from numbers import Integral
 
@@ -17,7 +17,7 @@ from sklearn_cells.feature_selection._divergence import class_weights, divergenc
 
 
 def scored(selector, table):
-    """Return the divergences, corrected for chance, and the p-values where they are needed at once."""
+    """Return the divergences, corrected for chance, and the p-values, None if they are not needed yet."""
     if selector.bias_correction is not None or selector.max_fdr is not None:
         _check_whole(table, selector)
     divergences, pvalues = divergence(table, selector.weights), None
@@ -34,7 +34,7 @@ def scored(selector, table):
 
 
 def is_passing(selector, pvalues, n_genes):
-    """Return whether the false discovery rate of each gene is low enough. A warning says where none is."""
+    """Return whether the adjusted p-value of each gene is at most `max_fdr`, and warn if none is."""
     if selector.max_fdr is None:
         return np.ones(n_genes, dtype=bool)
     adjusted = false_discovery_control(pvalues)
@@ -49,7 +49,7 @@ def is_passing(selector, pvalues, n_genes):
 
 
 def n_features_of(selector, n_genes, n_passing):
-    """Return how many genes are kept of those whose false discovery rate is low enough."""
+    """Return how many of the genes that pass `max_fdr` are kept."""
     wanted = selector.n_features_to_select
     if wanted is None:
         return n_passing

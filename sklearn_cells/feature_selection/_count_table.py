@@ -14,17 +14,17 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-# Stored entries that are worked on at once, where they must be copied or their counts sorted: 8 MB of int64 keys.
+# Stored entries that are processed at once where they must be copied or their counts sorted: 8 MB of int64 keys.
 BLOCK_SIZE = 2**20
 
-# Entries of a table that divergences are computed of at once: arrays of 256 kB.
+# Table entries from which divergences are computed at once: arrays of 256 kB.
 PIECE_SIZE = 2**15
 
 # Counts below this are tallied in an array, the few larger ones by sorting.
 SMALL_COUNT = 32
 
-# Bits of a float32 that are dropped of values that are not counts: 5 of the 23 after the binary point are kept, so that
-# such values repeat too.
+# Bits that are dropped from the float32 of values that are not counts. Of the 23 bits after the binary point, 5 are
+# kept, so that these values repeat as counts do.
 DROPPED_BITS = 18
 
 # A gene, a count and a class are packed into one int64 key; counts take this many values.
@@ -37,18 +37,18 @@ class CountTable:
     """How many cells of each class show each count of each gene, zeros left out.
 
     The first two arrays are parallel, one entry per (gene, count, class) that occurs, sorted by
-    gene, then count, then class. All other cells of a class show no count of the gene.
+    gene, then count, then class. All other cells of a class have a count of zero.
     """
 
     keys: NDArray[np.int64]
     n_cells: NDArray[np.float64]  # the sum of their weights
     class_sizes: NDArray[np.float64]
     n_genes: int
-    of_counts: bool = True  # or of other values, numbered in their order
-    of_log1p: bool = False  # whether the counts came as log1p
+    of_counts: bool = True  # False for other values, which are numbered in ascending order
+    of_log1p: bool = False  # whether the counts were given as log1p
 
     def __getstate__(self):
-        """Leave out what is computed from the fields."""
+        """Return the fields alone, without what is computed from them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
@@ -73,7 +73,7 @@ class CountTable:
 
     @cached_property
     def row(self) -> NDArray[np.int64]:
-        """The row of each entry: the number of its (gene, count) among those that occur."""
+        """The row of each entry: the index of its (gene, count) among those that occur."""
         return np.cumsum(np.diff(self.gene_and_count, prepend=-1) != 0) - 1
 
     @cached_property
@@ -83,22 +83,22 @@ class CountTable:
 
     @cached_property
     def row_cells(self) -> NDArray[np.float64]:
-        """The cells of each row."""
+        """The number of cells in each row."""
         return np.bincount(self.row, self.n_cells, len(self.row_gene)).astype(np.float64)
 
     @cached_property
     def gene_cells(self) -> NDArray[np.float64]:
-        """The cells of each gene that show any count of it."""
+        """The number of cells with a count above zero, for each gene."""
         return np.bincount(self.row_gene, self.row_cells, self.n_genes).astype(np.float64)
 
     @property
     def gene_zeros(self) -> NDArray[np.float64]:
-        """The cells of each gene that show no count of it."""
+        """The number of cells with a count of zero, for each gene."""
         return _rest(self.total, self.gene_cells)
 
     @property
     def zeros(self) -> NDArray[np.float64]:
-        """The cells of each gene (row) and class (column) that show no count."""
+        """The number of cells with a count of zero, by gene (row) and class (column)."""
         return _rest(self.class_sizes, self.by_gene_and_class(self.n_cells))
 
     def by_gene_and_class(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,11 +109,11 @@ class CountTable:
 
     @property
     def total(self) -> float:
-        """All cells."""
+        """The number of all cells."""
         return float(self.class_sizes.sum())
 
     def pieces(self) -> Iterator[tuple[slice, CountTable]]:
-        """Yield slices of genes and their tables, so small that what is computed from them stays in the cache."""
+        """Yield slices of genes and their tables, small enough for arrays of their entries to stay in the cache."""
         n_classes = len(self.class_sizes)
         n_pieces = max(1, max(len(self.keys), self.n_genes * n_classes) // PIECE_SIZE)
         edges = np.linspace(0, self.n_genes, n_pieces + 1).astype(np.int64)
@@ -133,7 +133,7 @@ class CountTable:
 
 
 def _rest(whole, part):
-    """Return what is left of sums of weights; a rest that is rounding is none."""
+    """Return the difference between two sums of weights, zero where it is no more than rounding error."""
     rest = whole - part
     return np.where(rest > 1e-9 * whole, rest, 0.0)
 
@@ -142,7 +142,7 @@ Tally = tuple[NDArray[np.int64], NDArray[np.float64]]  # sorted keys, how many c
 
 
 class NeitherCountsNorLog1pError(ValueError):
-    """Raised for values that are not counts and not log1p of counts."""
+    """Raised for values that are neither counts nor log1p of counts."""
 
     def __init__(self, example=""):
         super().__init__(
@@ -179,19 +179,19 @@ def count_table(
         How many cells each one stands for.
 
     continuous : bool, default=False
-        Whether values that are neither are taken, to a precision of 1/32 of each.
+        Whether values that are neither are accepted too, with a relative precision of 1/32.
 
     Returns
     -------
     table : CountTable
-        Making it takes an array of 128 bytes for each gene (with weights 256), some arrays of
-        `BLOCK_SIZE` numbers, and up to 120 bytes for each of its entries; values that are neither take 4 bytes more for
-        each that is stored.
+        Building it takes 128 bytes for each gene (256 with weights), a few arrays of `BLOCK_SIZE`
+        numbers, and up to 120 bytes for each entry of the table. Values that are neither counts nor
+        log1p of counts take another 4 bytes for each stored value.
 
     Raises
     ------
     NeitherCountsNorLog1pError
-        If values are neither, unless they are `continuous`.
+        If some values are neither counts nor log1p of counts, and `continuous` is False.
 
     ValueError
         If there are so many genes and classes that a key would overflow.
@@ -201,7 +201,7 @@ def count_table(
             f"{n_classes} classes times {X.shape[1]} genes are too many to tabulate, expected less than "
             f"{MAX_KEY // N_COUNTS}: does y hold cell types, or names of cells?"
         )
-    # Whole cells are counted in half of the memory.
+    # Without weights, cells are counted in half of the memory.
     weights = np.ones(X.shape[0], np.uint32) if sample_weight is None else sample_weight.astype(np.float64)
     tallies = _tallies_by_gene if sp.issparse(X) and X.format == "csc" else _tallies_by_class
     is_log1p, of_counts = False, True
@@ -223,7 +223,7 @@ def count_table(
 
 
 def _example(X) -> str:
-    """Name the first value that is neither a count nor, if there are more such, log1p of one."""
+    """Return where the first value is that is neither a count nor log1p of one, else the first that is not a count."""
     values = X.data if sp.issparse(X) else X.ravel()
     fractions = np.flatnonzero(values != np.rint(values))
     counts = np.expm1(values[fractions].astype(np.float64))
@@ -237,12 +237,12 @@ def _example(X) -> str:
 
 
 def checked_table(parts: dict[str, Any], n_genes: int, n_classes: int) -> CountTable:
-    """Make a table of parts of unknown origin, on whose order and sums compiled loops rely.
+    """Build a table from parts of unknown origin, and check the order and sums that compiled loops rely on.
 
     Raises
     ------
     ValueError
-        If the parts are not those of a table of so many genes and classes.
+        If the parts are not those of a table of `n_genes` genes and `n_classes` classes.
     """
     table = CountTable(**parts)
     if not _is_sound(table, n_genes, n_classes):
@@ -265,7 +265,7 @@ def _is_sound(table: CountTable, n_genes: int, n_classes: int) -> bool:
 
 
 def tabulated(X: sp.csc_array, of_counts: bool) -> sp.csc_array:
-    """Return values of cells as they stand in their table: counts, or numbers of other values."""
+    """Return the values of cells as in their table: counts, or the numbers that stand for other values."""
     from sklearn_cells.feature_selection._kernels import are_counts
 
     if not of_counts:
@@ -276,10 +276,10 @@ def tabulated(X: sp.csc_array, of_counts: bool) -> sp.csc_array:
 
 
 def add_tables(tables: Iterable[CountTable]) -> CountTable:
-    """Add tables of the same genes and classes as they come, one at least.
+    """Add up tables of the same genes and classes, at least one, as they arrive.
 
-    Where some are of counts and others of other values, as blocks of few cells are by chance, the
-    counts are taken as values too.
+    If only some of them hold counts, these counts are treated as values too. A block of a few cells
+    can hold only counts by chance.
     """
     tables = iter(tables)
     first = next(tables)
@@ -297,14 +297,14 @@ def add_tables(tables: Iterable[CountTable]) -> CountTable:
 
 
 def _tallies_of(tables: Iterable[CountTable], sizes: NDArray[np.float64]) -> Iterator[Tally]:
-    """Return the tallies of tables, and add their class sizes up in `sizes`."""
+    """Yield the tallies of tables, and add up their class sizes in `sizes`."""
     for table in tables:
         sizes += table.class_sizes
         yield table.keys, table.n_cells
 
 
 def _as_values(tally: Tally, n_classes: int, of_counts: bool, of_log1p: bool) -> Tally:
-    """Number counts as the values that they came as."""
+    """Renumber counts as the values that they were given as."""
     keys, n_cells = tally
     if not of_counts:
         return tally
@@ -315,7 +315,7 @@ def _as_values(tally: Tally, n_classes: int, of_counts: bool, of_log1p: bool) ->
 
 
 def pooled(table: CountTable, n_bins: NDArray[np.int64], zeros_apart: NDArray[np.bool_] | bool = True) -> CountTable:
-    """Pool neighbouring counts of each gene into bins of about as many cells each.
+    """Pool neighbouring counts of each gene into bins with about the same number of cells.
 
     Parameters
     ----------
@@ -323,10 +323,10 @@ def pooled(table: CountTable, n_bins: NDArray[np.int64], zeros_apart: NDArray[np
         The counts.
 
     n_bins : ndarray of shape (n_genes,)
-        How many bins there are at most for the counts above zero, one at least.
+        The maximum number of bins for the counts above zero, at least one.
 
     zeros_apart : bool or ndarray of shape (n_genes,), default=True
-        Whether zeros stay alone, or join the first bin.
+        Whether zeros are kept apart or join the first bin.
 
     Returns
     -------
@@ -335,7 +335,7 @@ def pooled(table: CountTable, n_bins: NDArray[np.int64], zeros_apart: NDArray[np
     """
     below = np.cumsum(table.row_cells) - table.row_cells / 2
     genes = table.row_gene
-    below -= (np.cumsum(table.gene_cells) - table.gene_cells)[genes]  # the cells of genes before
+    below -= (np.cumsum(table.gene_cells) - table.gene_cells)[genes]  # the cells of the preceding genes
     share = below / table.gene_cells[genes]
     bins = np.clip((share * n_bins[genes]).astype(np.int64), 0, n_bins[genes] - 1)
     bins += np.broadcast_to(zeros_apart, table.n_genes)[genes]
@@ -346,7 +346,7 @@ def pooled(table: CountTable, n_bins: NDArray[np.int64], zeros_apart: NDArray[np
 
 
 def _tallies_by_class(X, class_codes, n_classes, weights, is_log1p) -> Iterator[Tally]:
-    """Tally the rows of an array or CSR matrix, one class after the other."""
+    """Tally the rows of an array or CSR matrix, one class at a time."""
     from sklearn_cells.feature_selection._kernels import tally_rows
 
     n_stored = X.nnz if sp.issparse(X) else X.size
@@ -354,7 +354,7 @@ def _tallies_by_class(X, class_codes, n_classes, weights, is_log1p) -> Iterator[
 
     def of_class(code: int) -> Tally:
         members = np.flatnonzero(class_codes == code)
-        # An array much larger than what is tallied would cost more than sorting that.
+        # An array much larger than the data would cost more than sorting the entries.
         n_small = SMALL_COUNT if X.shape[1] * SMALL_COUNT <= 8 * per_cell * len(members) else 0
         table = np.zeros((X.shape[1], n_small), weights.dtype)
         large_counts = []
@@ -391,12 +391,12 @@ def _tallies_by_gene(X, class_codes, n_classes, weights, is_log1p) -> Iterator[T
 
 
 def _in_threads(function: Callable, items: Iterable, n_stored: int) -> Iterator[Tally]:
-    """Return the results in order; two threads pay for more than a block."""
+    """Yield the results in order, using two threads where there is more than one block of entries."""
     n_threads = 1 if n_stored <= BLOCK_SIZE else min(2, joblib.cpu_count())
     if n_threads == 1:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(n_threads) as threads:  # joblib's look for results every 10 ms
+    with ThreadPoolExecutor(n_threads) as threads:  # joblib checks for results every 10 ms only
         yield from threads.map(function, items)
 
 
@@ -413,12 +413,12 @@ def _chunks(indices: NDArray, size: int) -> Iterator[NDArray]:
 
 
 def _room(n_entries: int, weights) -> tuple[NDArray[np.int64], NDArray]:
-    """Make room for keys and weights, whose memory is taken only as they are written."""
+    """Return empty arrays for keys and weights, which take memory only as they are written."""
     return np.empty(n_entries, np.int64), np.empty(n_entries, weights.dtype)
 
 
 def _large_counts(keys, n_cells, n_keys: int) -> Tally:
-    """Return what a kernel did not tally itself."""
+    """Return the tally of the entries that a kernel wrote out instead of adding them up itself."""
     if n_keys < 0:
         raise NeitherCountsNorLog1pError
     if n_cells.dtype == np.float64:
@@ -428,7 +428,7 @@ def _large_counts(keys, n_cells, n_keys: int) -> Tally:
 
 
 def _small_counts(table, n_classes: int, first_gene: int, code: int) -> Tally:
-    """Read off an array of the cells of each gene and count, of one class or (-1) of each."""
+    """Return the tally of an array of cells by gene and count, of class `code` or, if that is -1, of all classes."""
     from sklearn_cells.feature_selection._kernels import read_off
 
     keys, n_cells = _room(table.size, table)
@@ -437,12 +437,12 @@ def _small_counts(table, n_classes: int, first_gene: int, code: int) -> Tally:
 
 
 def _add(tallies: Iterable[Tally]) -> Tally:
-    """Add tallies as they come: the sorted distinct keys, and the sum of the cells of each."""
+    """Add up tallies as they arrive: return the sorted distinct keys, and the number of cells of each."""
     total: Tally = (np.empty(0, np.int64), np.empty(0))
     pending: list[Tally] = []
     for tally in tallies:
         pending.append(tally)
-        # Adding whenever as much is pending as is added already keeps memory and work in bounds.
+        # Merging whenever the pending tallies outgrow the total bounds both memory and work.
         if sum(len(keys) for keys, _ in pending) > max(BLOCK_SIZE, len(total[0])):
             total = _merge([total, *pending])
             pending = []
@@ -450,7 +450,7 @@ def _add(tallies: Iterable[Tally]) -> Tally:
 
 
 def _merge(tallies: list[Tally]) -> Tally:
-    """Add tallies at once."""
+    """Add up tallies in one step."""
     tallies = [tally for tally in tallies if len(tally[0])] or tallies[:1]
     if len(tallies) == 1:
         return tallies[0]
@@ -459,7 +459,7 @@ def _merge(tallies: list[Tally]) -> Tally:
 
 def _tally(keys, n_cells) -> Tally:
     """Sort keys, and add up the cells of each."""
-    order = np.argsort(keys, kind="stable")  # merges the runs of those that are sorted in parts
+    order = np.argsort(keys, kind="stable")  # merges runs of keys that are sorted already
     keys, n_cells = keys[order], n_cells[order]
     is_first = np.ones(len(keys), bool)
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:])

@@ -58,7 +58,7 @@ def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:
         The counts of `n_genes` genes by class.
 
     weights : {"uniform", "prior"}
-        Whether each class weighs the same or as its share of the cells.
+        Whether all classes have the same weight, or each one its share of the cells.
 
     Returns
     -------
@@ -66,12 +66,12 @@ def divergence(table: CountTable, weights: str) -> NDArray[np.float64]:
         Between 0 and the entropy of the class weights.
     """
     contributions = class_contributions(table, class_weights(table.class_sizes, weights))
-    # Rounding leaves a constant gene at some 1e-17 on either side of zero.
+    # Rounding leaves the divergence of a constant gene within about 1e-17 of zero, which can be negative.
     return np.maximum(contributions.sum(axis=1), 0.0)
 
 
 def is_higher(table: CountTable, marked):
-    """Return whether the mean count of each gene is higher in one class than in the mean of the others."""
+    """Return whether the mean count of each gene is higher in the class that it marks than on average in the others."""
     sums = table.by_gene_and_class(table.count * table.n_cells)
     means = sums / np.where(table.class_sizes > 0, table.class_sizes, 1)
     of_marked = means[np.arange(table.n_genes), marked]

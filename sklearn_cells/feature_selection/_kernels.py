@@ -1,4 +1,4 @@
-"""The loops over stored entries, compiled by numba; import it where they run, for numba takes a second to import."""
+"""Loops over stored entries, compiled by numba. Import them where they run: importing numba takes a second."""
 
 import math
 
@@ -8,12 +8,12 @@ from numba import njit
 from sklearn_cells._compiled import compiled
 from sklearn_cells.feature_selection._count_table import N_COUNTS
 
-# Counts that log1p values are looked up for; those of others are computed.
+# log1p of small counts, and of the midpoints between them, for a lookup; larger counts are computed.
 LOG1P = np.log1p(np.arange(32.0))
 BETWEEN = np.log1p(np.arange(32.0) + 0.5)
-# Levels of the counts of a gene where genes are compared with each other.
+# Levels into which the counts of a gene are divided to compare genes with each other.
 N_LEVELS = 4
-# Counts up to this are the fast case.
+# Counts up to this take the fast path.
 CAP = 2**16
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
@@ -48,15 +48,15 @@ def count_of(value, is_log1p):
         A count or, within the rounding error of float32, log1p of one.
 
     is_log1p : bool
-        Which of them.
+        Whether the value is log1p of a count.
 
     Returns
     -------
     count : int
-        Or -1, where the value is not one.
+        The count, or -1 if the value does not stand for one.
     """
     if not is_log1p:
-        # A capped value converts in 32 bits, in half of the time that any count takes.
+        # Capped values are converted in 32 bits, which takes half of the time.
         capped = np.int32(min(value, type(value)(CAP)))
         if type(value)(capped) == value:
             return np.int64(capped)
@@ -68,7 +68,7 @@ def count_of(value, is_log1p):
         return count if abs(value - LOG1P[count]) <= FLOAT32_EPS * (1 + value) else -1
     exact = math.expm1(np.float64(value))
     count = round(exact)
-    # Where the error nears half a count, as from some 200,000 on, nearly anything would pass.
+    # From about 200,000 on, the rounding error nears half a count, and almost any value would pass.
     tolerance = min(FLOAT32_EPS * (1 + exact) * (1 + value), 0.25)
     return np.int64(count) if count < N_COUNTS and abs(exact - count) <= tolerance else -1
 
@@ -97,16 +97,16 @@ def tally_rows(indptr, genes, values, is_log1p, rows, code, n_classes, weights, 
     weights : ndarray of shape (n_cells,)
         The weight of each row of the matrix.
 
-    table : ndarray of shape (n_genes, n_small), float64
+    table : ndarray of shape (n_genes, n_small), of the dtype of `weights`
         Weights of counts below `n_small` are added to it.
 
-    keys, n_cells : ndarray of shape (n_entries,), int64 and float64
+    keys, n_cells : ndarray of shape (n_entries,), int64 and of the dtype of `weights`
         Keys and weights of all larger counts are written to them.
 
     Returns
     -------
     n_keys : int
-        How many were written, or -1 where a value is not a count.
+        How many were written, or -1 if a value is not a count.
     """
     n_small, n_keys = table.shape[1], 0
     for row in rows:
@@ -117,8 +117,8 @@ def tally_rows(indptr, genes, values, is_log1p, rows, code, n_classes, weights, 
             if count < 0:
                 return -1
             if count < n_small:
-                table[gene, np.uint64(count)] += weight  # numba looks for negative indices, but not of unsigned ones
-            elif count > 0:  # which sparse matrices may store
+                table[gene, np.uint64(count)] += weight  # numba does not check unsigned indices for < 0
+            elif count > 0:  # sparse matrices may store zeros
                 keys[n_keys] = (np.int64(gene) * N_COUNTS + count) * n_classes + code
                 n_cells[n_keys] = weight
                 n_keys += 1
@@ -149,16 +149,16 @@ def tally_columns(indptr, cells, values, is_log1p, first_gene, codes, n_classes,
     weights : ndarray of shape (n_cells,)
         The weight of each cell.
 
-    table : ndarray of shape (n_columns, n_small, n_classes), float64
+    table : ndarray of shape (n_columns, n_small, n_classes), of the dtype of `weights`
         Weights of counts below `n_small` are added to it.
 
-    keys, n_cells : ndarray of shape (n_entries,), int64 and float64
+    keys, n_cells : ndarray of shape (n_entries,), int64 and of the dtype of `weights`
         Keys and weights of all larger counts are written to them.
 
     Returns
     -------
     n_keys : int
-        How many were written, or -1 where a value is not a count.
+        How many were written, or -1 if a value is not a count.
     """
     n_small, n_keys = table.shape[1], 0
     for column in range(table.shape[0]):
@@ -180,23 +180,23 @@ def tally_columns(indptr, cells, values, is_log1p, first_gene, codes, n_classes,
 
 @compiled
 def read_off(table, first_gene, code, n_classes, keys, n_cells):
-    """Read off a table of small counts.
+    """Write out the entries above zero of a table of small counts.
 
     Parameters
     ----------
     table : ndarray of shape (n_genes, n_small) or (n_genes, n_small * n_classes)
-        The weights of the cells of each gene and count, of one class or of all.
+        The weights of the cells of each gene and count, in one class or in each class.
 
     first_gene : int
         The gene of the first row.
 
     code : int
-        The class; -1 where the table is of all.
+        The class, or -1 if the table has all classes.
 
     n_classes : int
         The number of classes.
 
-    keys, n_cells : ndarray of shape (n_entries,), int64 and of the type of the table
+    keys, n_cells : ndarray of shape (n_entries,), int64 and of the dtype of the table
         Keys and weights above zero are written to them, sorted.
 
     Returns
@@ -218,7 +218,7 @@ def read_off(table, first_gene, code, n_classes, keys, n_cells):
 
 @compiled
 def null_divergences(genes, starts, row_cells, class_sizes, weights, n_permutations, seed):
-    """Draw the divergences of genes where labels are permuted.
+    """Draw the divergences of genes under permuted labels.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def null_divergences(genes, starts, row_cells, class_sizes, weights, n_permutati
         How many cells show each count above zero.
 
     class_sizes : ndarray of shape (n_classes,), int64
-        How many cells are of each class.
+        The number of cells in each class.
 
     weights : ndarray of shape (n_classes,)
         The weights of the classes in the divergence.
@@ -241,7 +241,7 @@ def null_divergences(genes, starts, row_cells, class_sizes, weights, n_permutati
         The number of draws.
 
     seed : int
-        Of the generators of the genes.
+        Determines, with its index, the random generator of each gene.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def null_divergences(genes, starts, row_cells, class_sizes, weights, n_permutati
         rows = row_cells[starts[genes[i]] : starts[genes[i] + 1]]
         if len(rows) == 0:
             continue
-        np.random.seed((seed + genes[i]) % 2**32)  # noqa: NPY002  (numba's own, of this thread)
+        np.random.seed((seed + genes[i]) % 2**32)  # noqa: NPY002  (numba's own generator, one for each thread)
         for permutation in range(n_permutations):
             left[:] = class_sizes
             n_left, result = total, 0.0
@@ -269,7 +269,7 @@ def null_divergences(genes, starts, row_cells, class_sizes, weights, n_permutati
 
 @njit(inline="always")
 def _draw_cells(left, n_left, n, cells):
-    """Draw `n` cells of those that are left of each class, without replacement: multivariate hypergeometric."""
+    """Draw `n` of the cells that are left in the classes, without replacement (multivariate hypergeometric)."""
     cells[:] = 0
     if n < len(left):
         for drawn in range(n):
@@ -303,7 +303,7 @@ def _divergence_of_row(cells, class_sizes, weights):
 
 @compiled
 def shared_information(indptr, cells, levels, genes, groups, n_classes, weights, information):
-    """Return the information that each of some genes has about the (level, class) and the level of another gene.
+    """Compute the information that genes have about another gene: about its level with the class, and its level alone.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ def shared_information(indptr, cells, levels, genes, groups, n_classes, weights,
         The weight of each cell; they sum to 1.
 
     information : ndarray of shape (n_columns, 2), in nats
-        Both are written to the rows of the genes.
+        The two results are written to the rows of `genes`.
     """
     n_groups = N_LEVELS * n_classes
     of_groups = np.zeros(n_groups)
@@ -347,7 +347,7 @@ def shared_information(indptr, cells, levels, genes, groups, n_classes, weights,
 
 @njit(inline="always")
 def _entropy_of(shares):
-    """Return the entropy of a distribution, in nats; what rounding leaves of nothing counts as nothing."""
+    """Return the entropy of a distribution, in nats; shares that are no more than rounding error are left out."""
     entropy = 0.0
     for share in shares:
         if share > 1e-15:

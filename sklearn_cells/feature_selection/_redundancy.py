@@ -1,4 +1,4 @@
-"""Choosing genes that do not repeat what chosen ones say."""
+"""Greedy selection of genes that do not repeat the information of those already chosen."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def choose(
     n_genes: int,
     criterion: str,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose genes one after the other, each by what it adds to those before.
+    """Choose genes one at a time, each by what it adds to those already chosen.
 
-    With I(g; Y) what gene g says of the class, and s the genes chosen so far, the next one is that
-    of the greatest
+    With I(g; Y) the information of gene g about the class, and s the genes chosen so far, the next
+    gene is the one with the greatest
 
     - I(g; Y) - mean_s I(g; s) for "mrmr",
-    - mean_s I(g, s; Y), which is mean_s I(g; Y | s) but for a constant, for "jmi",
+    - mean_s I(g, s; Y), which differs from mean_s I(g; Y | s) by a constant, for "jmi",
     - min_s I(g; Y | s) for "cmim".
 
     Parameters
@@ -48,12 +48,12 @@ def choose(
         How many to choose.
 
     criterion : {"mrmr", "jmi", "cmim"}
-        Which sum of pairs the choice goes by.
+        The score to choose by, see above.
 
     Returns
     -------
     order : ndarray of shape (n_genes,)
-        The chosen candidates, first one first.
+        The chosen candidates, in the order in which they were chosen.
 
     closest : ndarray of shape (n_candidates,)
         The chosen candidate that is most informative about each candidate.
@@ -112,22 +112,22 @@ def gene_levels(X: sp.csc_array, edges: NDArray) -> sp.csc_array:
     Parameters
     ----------
     X : CSC array of shape (n_cells, n_genes)
-        Values as they are tabulated.
+        Values as in the count table.
 
     edges : ndarray of shape (n_genes, n_edges)
-        The least values of each level above 0.
+        The smallest value of each level above 0.
     """
     gene = np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
     levels = np.zeros(X.nnz, dtype=np.uint8)
     for edge in edges.T:
         levels += X.data >= edge[gene]
-    found = sp.csc_array((levels, X.indices, X.indptr), shape=X.shape, copy=True)
-    found.eliminate_zeros()  # the entries of X may be stored zeros
-    return found
+    level_matrix = sp.csc_array((levels, X.indices, X.indptr), shape=X.shape, copy=True)
+    level_matrix.eliminate_zeros()  # X may have stored zeros
+    return level_matrix
 
 
 def level_edges(table: CountTable, genes: NDArray[np.int64], n_levels: int) -> NDArray[np.int64]:
-    """Return the least count of each level above 0, so that levels have about as many cells each.
+    """Return the smallest count of each level above 0, so that these levels have about the same number of cells.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def level_edges(table: CountTable, genes: NDArray[np.int64], n_levels: int) -> N
         The counts.
 
     genes : ndarray of int
-        The genes to give edges for.
+        The genes whose edges are returned.
 
     n_levels : int
         The number of levels, zero included.
@@ -143,7 +143,7 @@ def level_edges(table: CountTable, genes: NDArray[np.int64], n_levels: int) -> N
     Returns
     -------
     edges : ndarray of shape (len(genes), n_levels - 1)
-        Rising; the first is above 0.
+        In ascending order; the first is above 0.
     """
     counts = table.count[np.flatnonzero(np.diff(table.row, prepend=-1))]
     starts = np.searchsorted(table.row_gene, np.append(genes, table.n_genes))
@@ -158,7 +158,7 @@ def level_edges(table: CountTable, genes: NDArray[np.int64], n_levels: int) -> N
 
 
 def chosen_genes(X, table: CountTable, candidates, codes, cell_weights, *, n_genes, criterion, task):
-    """Choose genes among candidates; return them in their order, and the chosen one closest to each candidate."""
+    """Choose genes among candidates, and return them in that order with the closest chosen gene of each candidate."""
     from sklearn_cells.feature_selection._kernels import N_LEVELS
 
     candidates = np.sort(candidates)

@@ -1,4 +1,4 @@
-"""Cells to tables, and the score functions: js_divergence and js_divergence_test."""
+"""From cells to count tables, and the score functions js_divergence and js_divergence_test."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sklearn_cells.feature_selection._chance import bins_of_enough_cells, g_test
 from sklearn_cells.feature_selection._count_table import CountTable, add_tables, count_table, pooled
 from sklearn_cells.feature_selection._divergence import divergence
 
-# Tables that are added at once where Dask makes them.
+# The number of tables that one Dask task adds up.
 TABLES_AT_ONCE = 8
 
-# Makes what a block of cells on disk is read and used within.
+# Makes the context in which a block of cells on disk is read and used.
 Task = Callable[[], AbstractContextManager]
 
 WEIGHTS = StrOptions({"uniform", "prior"})
@@ -48,7 +48,7 @@ def js_divergence(
     bins: int | str | None = "auto",
     sample_weight: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    """Jensen-Shannon divergence of each gene's counts across the classes.
+    """Compute the Jensen-Shannon divergence of each gene's counts across the classes.
 
     Parameters
     ----------
@@ -59,13 +59,13 @@ def js_divergence(
         The class of each cell.
 
     weights : {"uniform", "prior"}, default="uniform"
-        Whether each class weighs the same or as its share of the cells.
+        Whether all classes have the same weight, or each one its share of the cells.
 
     bins : int, "auto" or None, default="auto"
         As in :class:`JSDivergenceSelector`.
 
     sample_weight : array-like of shape (n_cells,), default=None
-        The weight of each cell, >= 0. A weight of two is the same as the cell twice.
+        The weight of each cell, >= 0. A cell of weight 2 counts as two cells.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def js_divergence(
     ------
     ValueError
         If a value is negative, NaN or infinite, or neither a count nor log1p of one where `bins`
-        is None, or if `y` does not hold one label of at least two classes for each cell.
+        is None, or if `y` does not have one label for each cell and at least two classes.
 
     See Also
     --------
@@ -87,7 +87,7 @@ def js_divergence(
 
     Examples
     --------
-    The first gene tells the classes apart, the second half so, the third not at all:
+    The first gene tells the classes apart, the second does so in part, the third not at all:
 
     >>> from sklearn_cells.feature_selection import js_divergence
     >>> X = [[0, 0, 1], [0, 1, 1], [3, 1, 1], [3, 1, 1]]
@@ -121,7 +121,7 @@ def js_divergence_test(
     bins: int | str | None = "auto",
     sample_weight: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Divergence of each gene across the classes, and the p-value that its count depends on them.
+    """Compute the divergence of each gene across the classes, and test whether its count depends on them.
 
     Parameters
     ----------
@@ -132,8 +132,8 @@ def js_divergence_test(
         The class of each cell.
 
     weights : {"uniform", "prior"}, default="uniform"
-        Whether each class weighs the same or as its share of the cells. The test does not depend on
-        them.
+        Whether all classes have the same weight, or each one its share of the cells. The test does
+        not depend on the weights.
 
     bins : int, "auto" or None, default="auto"
         As in :class:`JSDivergenceSelector`.
@@ -144,10 +144,10 @@ def js_divergence_test(
     Returns
     -------
     divergences : ndarray of shape (n_genes,), in nats
-        As :func:`js_divergence` returns them.
+        The divergences that :func:`js_divergence` returns.
 
     p_values : ndarray of shape (n_genes,)
-        Of the G-test, as in :class:`JSDivergenceSelector`.
+        The p-values of the G-test, as in :class:`JSDivergenceSelector`.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def js_divergence_test(
 
 
 def _table_of(X, y, bins, sample_weight) -> CountTable:
-    if not isinstance(X, Cells):  # of which the caller has told
+    if not isinstance(X, Cells):  # for which the caller has checked it
         check_same_order(X, y)
     cells = check_cells(X, values="nonnegative")
     classes, codes = check_labels(y, cells.shape[0])
@@ -191,9 +191,9 @@ def tabulate(
     continuous: bool,
     task: Task = nullcontext,
 ) -> CountTable:
-    """Make the count table of cells: at once in memory, by blocks from disk or on the workers of a cluster."""
+    """Build the count table of cells: in one step in memory, in blocks from disk or on the workers of a cluster."""
     if sample_weight is not None:
-        # The shape of the cells is all that is looked at.
+        # Only the number of cells is checked.
         shape_only = np.broadcast_to(0.0, (cells.shape[0], 1))
         sample_weight = check_sample_weight(sample_weight, shape_only, dtype=np.float64, ensure_non_negative=True)
 
@@ -214,7 +214,7 @@ def tabulate(
 
 
 def columns_of(cells: Cells, genes, task: Task = nullcontext):
-    """Return some genes of cells, in memory: an ndarray or CSR. In a chain, those that are elsewhere stay so."""
+    """Return some genes of cells in memory, as ndarray or CSR. In a chain, cells outside of memory stay there."""
     if cells.in_chain and not cells.in_memory:
         return cells.for_training(genes)
     if _on_cluster(cells):
@@ -229,17 +229,17 @@ def columns_of(cells: Cells, genes, task: Task = nullcontext):
 
 
 def n_reads(cells: Cells) -> int:
-    """Return the number of blocks that cells are read in here, 0 for those in memory or on a cluster."""
+    """Return the number of blocks in which this process reads the cells, 0 if they are in memory or on a cluster."""
     return 0 if cells.in_memory or _on_cluster(cells) else len(cells.slices())
 
 
 def _on_cluster(cells: Cells) -> bool:
-    """Return whether workers compute the blocks; in this process one after the other is, so that memory is bounded."""
+    """Return whether workers compute the blocks. Otherwise this process computes one at a time, to bound memory."""
     return cells.is_dask and active_client() is not None
 
 
 def parts(cells: Cells, task: Task = nullcontext, genes=None) -> Iterator[tuple[slice, NDArray | sp.csr_array]]:
-    """Yield rows of cells: all at once in memory, by blocks from disk, each read and used within a `task`."""
+    """Yield rows of cells: all of them if they are in memory, else in blocks, each read and used within a `task`."""
     if cells.in_memory:
         yield slice(0, cells.shape[0]), cells.take(genes=genes)
         return
@@ -250,7 +250,7 @@ def parts(cells: Cells, task: Task = nullcontext, genes=None) -> Iterator[tuple[
 
 
 def binned(table: CountTable, bins: int | str | None, cells: Cells) -> CountTable:
-    """Pool the values of each gene into `bins`; "auto" leaves counts alone. A warning names where cells have counts."""
+    """Pool the values of each gene into `bins`; "auto" does not change counts, and warns about other values."""
     if bins is None or (bins == "auto" and table.of_counts):
         return table
     if bins == "auto":

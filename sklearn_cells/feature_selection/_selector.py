@@ -50,50 +50,50 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
     """Select the genes whose counts diverge most across the classes.
 
     The score of a gene is the Jensen-Shannon divergence between the distributions of its count in
-    the classes. It is the mutual information of the count and the class label where classes weigh
-    as their share of the cells.
+    the classes. It equals the mutual information of the count and the class label if each class is
+    weighted by its share of the cells.
 
     Parameters
     ----------
     n_features_to_select : int, float or None, default=1000
-        The number of genes to keep, or the fraction of them if between 0 and 1; None keeps all that
-        `max_fdr` leaves. With fewer genes than that in `X`, all are kept and a warning says so.
+        The number of genes to keep, or the fraction of them if between 0 and 1. None keeps all that
+        pass `max_fdr`. If `X` has fewer genes than that, all are kept, with a warning.
 
     weights : {"uniform", "prior"}, default="uniform"
-        Whether each class weighs the same, so that rare classes get their genes, or as its share
-        of the cells.
+        Whether all classes have the same weight, so that rare classes get their genes, or each one
+        its share of the cells.
 
     bins : int, "auto" or None, default="auto"
-        Into how many bins of about as many cells each the values above zero of a gene are pooled,
-        at most; zeros stay alone. "auto" leaves counts and log1p of counts exact and makes up to 10
-        bins of other values, fewer for genes that few cells show, with a warning. None compares
-        counts exactly and refuses other values.
+        The maximum number of bins into which the values above zero of a gene are pooled, each with about the
+        same number of cells; zeros are kept apart. "auto" keeps counts and log1p of counts exact, and pools
+        other values into up to 10 bins, fewer for genes that few cells express, with a warning. None compares
+        counts exactly, and raises an error for other values.
 
     bias_correction : {"miller-madow", "permutation"} or None, default=None
-        What is subtracted from each divergence for chance: a formula of the number of values and
+        The estimate of bias to subtract from each divergence: a formula of the numbers of values and
         cells, the mean over permuted labels, which is better where classes have few cells, or
         nothing. Corrected divergences of uninformative genes scatter around 0.
 
     n_permutations : int, default=100
-        How many permutations "permutation" draws, 50 at least.
+        The number of permutations for `bias_correction="permutation"`, at least 50.
 
     max_fdr : float or None, default=None
-        The false discovery rate (Benjamini-Hochberg) that the p-values of the genes to keep must
-        not exceed. None does not look at p-values.
+        The maximum false discovery rate (Benjamini-Hochberg) of the genes to keep. None ignores
+        p-values.
 
     redundancy : {"mrmr", "jmi", "cmim"} or None, default=None
-        The criterion by which genes are chosen one after the other, so that they do not repeat what
-        chosen ones say: minimum redundancy and maximum relevance, joint mutual information, or
-        conditional mutual information maximisation [2]_. None takes the most divergent ones.
+        The criterion for choosing genes one at a time, so that they do not repeat the information of those
+        already chosen: minimum redundancy and maximum relevance, joint mutual information, or conditional
+        mutual information maximisation [2]_. None takes the most divergent genes.
 
     n_candidates : int or None, default=None
-        The number of most divergent genes that `redundancy` chooses from. None is twice the number
-        of genes to keep, 1,000 at least.
+        The number of most divergent genes from which `redundancy` chooses. None takes twice the
+        number of genes to keep, but at least 1,000.
 
     hierarchy : CellTypeTree, default=None
-        A tree of the labels, which may be types at any depth. Genes are ranked by the best rank that
-        they have at any split of it, so that those that tell two kinds of T cells apart stand beside
-        those that tell T cells from B cells, which are many more.
+        A tree of the labels, which may be types at any depth. Genes are ranked by their best rank at any split
+        of the tree. Those that tell two kinds of T cells apart then rank as high as those that tell T cells
+        from B cells, although the latter are many more.
 
     random_state : int, RandomState instance or None, default=None
         Determines the permutations.
@@ -107,22 +107,22 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
     Attributes
     ----------
     divergences_ : ndarray of shape (n_features_in_,), in nats
-        The divergence of each gene, between 0 and the entropy of the class weights, less the
+        The divergence of each gene, between 0 and the entropy of the class weights, minus the
         correction.
 
     pvalues_ : ndarray of shape (n_features_in_,)
-        How often an uninformative gene scores this high: by the G-test or, with
-        `bias_correction="permutation"`, the share of permutations. With `sample_weight`, a cell counts as that
-        many.
+        The probability that an uninformative gene scores this high: from the G-test or, with
+        `bias_correction="permutation"`, from the permutations. With `sample_weight`, a cell of weight
+        w counts as w cells.
 
     contributions_ : ndarray of shape (n_features_in_, n_classes), in nats
-        What each class adds to the divergence, not corrected.
+        The contribution of each class to the divergence, without the correction.
 
     ranking_ : ndarray of shape (n_features_in_,)
         The rank of each gene, from 1; the selected ones have the first ranks.
 
     hierarchy_ : CellTypeTree or None
-        The tree of the fit.
+        The `hierarchy` used in `fit`.
 
     classes_ : ndarray of shape (n_classes,)
         The class labels, sorted.
@@ -149,32 +149,31 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
         JSD = H(m) - sum_k w_k H(p_k) = sum_k w_k KL(p_k || m),
 
-    which is 0 for a gene that is the same in all classes (a constant gene, one that is never
-    seen), and at most H(w), which is ln K for K classes of uniform weight. Of genes with the same
-    divergence the one that comes first in `X` is kept.
+    which is 0 for a gene with the same distribution in all classes, such as a constant gene or one that is
+    never detected, and at most H(w), which is ln K for K classes of uniform weight. Of genes with the same
+    divergence, the one that comes first in `X` is kept.
 
-    The distributions are those of the cells at hand (the plug-in estimate), and that is biased
-    upward: an uninformative gene scores about (R - 1) (K - 1) / (2 K^2) sum_k 1 / n_k nats for
-    R distinct counts and n_k cells in class k. A highly expressed gene in small classes can get
-    into the list by chance.
+    The distributions are estimated from the observed cells (the plug-in estimate), which biases the divergence
+    upward: an uninformative gene scores about (R - 1) (K - 1) / (2 K^2) sum_k 1 / n_k nats for R distinct
+    counts and n_k cells in class k. If classes are small, a highly expressed gene can be selected by chance.
 
-    Counts are compared exactly, so any one-to-one function of the count gives the same divergence:
-    log1p does, scaling each cell to a common depth does not. With `bins`, values that are not counts
-    are first rounded to a precision of 1/32 of each.
+    Counts are compared exactly, so any one-to-one function of the count gives the same divergence: log1p is
+    one, scaling each cell to a common depth is not. With `bins`, values that are not counts are first rounded
+    to a relative precision of 1/32.
 
-    The G-test is that of count and class, whatever the `weights`, on counts that are pooled with
-    their neighbours into 10 bins at most, of five cells of each class in the mean. With
-    permutations, the p-value is the share of them that reach the divergence, (1 + those) / (1 + all):
-    it is 1 / (1 + all) at least, so that a false discovery rate among many genes takes thousands.
-    Both assume that cells are independent: cells of few donors are less so than they look.
+    The G-test tests whether count and class are independent, whatever the `weights`. For it, neighbouring
+    counts are pooled into at most 10 bins, with five cells of each class on average. If r of n permutations
+    reach the divergence, the p-value is (1 + r) / (1 + n). It is at least 1 / (1 + n), so controlling the false
+    discovery rate among many genes takes thousands of permutations. Both tests assume that cells are
+    independent. Cells from a few donors are less independent than they look.
 
-    `redundancy` compares genes by four levels of their counts, in cells weighted as the classes
-    are. The candidates' counts are kept in memory for that, with 9 bytes for each.
+    `redundancy` compares genes by four levels of their counts, in cells whose weights add up to those
+    of the classes. For this, the counts of the candidates are kept in memory, 9 bytes for each.
 
-    Sparse input is never made dense. Beside `X`, `fit` needs some 100 MB, up to 120 bytes for
-    each (gene, count, class) that occurs, and 50 for each pair of gene and class. Backed AnnData is
-    read in blocks. A Dask array, of AnnData too, is tabulated block by block on the scheduler that
-    is active, and the tables are added in a tree; only the table reaches this process.
+    Sparse input is never made dense. Besides `X`, `fit` needs about 100 MB, up to 120 bytes for each (gene,
+    count, class) that occurs, and 50 bytes for each pair of gene and class. Backed AnnData is read in blocks. A
+    Dask array, also one in AnnData, is tabulated block by block on the active scheduler, and the tables are
+    added up in a tree; only the final table reaches this process.
 
     References
     ----------
@@ -252,13 +251,13 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape (n_cells, n_genes)
-            Counts or log1p of counts, or other values where there are `bins`.
+            Counts or log1p of counts; also other values unless `bins` is None.
 
         y : array-like of shape (n_cells,)
             The class of each cell.
 
         sample_weight : array-like of shape (n_cells,), default=None
-            The weight of each cell, >= 0. A weight of two is the same as the cell twice.
+            The weight of each cell, >= 0. A cell of weight 2 counts as two cells.
 
         Returns
         -------
@@ -269,7 +268,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         ------
         ValueError
             If a value is negative, NaN or infinite, or neither a count nor log1p of one where
-            `bins` is None, or if `y` does not hold one label of at least two classes for each cell.
+            `bins` is None, or if `y` does not have one label for each cell and at least two classes.
         """
         with all_or_nothing(self):
             return self._count(X, y, None, sample_weight)
@@ -281,8 +280,8 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
     ) -> Self:
         """Add cells to those that the divergences are computed from.
 
-        Any split of the cells into calls gives what one `fit` on all of them gives, to the last
-        bit where weights are whole numbers.
+        However the cells are divided among calls, the result is the same as from one `fit` on all of
+        them. If weights are whole numbers, it is equal to the last bit.
 
         Parameters
         ----------
@@ -293,10 +292,11 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             The class of each cell.
 
         classes : array-like of shape (n_classes,), default=None
-            All labels that `y` will ever have; needed in the first call, unless a fit went before.
+            All labels that `y` will ever have. Required in the first call, unless `fit` was called
+            before.
 
         sample_weight : array-like of shape (n_cells,), default=None
-            The weight of each cell, >= 0. A weight of two is the same as the cell twice.
+            The weight of each cell, >= 0. A cell of weight 2 counts as two cells.
 
         Returns
         -------
@@ -309,7 +309,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             As in `fit`, or if `y` has a label that is not among the classes.
 
         AttributeError
-            If `redundancy` is asked for, which needs all cells at once.
+            If `redundancy` is set, which needs all cells at once.
         """
         if classes is not None:
             known, _ = check_labels(classes, np.size(classes))
@@ -325,15 +325,15 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             return self._count(X, y, known, sample_weight)
 
     def _count(self, X, y, classes, sample_weight):
-        """Take cells into the count table, and rank the genes again."""
+        """Add cells to the count table, and rank the genes."""
         goes_on = hasattr(self, "divergences_")
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        task_info = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         check_same_order(X, y)
         X = check_cells(X, estimator=self, reset=not goes_on, values="nonnegative")
         classes, codes = check_labels(y, X.shape[0], classes=classes)
-        n_blocks = n_reads(X) * (1 if self.redundancy is None else 2)  # which reads them once more
-        context = self._init_callback_context(max_subtasks=n_blocks).call_on_fit_task_begin(**told)
+        n_blocks = n_reads(X) * (1 if self.redundancy is None else 2)  # redundancy reads them again
+        context = self._init_callback_context(max_subtasks=n_blocks).call_on_fit_task_begin(**task_info)
         task = partial(self._block_task, context)
         table = tabulate(X, codes, len(classes), sample_weight, continuous=self.bins is not None, task=task)
         if goes_on:
@@ -345,7 +345,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         splits: NDArray | None = None
         if self.hierarchy is not None:
             ranks, splits = best_splits(compared, classes, self.hierarchy, lambda split: scored(self, split)[0])
-        order = np.lexsort((-divergences, ranks, ~passing))  # stable: of equal genes the first one
+        order = np.lexsort((-divergences, ranks, ~passing))  # stable: tied genes keep their order in X
         n_features = n_features_of(self, X.shape[1], int(passing.sum()))
         closest = None
         if self.redundancy is not None and n_features > 0:
@@ -362,30 +362,30 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         self.n_features_ = n_features
         self.ranking_ = np.empty_like(order)
         self.ranking_[order] = np.arange(1, len(order) + 1)
-        self._table, self._compared = table, compared  # one object without bins
+        self._table, self._compared = table, compared  # the same object without bins
         self._pvalues = pvalues
         self._class_weights = class_weights(table.class_sizes, self.weights)
         self._closest = closest
         self.hierarchy_, self._splits = self.hierarchy, splits
         self.divergences_ = divergences
-        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        context.call_on_fit_task_end(**task_info, reconstruction_attributes={})
         return self
 
     @contextmanager
     def _block_task(self, context):
-        """Tell callbacks of a block of cells that is read; none is left out, whatever they answer."""
+        """Report to callbacks that a block of cells is read. No block is skipped, whatever they return."""
         task = context.subcontext(task_name="block").call_on_fit_task_begin(estimator=self)
         yield
         task.call_on_fit_task_end(estimator=self)
 
     @property
     def pvalues_(self) -> NDArray[np.float64]:
-        """How often an uninformative gene scores this high.
+        """The probability that an uninformative gene scores this high.
 
         Returns
         -------
         p_values : ndarray of shape (n_features_in_,)
-            Computed when they are first asked for.
+            Computed at first access.
         """
         check_is_fitted(self, "divergences_")
         if self._pvalues is None:
@@ -394,7 +394,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
 
     @property
     def contributions_(self) -> NDArray[np.float64]:
-        """What each class adds to the divergence of each gene.
+        """The contribution of each class to the divergence of each gene.
 
         Returns
         -------
@@ -411,15 +411,15 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         Returns
         -------
         shares : ndarray of shape (n_features_in_,)
-            Summing to one, or all zero where there are no counts; of other values than counts, the
-            shares of their numbers in the order of size.
+            They sum to one, or are all zero if there are no counts. Values that are not counts are
+            numbered in ascending order, and the shares are those of these numbers.
         """
         check_is_fitted(self, "divergences_")
         table = self._table
         counts = np.bincount(table.gene, table.count * table.n_cells, table.n_genes)
         return counts / max(counts.sum(), 1)
 
-    _splits: NDArray | None = None  # of models saved before there was a hierarchy
+    _splits: NDArray | None = None  # for models saved before `hierarchy` was added
 
     def _get_support_mask(self):
         check_is_fitted(self, "divergences_")
@@ -432,7 +432,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData, Dask array} of shape \
                 (n_cells, n_features_in_)
-            The cells. Those on disk or of Dask are read in blocks.
+            The cells. Those on disk or in a Dask array are read in blocks.
 
         Returns
         -------
@@ -441,9 +441,9 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         """
         check_is_fitted(self, "divergences_")
         cells = check_cells(X, estimator=self, reset=False, dtype=None, values="nonnegative", allow_nan="genes")
-        if not isinstance(X, Cells):  # those of a CellPipeline, which says it before
+        if not isinstance(X, Cells):  # a CellPipeline has already warned about its own
             measured = cells.measured
-            if isinstance(X, pd.DataFrame):  # genes are NaN in all cells or in none
+            if isinstance(X, pd.DataFrame):  # a gene is NaN in all cells or in none
                 first = cells.take(slice(0, 1))
                 measured = ~np.isnan(first.toarray() if sp.issparse(first) else first)[0]
             if measured is not None and not measured.all():
@@ -459,26 +459,25 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
         Returns
         -------
         table : DataFrame of shape (n_features_in_, n_columns)
-            Columns `gene` (the name, or x0, x1, ... without names), `divergence` (nats), `pvalue`,
-            `rank` (from 1), `selected`, `marks`, the class that adds most to the divergence beyond
-            what chance is expected to, and `direction`, "up" or "down", whether counts are higher or
-            lower there than in the other classes; both are None where the p-value is 0.05 or more.
-            With `redundancy` also `represented_by`: of a candidate that was not selected,
-            the selected gene that is most informative about it. With a `hierarchy` also `splits`: the type whose
-            children the gene tells apart best, None for the types at the top.
+            Columns `gene` (the name, or x0, x1, ... without names), `divergence` (nats), `pvalue`, `rank` (from
+            1) and `selected`. `marks` is the class that adds most to the divergence, beyond what is expected by
+            chance; `direction`, "up" or "down", says whether counts are higher or lower in it than in the other
+            classes. Both are None where the p-value is 0.05 or more. With `redundancy`, `represented_by` is the
+            selected gene that is most informative about a candidate that was not selected. With a `hierarchy`,
+            `splits` is the type whose children the gene tells apart best, None for the types at the top.
         """
         check_is_fitted(self, "divergences_")
         return gene_table(self)
 
     def _pack_state(self, state):
-        """Return what is saved of the fitted attributes: the arrays that tables are made of."""
+        """Return the fitted attributes to save, with tables as the arrays that they consist of."""
         if "_table" not in state:
             return state
         compared = None if self._compared is self._table else self._compared.__getstate__()
         return state | {"_table": self._table.__getstate__(), "_compared": compared}
 
     def _unpack_state(self, state):
-        """Return the fitted attributes again, checked as far as compiled loops rely on them."""
+        """Restore the fitted attributes, and check what the compiled loops rely on."""
         if "_table" not in state:
             return state
         classes = state["classes_"]

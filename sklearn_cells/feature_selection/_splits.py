@@ -14,7 +14,7 @@ from sklearn_cells.hierarchy import CellTypeTree
 def best_splits(
     table: CountTable, classes: NDArray, tree: CellTypeTree, score: Callable[[CountTable], NDArray[np.float64]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the best rank that each gene has at any split, and that split.
+    """Return the best rank of each gene over all splits, and the split at which it has that rank.
 
     Parameters
     ----------
@@ -22,11 +22,11 @@ def best_splits(
         The counts of `n_genes` genes by class.
 
     classes : ndarray of shape (n_classes,)
-        The types of the tree whose cells the table has.
+        The types of the cells in the table.
 
     tree : CellTypeTree
-        A split is the root or a type with children. At a split the children are compared, each with
-        all cells below it; cells that are labelled no deeper than the split are left out there.
+        A split is the root or a type with children. It compares the children, each with all cells
+        below it. Cells whose label is no deeper than the split are left out of it.
 
     score : callable
         Returns the divergence of each gene from the table of the children.

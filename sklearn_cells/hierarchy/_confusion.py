@@ -1,4 +1,4 @@
-"""A tree of types by how often they are confused with one another."""
+"""A tree of types, built from how often they are confused with one another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.spatial.distance import squareform
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._validation import shortened
 
-# How far the probabilities of a cell may be from one in sum: networks round to float32, tables to some digits.
+# How far the sum of a cell's probabilities may be from one: networks round to float32, tables to a few digits.
 SUM_TOLERANCE = 1e-2
 
 
@@ -46,7 +46,7 @@ def merged_by_confusion(
     means = np.array([shares[codes == code].mean(axis=0) for code in range(len(names))])
     confusion = (means + means.T) / 2
     np.fill_diagonal(confusion, 1)
-    groups = [[name] for name in names]  # those of scikit-learn and SciPy: the classes, then each merge
+    groups = [[name] for name in names]  # numbered as in SciPy: the classes, then each merge
     nodes = list(names)
     for left, right, distance, _ in linkage(squareform(1 - confusion, checks=False), "average"):
         members = groups[int(left)] + groups[int(right)]
@@ -68,7 +68,7 @@ def _name_of(members, taken):
 
 
 def _checked_labels(y_true: ArrayLike, classes: ArrayLike) -> tuple[list[str], NDArray[np.intp]]:
-    """Return the names of the classes, and the number of the class of each cell."""
+    """Return the names of the classes, and the index of the class of each cell."""
     labels, of_columns = (pd.Index(np.asarray(values, dtype=object).ravel()) for values in (y_true, classes))
     for name, values in (("y_true", labels), ("classes", of_columns)):
         if values.hasnans:
@@ -91,7 +91,7 @@ def _checked_labels(y_true: ArrayLike, classes: ArrayLike) -> tuple[list[str], N
 
 
 def _checked_probabilities(probabilities: ArrayLike, names: list[str], n_cells: int) -> NDArray[np.float64]:
-    """Return probabilities as an array, or refuse what is none."""
+    """Return probabilities as an array; raise if the values are not probabilities."""
     columns = getattr(probabilities, "columns", pd.RangeIndex(0))
     if not isinstance(columns, pd.RangeIndex) and list(map(str, columns)) != names:
         raise ValueError(

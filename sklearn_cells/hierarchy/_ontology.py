@@ -1,4 +1,4 @@
-"""Terms of an ontology, such as the Cell Ontology, as a tree: of an OBO file, read by obonet."""
+"""A tree of the terms of an ontology, such as the Cell Ontology, from an OBO file that obonet reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SYNONYM = re.compile(r'^"(.*)" EXACT\b')
 def parents_in_ontology(
     path: str | PathLike, labels: Iterable[str] | Mapping[str, str], root: str
 ) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Return the parent and the identifier of each type of the smallest tree that has the labels."""
+    """Return the parent and the identifier of each type of the smallest tree that contains the labels."""
     try:
         import obonet
     except ImportError as error:
@@ -46,7 +46,7 @@ def parents_in_ontology(
 
 
 def _graph(obonet, path):
-    """Read an ontology, or refuse a file of another kind."""
+    """Read an ontology; raise if the file is of another kind."""
     file = os.fspath(path)
     expected = "expected an ontology in the OBO format, such as cl-basic.obo of the Cell Ontology: pass that file."
     try:
@@ -103,16 +103,16 @@ def _terms(graph, is_a, wanted: dict[str, str], root: str) -> dict[str, str]:
 
 
 def _by_words(texts: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
-    """Return the terms that have a name of the same words."""
+    """Return the terms whose names have the same words, by these words."""
     terms: dict[tuple[str, ...], list[str]] = {}
     for text, of_text in texts.items():
-        known = terms.setdefault(_words(text), [])
-        known += [term for term in of_text if term not in known]
+        same_words = terms.setdefault(_words(text), [])
+        same_words += [term for term in of_text if term not in same_words]
     return terms
 
 
 def _named(text: str, by_words: dict[tuple[str, ...], list[str]]) -> list[str]:
-    """Return the terms that a text names, or that it names as a plural."""
+    """Return the terms that a text names, in the singular or else the plural."""
     words = _words(text)
     if words not in by_words and words and words[-1].endswith("s"):
         words = (*words[:-1], words[-1][:-1])
@@ -120,29 +120,29 @@ def _named(text: str, by_words: dict[tuple[str, ...], list[str]]) -> list[str]:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Return the words of a name, in small letters; "CD4+" is "CD4-positive"."""
+    """Return the words of a name in lower case; "CD4+" is "CD4-positive"."""
     signs = re.sub(r"(?<=\w)\+", " positive ", re.sub(r"(?<=\w)-(?=[\s,/)]|$)", " negative ", text))
     return tuple(re.findall(r"[^\W_]+", signs.casefold()))
 
 
 def _nearest(label: str, texts: dict[str, str], n_below: Mapping[str, int], n: int = 4) -> list[str]:
-    """Return the most general name that has all words of a label, then those with few others, or else those alike."""
+    """Return the most general name with all words of a label, then those with few other words; else similar names."""
     words = [set(_words(label)), {word.removesuffix("s") for word in _words(label)}]
-    having = [text for text in texts if any(of_label and of_label <= set(_words(text)) for of_label in words)]
-    if not having:
+    matches = [text for text in texts if any(of_label and of_label <= set(_words(text)) for of_label in words)]
+    if not matches:
         small = {text.casefold(): text for text in texts}
         return [small[text] for text in difflib.get_close_matches(label.casefold(), small, n=n)]
     plain = {*words[0], *words[1], "cell", "cells", "positive"}
-    having.sort(key=lambda text: (len(set(_words(text)) - plain), -n_below[texts[text]], text))
-    general = max(having, key=lambda text: n_below[texts[text]])
+    matches.sort(key=lambda text: (len(set(_words(text)) - plain), -n_below[texts[text]], text))
+    general = max(matches, key=lambda text: n_below[texts[text]])
     first_of_term: dict[str, str] = {}
-    for text in [general, *having]:
+    for text in [general, *matches]:
         first_of_term.setdefault(texts[text], text)
     return list(first_of_term.values())[:n]
 
 
 def _above(is_a, term) -> dict[str, None]:
-    """Return a term and all above it, by `is_a`."""
+    """Return a term and all its ancestors by `is_a`."""
     reached, to_visit = {term: None}, [term]
     while to_visit:
         for parent in is_a.get(to_visit.pop(), []):
@@ -153,7 +153,7 @@ def _above(is_a, term) -> dict[str, None]:
 
 
 def _distances(is_a, terms, root) -> dict[str, int]:
-    """Return the length of the longest way from each term up to the root, -1 where none leads there."""
+    """Return the length of the longest path from each term up to the root, -1 if none leads there."""
     try:
         order = list(TopologicalSorter({term: is_a[term] for term in terms}).static_order())  # parents first
     except CycleError as error:
@@ -161,13 +161,13 @@ def _distances(is_a, terms, root) -> dict[str, int]:
         raise ValueError(f"The ontology has a cycle of is_a at {place!r}: pass a file without it.") from error
     distances = {root: 0}
     for term in order:
-        ways = [distances[parent] for parent in is_a[term] if distances[parent] >= 0]
-        distances.setdefault(term, max(ways, default=-2) + 1)
+        of_parents = [distances[parent] for parent in is_a[term] if distances[parent] >= 0]
+        distances.setdefault(term, max(of_parents, default=-2) + 1)
     return {term: distances[term] for term in terms}
 
 
 def _tree_of(graph: Any, is_a, distances, term_of, above) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Take terms into the tree by the rule that `CellTypeTree.from_obo` states."""
+    """Build the tree by the rule in the notes of `CellTypeTree.from_obo`."""
     name_of = {term: name for name, term in term_of.items()}
     below: dict[str, frozenset[str]] = {}
     for terms in above.values():
@@ -178,7 +178,7 @@ def _tree_of(graph: Any, is_a, distances, term_of, above) -> tuple[dict[str, str
     all_below_labels = {below[term] - {name} for name, term in term_of.items()}
     for term in order:
         members = below[term]
-        if term in name_of:  # what another label has taken is not below this one too
+        if term in name_of:  # labels that belong to another label are not below this one too
             elsewhere = [other for other in taken if not _nested(members, other)]
             members = members.difference(*elsewhere) | {name_of[term]}
         elif (
@@ -206,7 +206,7 @@ def _tree_of(graph: Any, is_a, distances, term_of, above) -> tuple[dict[str, str
 
 
 def _check_single_children(graph, is_a, term_of, parents) -> None:
-    """Refuse a label that has a single label below it, and name narrower terms for it."""
+    """Raise if a label has a single label below it, and suggest narrower terms for it."""
     n_children = Counter(parents.values())
     for name, parent in parents.items():
         if n_children[parent] > 1 or parent is None:

@@ -1,4 +1,4 @@
-"""The parent of each type, from nested names or columns of labels, and what is wrong with them."""
+"""The parent of each type, from nested names or columns of labels, and checks of parents."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parents_of_nested(types: Any) -> dict[str, str | None]:
 
 
 def types_of_json(text: str) -> tuple[Any, dict[str, str] | None]:
-    """Return the nested types of a JSON text, and the identifiers where it has any."""
+    """Return the nested types of a JSON text, and its identifiers if it has any."""
     if not isinstance(text, (str, bytes)):
         raise TypeError(f"The tree is {_kind(text)}, expected a JSON text: pass what a file holds, path.read_text().")
     try:
@@ -63,7 +63,7 @@ def types_of_json(text: str) -> tuple[Any, dict[str, str] | None]:
 
 
 def _without_repeats(pairs):
-    """Return a dict of pairs, or refuse a name that occurs twice, of which JSON would keep the last."""
+    """Return a dict of pairs; raise if a name occurs twice, where JSON would keep the last."""
     counts = Counter(name for name, _ in pairs)
     if len(counts) < len(pairs):
         raise ValueError(f"{counts.most_common(1)[0][0]!r} occurs twice below one type: leave out one of them.")
@@ -71,10 +71,10 @@ def _without_repeats(pairs):
 
 
 def parents_of_columns(obs: Any, columns: Any) -> dict[str, str | None]:
-    """Return the parent of each label, from columns of which the coarsest comes first."""
+    """Return the parent of each label, from columns of labels with the coarsest first."""
     columns = _checked_columns(obs, columns)
     parents: dict[str, str | None] = {}
-    alone = set()  # labels of cells that have no finer one
+    finest_labels = set()  # those of cells that have no finer one
     for row in obs[columns].astype(object).drop_duplicates().itertuples(index=False):
         named = [not pd.isna(name) for name in row]
         if sorted(named, reverse=True) != named:
@@ -87,12 +87,12 @@ def parents_of_columns(obs: Any, columns: Any) -> dict[str, str | None]:
                     f"{name!r} lies {_below(parents[name])} in some cells and {_below(parent)} in others, but a type "
                     "has one parent: correct the labels, or rename one of the two."
                 )
-        alone |= set(path[-1:])
-    return _without_lone_children(parents, alone)
+        finest_labels |= set(path[-1:])
+    return _without_lone_children(parents, finest_labels)
 
 
 def _checked_columns(obs, columns):
-    """Return the columns as a list, or refuse what has no such columns."""
+    """Return the columns as a list; raise if the cells do not have them."""
     if not isinstance(obs, pd.DataFrame):
         raise TypeError(
             f"The cells are {_kind(obs)}, expected AnnData or a DataFrame: pass the labels as "
@@ -123,7 +123,7 @@ def _below(parent):
 
 
 def check_parents(parents: Parents) -> None:
-    """Refuse what is not a name for each type, and parents that are not types."""
+    """Raise if a name or parent is not a string, or a parent is not a type."""
     if not isinstance(parents, Mapping):
         raise TypeError(f"The parents are {_kind(parents)}, expected a dict: pass the parent of each type, or None.")
     if not parents:
@@ -143,7 +143,7 @@ def check_parents(parents: Parents) -> None:
 
 
 def checked_identifiers(names: Iterable[str], identifiers: Mapping[str, str] | None) -> dict[str, str]:
-    """Return identifiers in the order of the types, or refuse others than one string for a type."""
+    """Return identifiers in the order of the types; raise unless each is a string of its own for one type."""
     if identifiers is None:
         return {}
     if not isinstance(identifiers, Mapping):
@@ -168,7 +168,7 @@ def checked_identifiers(names: Iterable[str], identifiers: Mapping[str, str] | N
 
 
 def check_reached(parents: Parents, depths: Mapping[str, int], children: Mapping[str | None, list[str]]) -> None:
-    """Refuse a cycle, whose types are not reached from the root, and a type that has one child."""
+    """Raise if types form a cycle, which the root does not reach, or if a type has a single child."""
     left = [name for name in parents if name not in depths]
     if not left:
         for name, of_name in children.items():
@@ -187,8 +187,8 @@ def check_reached(parents: Parents, depths: Mapping[str, int], children: Mapping
     raise ValueError(f"The tree has a cycle: {way}. Set one of these parents to None.")
 
 
-def _without_lone_children(parents, alone):
-    """Merge each type that has one child with the child, and warn where that names cells of the coarse label alone."""
+def _without_lone_children(parents, finest_labels):
+    """Merge each type that has a single child with it, and warn if cells have only the coarser label."""
     n_children = Counter(parents.values())
     kept = {name for name in parents if n_children[name] != 1}
     child_of = {parent: name for name, parent in parents.items()}
@@ -198,7 +198,9 @@ def _without_lone_children(parents, alone):
             name = along[name]
         return name
 
-    merged = [f"{name!r} with {_next(name, child_of)!r}" for name in parents if name not in kept and name in alone]
+    merged = [
+        f"{name!r} with {_next(name, child_of)!r}" for name in parents if name not in kept and name in finest_labels
+    ]
     if merged:
         warn(
             f"Labels of cells that have no finer one are merged with the only label below: {shortened(merged)}. The "

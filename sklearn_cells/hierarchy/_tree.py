@@ -27,7 +27,7 @@ Nested = Mapping[str, "Nested | None"]
 
 
 class CellTypeTree:
-    """Cell types, and which of them are kinds of others.
+    """A tree of cell types, in which some types are kinds of others.
 
     A tree is immutable. Its root, "any cell", has no name: the types at the top have the parent None.
 
@@ -55,9 +55,9 @@ class CellTypeTree:
 
     See Also
     --------
-    RejectOptionClassifier : Names each cell as deep in a tree as it is sure.
+    RejectOptionClassifier : Labels each cell as deep in a tree as the evidence allows.
     KerasCellClassifier : Learns from labels at any depth of a tree.
-    sklearn_cells.metrics.hierarchical_precision_recall_fscore : Judges predictions in a tree.
+    sklearn_cells.metrics.hierarchical_precision_recall_fscore : Evaluates predictions in a tree.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class CellTypeTree:
 
     @classmethod
     def from_dict(cls, types: Nested, *, identifiers: Mapping[str, str] | None = None) -> CellTypeTree:
-        """Make a tree of nested dictionaries.
+        """Make a tree from nested dictionaries.
 
         Parameters
         ----------
@@ -127,13 +127,13 @@ class CellTypeTree:
         Raises
         ------
         ValueError
-            If a type occurs twice or has one child, or an identifier is empty or that of two types.
+            If a type occurs twice or has one child, or an identifier is empty or belongs to two types.
         """
         return cls(parents_of_nested(types), identifiers=identifiers)
 
     @classmethod
     def from_obs(cls, cells: Any, columns: Iterable[str]) -> CellTypeTree:
-        """Make a tree of labels of several depths.
+        """Make a tree from columns of labels at several depths.
 
         Parameters
         ----------
@@ -141,25 +141,24 @@ class CellTypeTree:
             The cells, or their `obs`.
 
         columns : list of str
-            The columns with the labels, the coarsest first, such as ["class", "subclass", "cluster"].
-            Cells may have labels in the first of them alone.
+            The columns with the labels, the coarsest first, such as ["class", "subclass", "cluster"]. Cells may have
+            labels in only the first of them.
 
         Returns
         -------
         tree : CellTypeTree
-            Where a label has a single label below it, the two are one type, with the name of the
-            finer one.
+            If a label has a single label below it, the two become one type with the name of the finer one.
 
         Raises
         ------
         ValueError
-            If a column is missing, a cell has a label but none in a coarser column, or a label occurs below
-            two labels.
+            If a column is missing, a cell has a label but none in a coarser column, or a label occurs below two
+            labels.
 
         Warns
         -----
         UserWarning
-            If cells have a label and no finer one, where a single label lies below it.
+            If cells have no finer label than one that has a single label below it.
         """
         return cls(parents_of_columns(getattr(cells, "obs", cells), columns))
 
@@ -167,7 +166,7 @@ class CellTypeTree:
     def from_obo(
         cls, path: str | PathLike, labels: Iterable[str] | Mapping[str, str], *, root: str = "CL:0000000"
     ) -> CellTypeTree:
-        """Make the smallest tree of an ontology that has some types.
+        """Make the smallest tree from an ontology that contains the given types.
 
         Parameters
         ----------
@@ -175,12 +174,12 @@ class CellTypeTree:
             The ontology as an OBO file, such as cl.obo or cl-basic.obo of the Cell Ontology.
 
         labels : list of str or dict of str
-            The types: identifiers, names or exact synonyms in the ontology, whatever their case and
-            punctuation, "CD14+" for "CD14-positive", and plurals. Of a dict, the keys are the names in the
-            tree and the values are looked up.
+            The types: identifiers, names or exact synonyms in the ontology. Case and punctuation do not matter,
+            "CD14+" stands for "CD14-positive", and plurals are accepted. Of a dict, the keys are the names in
+            the tree, and the values are looked up.
 
         root : str, default="CL:0000000"
-            The term to which all belong, by default "cell"; the tree begins below it.
+            The term above all types, by default "cell"; the tree begins below it.
 
         Returns
         -------
@@ -190,21 +189,21 @@ class CellTypeTree:
         Raises
         ------
         ValueError
-            If the file is not OBO, a label is not in the ontology or names several terms, two labels are
-            the same term, one label alone lies below another, or a term does not lie below the root. The
-            message lists labels and nearest names.
+            If the file is not OBO, a label is not in the ontology or names several terms, two labels are the
+            same term, a label has a single other label below it, or a term does not lie below the root. The
+            message lists the labels and the nearest names.
 
         ImportError
             If obonet is not installed.
 
         Notes
         -----
-        In an ontology a term may have several parents, by `is_a`; those that do not lie below the root have
-        no part. Each term stands for the set of labels below it. Terms are taken into the tree from the
-        smallest set to the largest, of equal size the one farther from the root first, then by
-        identifier. A term is taken if its set lies inside of, contains or has nothing in common with each
-        set taken before; of terms with the same set one is taken, the one farthest from the root, and
-        none if it is that of all below a label. Labels are taken before other terms.
+        In an ontology, a term may have several parents by `is_a`; parents that do not lie below the root are ignored.
+        Each term stands for the set of labels below it. Labels enter the tree first, then the other terms. Both enter
+        from the smallest set to the largest; sets of equal size are ordered by distance from the root, farthest
+        first, then by identifier. A term enters if its set lies inside, contains or is disjoint from each set that is
+        already there. Of terms with the same set, only the one farthest from the root enters, and none if the set is
+        that of all labels below a label.
         """
         parents, identifiers = parents_in_ontology(path, labels, root)
         return cls(parents, identifiers=identifiers)
@@ -213,7 +212,7 @@ class CellTypeTree:
     def from_confusion(
         cls, y_true: ArrayLike, probabilities: ArrayLike, classes: ArrayLike, *, min_confusion: float = 0.02
     ) -> CellTypeTree:
-        """Make a tree in which types that are confused with one another stand together.
+        """Make a tree that groups the types that are confused with one another.
 
         Parameters
         ----------
@@ -221,43 +220,43 @@ class CellTypeTree:
             The type of each cell.
 
         probabilities : array-like of shape (n_cells, n_classes)
-            What a model predicts of these cells, which it did not see in training, for example by
+            The predictions of a model for these cells, which it was not trained on, for example from
             `cross_val_predict(..., method="predict_proba")`.
 
         classes : array-like of shape (n_classes,)
             The type of each column.
 
         min_confusion : float, default=0.02
-            The confusion of two groups of types from which they are put together.
+            The lowest confusion at which two groups of types are merged.
 
         Returns
         -------
         tree : CellTypeTree
-            Its leaves are the classes; groups are named by what is in them, as "CD4 T or CD8 T", with
-            " (group)" after it where a class or another group has that name.
+            Its leaves are the classes. Groups are named after their types, such as "CD4 T or CD8 T",
+            followed by " (group)" if a class or another group already has that name.
 
         Raises
         ------
         ValueError
-            If shapes differ, labels are missing or not among the classes, a class is the label of no cell,
-            or values are not probabilities, which are 0 or more and sum to one in each row.
+            If shapes differ, labels are missing or not among the classes, a class has no cells, or values are
+            not probabilities, which are 0 or more and sum to one in each row.
 
         Notes
         -----
-        The confusion of two types is the mean probability of the one in cells of the other, averaged
-        over both directions; that of groups is the mean over pairs of types (average linkage).
+        The confusion of two types is the mean probability of one type in cells of the other, averaged over both
+        directions. The confusion of two groups is the mean over pairs of types (average linkage).
         """
         return cls(merged_by_confusion(y_true, probabilities, classes, min_confusion))
 
     @classmethod
     def from_json(cls, text: str) -> CellTypeTree:
-        """Make a tree of what `to_json` returned, or of nested JSON objects.
+        """Make a tree from the result of `to_json`, or from nested JSON objects.
 
         Parameters
         ----------
         text : str
-            JSON: an object with "types", nested as for `from_dict`, and maybe "identifiers"; or the nested
-            types alone.
+            JSON: an object with "types", nested as for `from_dict`, and optionally "identifiers"; or only the nested
+            types.
 
         Returns
         -------
@@ -278,7 +277,7 @@ class CellTypeTree:
         Returns
         -------
         types : dict
-            As `from_dict` takes it; a leaf has an empty dict.
+            Nested as for `from_dict`; a leaf has an empty dict.
         """
 
         def _below(name):
@@ -292,7 +291,7 @@ class CellTypeTree:
         Returns
         -------
         text : str
-            As `from_json` takes it.
+            The JSON that `from_json` reads.
         """
         return json.dumps({"types": self.to_dict(), "identifiers": self.identifiers}, ensure_ascii=False, indent=1)
 
@@ -334,7 +333,7 @@ class CellTypeTree:
         return self._children[name]
 
     def depth(self, name: str | None) -> int:
-        """Return how deep a type lies.
+        """Return the depth of a type.
 
         Parameters
         ----------
@@ -369,7 +368,7 @@ class CellTypeTree:
         return tuple(reversed(path))
 
     def lowest_common_ancestor(self, *names: str) -> str | None:
-        """Return the deepest type to which all of some types belong.
+        """Return the deepest type to which all the given types belong.
 
         Parameters
         ----------
@@ -379,7 +378,7 @@ class CellTypeTree:
         Returns
         -------
         ancestor : str or None
-            None where they have only the root in common.
+            None if they have only the root in common.
         """
         if not names:
             raise ValueError("Pass the name of one type or more.")
@@ -416,13 +415,12 @@ class CellTypeTree:
         return reachable
 
     def ancestry(self) -> NDArray[np.bool_]:
-        """Return which types belong to which.
+        """Return which types are ancestors of which.
 
         Returns
         -------
         belongs : ndarray of shape (n_types, n_types), dtype bool
-            Whether the type of the column is that of the row or one of its ancestors, in the order of
-            `names`.
+            Whether the type of the column is the type of the row or one of its ancestors, in the order of `names`.
         """
         rows = {name: row for row, name in enumerate(self.names)}
         belongs = np.zeros((len(self.names), len(self.names)), dtype=bool)
@@ -431,7 +429,7 @@ class CellTypeTree:
         return belongs
 
     def levels(self, labels: Iterable[str | None]) -> pd.DataFrame:
-        """Return the types to which cells belong, at each depth.
+        """Return the type to which each cell belongs at each depth.
 
         Parameters
         ----------
@@ -441,11 +439,11 @@ class CellTypeTree:
         Returns
         -------
         levels : DataFrame of shape (n_cells, max_depth)
-            Categorical columns "level_1", the types at the top, to "level_<max_depth>"; missing below the
-            label.
+            Categorical columns "level_1", the types at the top, to "level_<max_depth>". Values below the depth of the
+            label are missing.
         """
-        codes, found = pd.factorize(np.asarray(labels, dtype=object))
-        paths = [self.path(label) if label in self._depths else () for label in found]
+        codes, distinct = pd.factorize(np.asarray(labels, dtype=object))
+        paths = [self.path(label) if label in self._depths else () for label in distinct]
         columns = {}
         for depth in range(self.max_depth):
             categories = [name for name in self.names if self._depths[name] == depth + 1]

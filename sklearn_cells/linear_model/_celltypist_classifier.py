@@ -19,10 +19,10 @@ from sklearn_cells._validation import Interval
 
 
 class CellTypistClassifier(ClassifierMixin, BaseEstimator):
-    """Classify log-normalised cells as a CellTypist model does: one logistic regression for each type.
+    """Classify log-normalised cells as a CellTypist model does: with one logistic regression for each type.
 
-    It is the last step of what :func:`from_celltypist` returns, and has its weights from there. It is
-    not trained.
+    It is the last step of the pipeline that :func:`from_celltypist` returns, and gets its weights there.
+    It cannot be trained.
 
     Parameters
     ----------
@@ -35,32 +35,32 @@ class CellTypistClassifier(ClassifierMixin, BaseEstimator):
         The cell types, in the order of the CellTypist model.
 
     coef_ : ndarray of shape (n_classes, n_features_in_)
-        The weight of each gene for each type; of a model of two types, those of the first are those of
-        the second with the other sign.
+        The weight of each gene for each type. In a model of two types, the weights of the first are the
+        negatives of those of the second.
 
     intercept_ : ndarray of shape (n_classes,)
         The score of each type in a cell whose scaled genes are zero.
 
     mean_ : ndarray of shape (n_features_in_,)
-        What is subtracted from each gene.
+        The value to subtract from each gene.
 
     scale_ : ndarray of shape (n_features_in_,)
-        What each gene is divided by after that.
+        The value to divide each gene by after that.
 
     n_features_in_ : int
         The number of genes.
 
     See Also
     --------
-    from_celltypist : Makes a pipeline with this as last step.
+    from_celltypist : Makes a pipeline that ends in this classifier.
     sklearn.linear_model.SGDClassifier : Divides probabilities of this kind by their sum.
 
     Notes
     -----
     A gene x becomes z = min((x - mean) / scale, `max_value`), the score of a type is s = coef z +
     intercept, and its probability 1 / (1 + exp(-s)). This is the probability of the type against all
-    others, and each type is judged alone: the probabilities of a cell do not sum to one. They are all
-    small where a cell is like none of the types.
+    others. Each type is judged separately, so the probabilities of a cell do not sum to one. All of them
+    are small if a cell resembles none of the types.
 
     Cells are made dense in blocks of 2^22 values.
 
@@ -77,16 +77,16 @@ class CellTypistClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def _of_weights(cls, classes, coef, intercept, mean, scale):
-        """Return a fitted classifier."""
+        """Return a fitted classifier with the given weights."""
         classifier = cls()
-        if len(coef) == 1:  # two classes, as scikit-learn has them
+        if len(coef) == 1:  # two classes, for which scikit-learn has one row
             coef, intercept = np.vstack([-coef, coef]), np.concatenate([-intercept, intercept])
         classifier.classes_, classifier.coef_, classifier.intercept_ = classes, coef, intercept
         classifier.mean_, classifier.scale_, classifier.n_features_in_ = mean, scale, len(mean)
         return classifier
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Refuse to be trained.
+        """Raise an error, as the classifier cannot be trained.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class CellTypistClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         labels : ndarray of shape (n_cells,)
-            The type of the greatest score; of equal ones the first.
+            The type with the greatest score; if types tie, the first.
         """
         return self.classes_[self._scores(X).argmax(axis=1)]
 
@@ -147,8 +147,8 @@ class CellTypistClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_cells, n_classes) or (n_cells,), dtype float64
-            In the order of `classes_`. Of two types, half of what the score of the second has above
-            that of the first, which is the score of the second where they are each other's negative.
+            In the order of `classes_`. For two types, half the difference between the score of the second
+            and that of the first. This is the score of the second if the first is its negative.
         """
         scores = self._scores(X)
         return (scores[:, 1] - scores[:, 0]) / 2 if len(self.classes_) == 2 else scores

@@ -1,4 +1,4 @@
-"""How far a confidence can be trusted, and how right names in a tree are."""
+"""Metrics of confidence, and of predictions in a tree of cell types."""
 
 from sklearn_cells.metrics._confidence import confidence_and_right as confidence_and_right
 from sklearn_cells.metrics._confidence import expected_calibration_error, risk_coverage_curve

@@ -1,4 +1,4 @@
-"""How far a confidence can be trusted."""
+"""Metrics of how far a confidence can be trusted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sklearn_cells.metrics._labels import check_lengths, checked_labels, checked
 def expected_calibration_error(
     y_true: ArrayLike, y_proba: ArrayLike, *, labels: ArrayLike | None = None, n_bins: int = 15
 ) -> float:
-    """Mean distance between the probability of the predicted class and how often it is right.
+    """Compute the mean distance between the probability of the predicted class and its accuracy.
 
     Parameters
     ----------
@@ -35,26 +35,30 @@ def expected_calibration_error(
         The true class of each cell.
 
     y_proba : array-like of shape (n_cells, n_classes)
-        The probability of each class, from 0 to 1. Of equal ones the first is the prediction.
+        The probability of each class, from 0 to 1. If classes tie, the first is the prediction.
 
     labels : array-like of shape (n_classes,), default=None
         The class of each column of `y_proba`, such as `classes_` of the classifier. None takes the
         column names of a DataFrame, or else the sorted classes of `y_true`.
 
     n_bins : int, default=15
-        The bins of equal width that the greatest probabilities fall into.
+        The number of bins of equal width for the greatest probabilities.
 
     Returns
     -------
     error : float
-        0 for probabilities that are right as often as they say, at most 1.
+        From 0, if predictions are correct as often as their probabilities say, to 1.
 
     Raises
     ------
     ValueError
         If the number of cells or classes differs, a label is missing, a class is not among `labels`,
-        a probability is not from 0 to 1, or Series and DataFrame have the same cells in another
-        order.
+        or a probability is not between 0 and 1.
+
+    Warns
+    -----
+    UserWarning
+        If Series and DataFrame have the same cells in a different order.
 
     See Also
     --------
@@ -63,10 +67,10 @@ def expected_calibration_error(
 
     Notes
     -----
-    With the cells of bin b, of which a share acc(b) is predicted right and whose greatest
-    probability is conf(b) in the mean, it is sum_b n_b / n abs(acc(b) - conf(b)) [1]_. A bin takes its
-    lower edge, the last one both. Bins without cells count nothing. Few cells give a greater error
-    by chance.
+    Of the n cells, n_b are in bin b. With acc(b) the share of these that are predicted correctly, and
+    conf(b) the mean of their greatest probabilities, the error is
+    sum_b n_b / n abs(acc(b) - conf(b)) [1]_. A bin includes its lower edge, and the last bin both
+    edges. Empty bins add nothing. With few cells, the error is greater by chance.
 
     References
     ----------
@@ -90,12 +94,12 @@ def expected_calibration_error(
 def confidence_and_right(
     y_true: ArrayLike, y_proba: ArrayLike, labels: ArrayLike | None = None
 ) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Check probabilities, and give the greatest of each cell and whether it is that of the true class.
+    """Check probabilities, and return the greatest of each cell and whether it is that of the true class.
 
     Parameters
     ----------
     y_true : array-like of shape (n_cells,)
-        As for :func:`expected_calibration_error`, and so are the next two.
+        The true class of each cell. All parameters are as for :func:`expected_calibration_error`.
 
     y_proba : array-like of shape (n_cells, n_classes)
         The probability of each class.
@@ -111,7 +115,7 @@ def confidence_and_right(
     right : ndarray of shape (n_cells,), dtype bool
         Whether its class is the true one.
     """
-    # Columns that are numbered alone have no names.
+    # A RangeIndex only numbers the columns.
     if labels is None and not isinstance(columns := getattr(y_proba, "columns", pd.RangeIndex(0)), pd.RangeIndex):
         labels = columns
     check_same_order(y_true, y_proba, "y_true", "y_proba")
@@ -127,7 +131,7 @@ def confidence_and_right(
 
 
 def checked_probabilities(y_proba: ArrayLike, y_true: NDArray, labels: NDArray) -> NDArray:
-    """Return probabilities as an array of a row for each cell and a column for each class."""
+    """Return probabilities as an array, checked to have a row for each cell and a column for each class."""
     checked: NDArray = check_array(y_proba, dtype=FLOAT_DTYPES, input_name="y_proba")
     check_lengths(y_true, checked, "y_proba")
     if len(labels) != checked.shape[1]:
@@ -147,7 +151,7 @@ def checked_probabilities(y_proba: ArrayLike, y_true: NDArray, labels: NDArray) 
 def risk_coverage_curve(
     y_true: ArrayLike, y_pred: ArrayLike, confidence: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray]:
-    """Share of wrong predictions among the cells kept, for each threshold of the confidence.
+    """Compute the share of wrong predictions among the cells kept, at each threshold of the confidence.
 
     Parameters
     ----------
@@ -158,19 +162,20 @@ def risk_coverage_curve(
         The class predicted for each cell, before any is made "Unassigned".
 
     confidence : array-like of shape (n_cells,)
-        How sure the prediction is, such as its probability. Any finite numbers that grow with it.
+        How certain each prediction is, such as its probability. Any finite numbers that increase with
+        certainty.
 
     Returns
     -------
     coverage : ndarray of shape (n_thresholds,)
-        The share of the cells with confidence >= thresholds[i]. Decreasing, the first is 1.
+        The share of the cells with confidence >= thresholds[i], decreasing from 1.
 
     risk : ndarray of shape (n_thresholds,)
         The share of wrong predictions among these cells. It need not be monotonic.
 
     thresholds : ndarray of shape (n_thresholds,)
         The distinct values of `confidence`, increasing. Cells of equal confidence are kept or left
-        out together. There is no point without cells, whose risk would be 0 / 0.
+        out together. The curve has no point without cells, where the risk would be 0 / 0.
 
     Raises
     ------
@@ -181,11 +186,11 @@ def risk_coverage_curve(
     Warns
     -----
     UserWarning
-        If Series have the same cells in another order.
+        If Series have the same cells in a different order.
 
     See Also
     --------
-    sklearn.metrics.precision_recall_curve : The same form for two classes.
+    sklearn.metrics.precision_recall_curve : A curve of the same form for two classes.
     RejectOptionClassifier : Has the curve of held-out cells as `risk_coverage_`.
 
     References
@@ -212,10 +217,10 @@ def risk_coverage_curve(
     checked = column_or_1d(checked)
     check_lengths(y_true, checked, "confidence")
     thresholds, step = np.unique(checked, return_inverse=True)
-    kept = _from_each_on(np.bincount(step))
-    wrong = _from_each_on(np.bincount(step, y_true != y_pred))
-    return kept / len(checked), wrong / kept, thresholds
+    n_kept = _reverse_cumsum(np.bincount(step))
+    n_wrong = _reverse_cumsum(np.bincount(step, y_true != y_pred))
+    return n_kept / len(checked), n_wrong / n_kept, thresholds
 
 
-def _from_each_on(values):
+def _reverse_cumsum(values):
     return values[::-1].cumsum()[::-1]

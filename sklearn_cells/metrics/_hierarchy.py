@@ -1,4 +1,4 @@
-"""How right, and how deep, names in a tree are."""
+"""Metrics of predictions in a tree of cell types: how correct and how deep they are."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def hierarchical_accuracy(
     sample_weight: ArrayLike | None = None,
     unassigned_label: str | int | None = "Unassigned",
 ) -> float:
-    """Return the share of cells whose name is right, at any depth of a tree.
+    """Return the share of cells whose predicted type is correct, at any depth of a tree.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def hierarchical_accuracy(
         The true type of each cell, at any depth of the tree.
 
     y_pred : array-like of shape (n_cells,)
-        The name that each cell is given, at any depth of the tree, or `unassigned_label`, which is wrong.
+        The predicted type of each cell, at any depth of the tree, or `unassigned_label`, which is wrong.
 
     hierarchy : CellTypeTree
         The tree.
@@ -50,23 +50,23 @@ def hierarchical_accuracy(
         The weight of each cell.
 
     unassigned_label : str, int or None, default="Unassigned"
-        The label of cells without a name. None allows none.
+        The label of cells that have no predicted type. None does not allow such cells.
 
     Returns
     -------
     accuracy : float
-        The share of cells whose name is the true type or one of its ancestors. A name below a true type
-        that is not a leaf cannot be judged, and counts as right.
+        The share of cells whose predicted type is the true type or one of its ancestors. A prediction
+        below a true type that is not a leaf cannot be judged, and counts as correct.
 
     Raises
     ------
     ValueError
-        If the numbers of cells differ, labels are missing, a true type or a name is not in the tree, or
-        weights are negative or all zero.
+        If the numbers of cells differ, labels are missing, a true or predicted type is not in the tree,
+        or weights are negative or all zero.
 
     See Also
     --------
-    hierarchical_precision_recall_fscore : Counts how many of the ancestors are right.
+    hierarchical_precision_recall_fscore : Counts how many of the ancestors are correct.
     error_specificity_curve : Error against depth.
 
     Examples
@@ -98,7 +98,7 @@ def hierarchical_accuracy(
 def hierarchical_precision_recall_fscore(
     y_true: ArrayLike, y_pred: ArrayLike, *, hierarchy: CellTypeTree, unassigned_label: str | int | None = "Unassigned"
 ) -> tuple[float, float, float]:
-    """Compute precision, recall and F of names in a tree, each name with its ancestors.
+    """Compute precision, recall and F-score of types in a tree, each type with its ancestors.
 
     Parameters
     ----------
@@ -106,21 +106,21 @@ def hierarchical_precision_recall_fscore(
         The true type of each cell.
 
     y_pred : array-like of shape (n_cells,)
-        The name that each cell is given, at any depth of the tree, or `unassigned_label`.
+        The predicted type of each cell, at any depth of the tree, or `unassigned_label`.
 
     hierarchy : CellTypeTree
         The tree.
 
     unassigned_label : str, int or None, default="Unassigned"
-        The label of cells without a name. None allows none.
+        The label of cells that have no predicted type. None does not allow such cells.
 
     Returns
     -------
     precision : float
-        Of the given names and their ancestors, the share that is right; 0 where none is given.
+        The share of the predicted types and their ancestors that is correct; 0 if there are none.
 
     recall : float
-        Of the true types and their ancestors, the share that is given.
+        The share of the true types and their ancestors that is predicted.
 
     fscore : float
         The harmonic mean of the two.
@@ -128,13 +128,14 @@ def hierarchical_precision_recall_fscore(
     Raises
     ------
     ValueError
-        If the numbers of cells differ, labels are missing, or a true type or a name is not in the tree.
+        If the numbers of cells differ, labels are missing, or a true or predicted type is not in the tree.
 
     Notes
     -----
-    A type and its ancestors make a path, without the root. Over all cells, precision is the number of types that
-    the paths of the name and of the true type have in common, divided by the length of the paths of the names;
-    recall is the same number divided by the length of the paths of the true types [1]_.
+    A type and its ancestors form a path, without the root. Precision is the number of types that the
+    paths of the predicted and the true type have in common, summed over all cells, divided by the
+    total length of the predicted paths. Recall is the same number divided by the total length of the
+    true paths [1]_.
 
     References
     ----------
@@ -150,7 +151,7 @@ def hierarchical_precision_recall_fscore(
     (1.0, 0.6666666666666666, 0.8)
     """
     truth, names = _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label)
-    paths = np.vstack([hierarchy.ancestry(), np.zeros(len(hierarchy), dtype=bool)]).astype(int)  # -1 has no name
+    paths = np.vstack([hierarchy.ancestry(), np.zeros(len(hierarchy), dtype=bool)]).astype(int)  # -1 is unassigned
     depths = paths.sum(axis=1)
     n_true, n_pred, n_both = (int(n.sum()) for n in (depths[truth], depths[names], (paths @ paths.T)[truth, names]))
     return n_both / max(n_pred, 1), n_both / n_true, 2 * n_both / (n_true + n_pred)
@@ -163,7 +164,7 @@ def hierarchical_precision_recall_fscore(
 def error_specificity_curve(
     y_true: ArrayLike, y_proba: ArrayLike, *, labels: ArrayLike, hierarchy: CellTypeTree
 ) -> pd.DataFrame:
-    """Compute the error among named cells and the depth of their names, at each threshold.
+    """Compute the error among assigned cells and the depth of their types, at each threshold.
 
     Parameters
     ----------
@@ -174,7 +175,7 @@ def error_specificity_curve(
         The probability of each class.
 
     labels : array-like of shape (n_classes,)
-        The class of each column, a leaf of the tree, each once.
+        The class of each column: distinct leaves of the tree.
 
     hierarchy : CellTypeTree
         The tree.
@@ -182,9 +183,9 @@ def error_specificity_curve(
     Returns
     -------
     curve : DataFrame of shape (n_thresholds, 4)
-        `threshold`, rising; `coverage`, the share of cells that are named; `error`, the share of wrong
-        names among them; and `depth`, the mean depth of the names, 0 for a cell without one. Each
-        cell is named as in :class:`RejectOptionClassifier`.
+        `threshold`, increasing; `coverage`, the share of cells that are assigned; `error`, the share of
+        wrong types among them; and `depth`, the mean depth of the types, 0 for an unassigned cell. Types
+        are assigned as in :class:`RejectOptionClassifier`.
 
     Raises
     ------
@@ -224,12 +225,12 @@ def error_specificity_curve(
             f"expected probabilities that sum to one, got {sums[wrong]:.3g} at cell {wrong}: pass those of all classes."
         )
     names = NamesInTree(hierarchy, labels)
-    ways = names.ways(y_proba)
-    wrong_from = np.sort(ways.wrong_from(truth, names.right))
-    found = ways.evidence[np.isfinite(ways.evidence)]
-    thresholds = np.unique(found)
-    n_levels = len(found) - np.searchsorted(np.sort(found), thresholds)
-    n_named = len(y_true) - np.searchsorted(np.sort(ways.evidence[:, 0]), thresholds)
+    paths = names.paths(y_proba)
+    wrong_from = np.sort(paths.wrong_from(truth, names.right))
+    evidence = paths.evidence[np.isfinite(paths.evidence)]
+    thresholds = np.unique(evidence)
+    n_levels = len(evidence) - np.searchsorted(np.sort(evidence), thresholds)
+    n_named = len(y_true) - np.searchsorted(np.sort(paths.evidence[:, 0]), thresholds)
     n_wrong = len(y_true) - np.searchsorted(wrong_from, thresholds)
     return pd.DataFrame(
         {
@@ -242,7 +243,7 @@ def error_specificity_curve(
 
 
 def _codes_in_tree(y_true, y_pred, hierarchy, unassigned_label):
-    """Return the number of the type of each cell in a tree, and of its name, -1 for unassigned cells."""
+    """Return the index in the tree of each cell's true and predicted type, -1 for unassigned cells."""
     check_same_order(y_true, y_pred, "y_true", "y_pred")
     y_true, y_pred = checked_labels(y_true, "y_true"), checked_labels(y_pred, "y_pred")
     check_lengths(y_true, y_pred, "y_pred")

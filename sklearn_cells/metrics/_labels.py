@@ -23,15 +23,15 @@ def checked_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, NDArray
         The true class of each cell.
 
     y_pred : array-like of shape (n_cells,)
-        The predicted class. It may be one that no cell has.
+        The predicted class, which may be one that no cell has.
 
     Returns
     -------
     y_true : ndarray of shape (n_cells,)
-        As it came.
+        The true classes, as an array.
 
     y_pred : ndarray of shape (n_cells,)
-        As it came.
+        The predicted classes, as an array.
     """
     check_same_order(y_true, y_pred, "y_true", "y_pred")
     y_true, y_pred = checked_labels(y_true, "y_true"), checked_labels(y_pred, "y_pred")
@@ -41,7 +41,7 @@ def checked_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, NDArray
 
 
 def checked_labels(labels: ArrayLike, name: str) -> NDArray:
-    """Refuse no labels and missing ones, whose kind check_labels of an estimator refuses too.
+    """Raise if there are no labels or some are missing, as check_labels of an estimator does.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def checked_labels(labels: ArrayLike, name: str) -> NDArray:
         The class of each cell.
 
     name : str
-        What messages call them.
+        The name of the labels in messages.
 
     Returns
     -------
     labels : ndarray of shape (n_cells,)
-        As it came.
+        The labels, as an array.
     """
     objects = column_or_1d(np.asarray(labels, dtype=object))
     if len(objects) == 0:
@@ -66,7 +66,7 @@ def checked_labels(labels: ArrayLike, name: str) -> NDArray:
             f"{missing.argmax()}; leave those cells out."
         )
     if isinstance(getattr(labels, "dtype", None), pd.api.extensions.ExtensionDtype):
-        # scikit-learn would make floats of pandas' own integers and booleans.
+        # scikit-learn would convert pandas' own integers and booleans to floats.
         labels = pd.Series(objects).infer_objects().to_numpy()
     return column_or_1d(labels)
 

@@ -28,72 +28,73 @@ from sklearn_cells.hierarchy import CellTypeTree, NamesInTree, NamesOfClasses
 from sklearn_cells.metrics import expected_calibration_error, hierarchical_accuracy
 from sklearn_cells.reject._fit_checks import check_one_target, checked_label, checked_labels, names_of
 from sklearn_cells.reject._held_out import fitted, held_out_logits, logits_of, splits_of
-from sklearn_cells.reject._threshold import ErrorCurve, leaves_alone, scores_of
+from sklearn_cells.reject._threshold import ErrorCurve, only_leaves, scores_of
 
 
 class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Classify the cells that a classifier is sure of, and leave the others unassigned.
 
-    The classifier is fitted on all cells. How its probabilities are calibrated, and how much the
-    most probable class must have, is learned from copies of it and the cells that each did not see.
-    With a `hierarchy`, a cell gets the deepest name in the tree that is probable enough, and is
-    unassigned only where not even a name at the top is.
+    The classifier is fitted on all cells. The calibration of its probabilities, and the threshold
+    above which a cell is assigned, are learned from held-out cells: copies of the classifier predict
+    cells that they were not trained on. With a `hierarchy`, a cell is assigned the deepest type in
+    the tree that is probable enough, and is unassigned only if no type at the top is.
 
     Parameters
     ----------
     estimator : classifier
-        With `predict_proba` or else `decision_function`, such as that of
+        A classifier with `predict_proba` or `decision_function`, such as the result of
         :func:`make_cell_pipeline` or `LinearSVC()`. A copy of it is fitted.
 
     threshold : float, default=None
-        The least probability of the predicted class at which a cell is assigned, from 0 to 1.
+        The lowest probability of the predicted class at which a cell is assigned, from 0 to 1. With a
+        `hierarchy`, the lowest evidence; see Notes.
 
     target_error : float, default=None
-        Instead, the share of errors allowed among assigned cells. The threshold is the one that
-        assigns most of the held-out cells with no more errors than that, as simulated laboratories
-        show them where there are such (`n_laboratories`). Where none of `threshold`,
-        `target_error` and `target_coverage` is given, 0.05.
+        Instead of `threshold`, the share of errors allowed among assigned cells. The threshold is then the one
+        that assigns the most held-out cells with no more errors than that, as simulated laboratories show these
+        cells if there are any (`n_laboratories`). If none of `threshold`, `target_error` and `target_coverage`
+        is given, the target error is 0.05.
 
     target_coverage : float, default=None
-        Instead, the share of cells to assign. The threshold is the greatest that assigns this share
-        of the held-out cells, shown likewise.
+        Instead of `threshold`, the share of cells to assign. The threshold is then the greatest that
+        assigns this share of the held-out cells, shown in the same way.
 
     confidence_level : float or None, default=0.9
-        How sure the target error is: the probability, over draws of the held-out cells, that the error
-        among assigned cells is at most the target. None takes the threshold at which the held-out
-        cells just reach the target; new cells then exceed it about half of the time.
+        The confidence in the target error: the probability, over draws of the held-out cells, that the error
+        among assigned cells is at most the target. None takes the threshold at which the held-out cells just
+        reach the target; the error of new cells then exceeds it about half of the time.
 
     hierarchy : CellTypeTree, default=None
-        The tree of the types. `y` may then have labels at any depth where the estimator has the tree
-        too, as :class:`KerasCellClassifier`; with other estimators, its leaves. An assigned cell is
-        right if its true type is the one it is given, or lies below it. What is finer than the label of a
-        held-out cell cannot be judged and counts as right, so that many coarse labels make the threshold
-        too low.
+        The tree of the types. If the estimator has the tree too, as :class:`KerasCellClassifier` may, `y` may
+        have labels at any depth; with other estimators, labels must be leaves. An assigned type is correct if
+        the true type of the cell is the same or lies below it. If it is finer than the label of a held-out
+        cell, it cannot be judged and counts as correct, so many coarse labels make the threshold too low.
 
     calibration : {"temperature"} or None, default="temperature"
-        Whether logits are divided by a temperature that makes the probabilities of held-out cells
-        most likely. None leaves probabilities as they are.
+        Whether to divide logits by the temperature that maximises the likelihood of the held-out
+        cells. None does not change probabilities.
 
     cv : int, splitter or iterable, default=5
-        How cells are held out: in that many stratified folds of shuffled cells, or as in
-        :func:`sklearn.model_selection.check_cv`. `StratifiedShuffleSplit(1)` fits once instead of
-        five times. With `groups` in `fit`, such as the donor of each cell, whole groups are held out.
+        How cells are held out: the number of stratified folds of shuffled cells, or anything that
+        :func:`sklearn.model_selection.check_cv` takes. `StratifiedShuffleSplit(1)` fits once instead
+        of five times. With `groups` in `fit`, such as the donor of each cell, whole groups are held out.
 
     n_laboratories : int, default=3
-        The simulated laboratories that show the held-out cells of each fold, where the estimator
-        was trained on such and `fit` gets no groups. Temperature and threshold are learned from
-        what they show, so that they hold in other laboratories too. 0 takes the held-out cells as
-        they are.
+        The number of simulated laboratories that show the held-out cells of each fold, if the estimator was
+        trained on simulated laboratories and `fit` gets no groups. Temperature and threshold are learned from
+        the cells as these laboratories show them, so that they hold in other laboratories too. 0 uses the
+        held-out cells unchanged.
 
     unassigned_label : str or int, default=None
-        The label of cells below the threshold in `predict`. None is "Unassigned" where classes are
-        strings and -1 where they are numbers.
+        The label of cells below the threshold in `predict`. None takes "Unassigned" if classes are
+        strings, and -1 if they are numbers.
 
     n_jobs : int, default=None
-        The folds that are fitted at the same time, as everywhere in scikit-learn.
+        The number of folds to fit in parallel, as in scikit-learn.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the folds where `cv` is a number; not the estimator, which has its own.
+        Determines the folds if `cv` is a number, and the simulated laboratories. The estimator has its own
+        `random_state`.
 
     Attributes
     ----------
@@ -101,49 +102,52 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         Fitted on all cells.
 
     classes_ : ndarray of shape (n_classes,)
-        The class labels, sorted, without the one of unassigned cells. With a `hierarchy`, its leaves.
+        The class labels, sorted, without `unassigned_label_`. With a `hierarchy`, its leaves.
 
     hierarchy_ : CellTypeTree or None
-        The `hierarchy` that was fitted with.
+        The `hierarchy` used in `fit`.
 
     names_ : ndarray of shape (n_names,)
         The labels that assigned cells can have: `classes_`, or all types of the `hierarchy`.
 
     threshold_ : float
-        The least probability of the predicted class at which a cell is assigned.
+        The lowest probability of the predicted class at which a cell is assigned. With a `hierarchy`, the lowest
+        evidence.
 
     temperature_ : float
-        What logits are divided by: above 1 the estimator was too sure, below 1 not sure enough. 1
-        where `calibration` is None or no held-out cell was wrong.
+        The divisor of the logits: above 1 if the estimator was overconfident, below 1 if it was
+        underconfident. 1 if `calibration` is None or every held-out cell was predicted correctly.
 
     unassigned_label_ : str or int
         The label of cells below the threshold in `predict`.
 
     risk_coverage_ : DataFrame of shape (n_thresholds, 3)
-        `threshold`, `coverage` and `risk` on the cells that the threshold is learned from, see
+        `threshold`, `coverage` and `risk` on the cells from which the threshold is learned, see
         :func:`sklearn_cells.metrics.risk_coverage_curve`; with a `hierarchy`, the risk is that of a
-        wrong name at any depth. Not there where nothing was held out,
-        that is with a given `threshold` and no calibration. This holds for the next four too.
+        wrong type at any depth. This attribute and the next four do not exist if no cells were held
+        out, that is, if `threshold` is given and `calibration` is None.
 
     held_out_scores_ : dict of list of float
         "accuracy" and "macro_f1" of the held-out cells of each fold, as if all were assigned. Cells
-        with a label that is not a leaf of the `hierarchy` do not count, here and in the next two.
+        whose label is not a leaf of the `hierarchy` are left out, also of `simulated_scores_` and
+        `calibration_error_`.
 
     simulated_scores_ : dict of list of float
-        The same in simulated laboratories, each fold in each of them; empty without.
+        The same scores in simulated laboratories, one for each fold in each laboratory. The lists are empty if
+        there are none.
 
     holds_out_groups_ : bool
-        Whether the held-out cells were those of whole groups.
+        Whether whole groups were held out.
 
     calibration_error_ : dict of float
-        The expected calibration error "before" and "after" the division by the temperature, of the
-        cells that it is learned from.
+        The expected calibration error "before" and "after" the division by the temperature, on the cells from
+        which it is learned.
 
     n_features_in_ : int
-        The number of genes seen in `fit`, where the estimator has it.
+        The number of genes seen in `fit`, if the estimator has this attribute.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        The gene names seen in `fit`, where the estimator has them.
+        The gene names seen in `fit`, if the estimator has them.
 
     See Also
     --------
@@ -153,36 +157,36 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
 
     Notes
     -----
-    The logits are log(p + 1e-12) of the probabilities of the estimator. Where it has none they are
-    the values of its decision function, for two classes 0 and the value; their softmax is no
-    probability before it is calibrated. The temperature is scikit-learn's, the one of greatest
-    likelihood [1]_. Where no held-out cell is wrong there is none, as sharper is always better.
+    The logits are log(p + 1e-12) of the probabilities of the estimator. If it has no `predict_proba`, they are
+    the values of its decision function (for two classes, 0 and the value); before calibration, the softmax of
+    these values is not a probability. The temperature is that of greatest likelihood [1]_, as scikit-learn
+    computes it. If every held-out cell is predicted correctly, no temperature has the greatest likelihood, as
+    sharper probabilities are always better.
 
-    Choosing to abstain by the greatest probability is Chow's rule [2]_. It knows the cells that lie
-    between the types, not every cell of a type that was absent from training: some look like one
-    of the known. The target error holds, in the mean, for cells like those that the threshold is
-    learned from: those of new donors with `groups`, those of simulated laboratories with an estimator
-    that was trained on them, else those of the training experiment alone. `confidence_level` covers the
-    chance in which cells were held out, by binomial tests in a fixed order [3]_. It takes held-out cells
-    as independent, and the copies, which are trained on fewer cells, for the estimator itself. So it does
-    not cover the chance in which donors are held out with `groups`, or which laboratories are simulated:
-    with few of these the error elsewhere can be greater.
+    Abstaining by the greatest probability is Chow's rule [2]_. It detects cells that lie between the types, but
+    not every cell of a type that was absent from training: some look like a known type. On average, the target
+    error holds for cells like those from which the threshold is learned: cells of new donors with `groups`,
+    cells of simulated laboratories with an estimator that was trained on them, and otherwise only cells of the
+    training experiment. `confidence_level` covers the chance of which cells were held out, by binomial tests in
+    a fixed order [3]_. It treats held-out cells as independent, and the copies, which are trained on fewer
+    cells, as the estimator itself. It does not cover the chance of which donors are held out with `groups`, or
+    of which laboratories are simulated: if there are few of these, the error elsewhere can be greater.
 
-    With a `hierarchy`, the probability of a type is the sum over the leaves below it. The name of a
-    cell is found from the top: at each type the most probable child is next, as long as its evidence
-    is at least the threshold. A type that covers a large share s of the K classes is probable without
-    any evidence, so that this is 1 - (1 - p) (1 - 1/K) / (1 - s) for a probability p: p for a leaf, and
-    1/K for all types where all leaves are equally probable.
+    With a `hierarchy`, the probability of a type is the sum over the leaves below it. The type of a cell is
+    found from the top: at each type, the most probable child is next, as long as its evidence is at least the
+    threshold. A type that covers a large share s of the K classes is probable without any evidence. The
+    evidence of a type of probability p is therefore 1 - (1 - p) (1 - 1/K) / (1 - s): this is p for a leaf, and
+    1/K for all types if all leaves are equally probable.
 
-    Each class of two cells or more is held out, also with fewer cells than folds. A held-out cell
-    whose class has no cell in its training fold, as that of a class of one cell, is not counted.
-    The others count alike, whatever weights go to the estimator.
+    Each class of two or more cells is held out, even if it has fewer cells than there are folds. A
+    held-out cell is left out if its class has no cell in the training fold, as in a class of one cell.
+    The others count equally, whatever weights are passed to the estimator.
 
-    `score` is the accuracy where an unassigned cell is an error. In searches over parameters of the
-    estimator, scores that use probabilities, such as "neg_log_loss", say more.
+    `score` is the accuracy, with unassigned cells counted as errors. To search over parameters of the
+    estimator, scores of probabilities, such as "neg_log_loss", are more informative.
 
-    What `fit` holds beside the fitted estimators are some arrays of n_cells x n_classes float64, and
-    `predict` likewise; `X` goes to the estimator as it comes, backed AnnData too.
+    Besides the fitted estimators, `fit` and `predict` hold a few float64 arrays of n_cells x n_classes.
+    `X`, including backed AnnData, is passed to the estimator unchanged.
 
     References
     ----------
@@ -251,20 +255,20 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
 
     @fit_context(prefer_skip_nested_validation=False)  # the estimator is not validated yet
     def fit(self, X: CellsLike, y: ArrayLike, **fit_params: Any) -> Self:
-        """Fit the estimator on all cells, and learn temperature and threshold from held-out ones.
+        """Fit the estimator on all cells, and learn temperature and threshold from held-out cells.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            What the estimator takes.
+            The cells, in a form that the estimator takes.
 
         y : array-like of shape (n_cells,)
             The class of each cell: strings or integers. With a `hierarchy`, types of the tree.
 
         **fit_params : dict
-            Passed to `fit` of the estimator; of arrays with a value for each cell, those of the
-            training cells. `groups`, the donor, batch or laboratory of each cell, goes to the splitter
-            instead. With scikit-learn's metadata routing enabled, what each of them requests.
+            Passed to `fit` of the estimator; in each fold, arrays with a value for each cell are reduced to the
+            training cells. `groups`, the donor, batch or laboratory of each cell, goes to the splitter instead.
+            With scikit-learn's metadata routing enabled, estimator and splitter get what they request.
 
         Returns
         -------
@@ -274,16 +278,16 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         Raises
         ------
         ValueError
-            If more than one of `threshold`, `target_error` and `target_coverage` is given,
-            `unassigned_label` is a class or not of their kind, no class has as many cells as there
-            are folds, or the estimator cannot use `X` and `y`.
+            If more than one of `threshold`, `target_error` and `target_coverage` is given, `unassigned_label` is
+            a class or not of the type of the classes, no class has as many cells as there are folds, or the
+            estimator cannot use `X` and `y`.
 
         Warns
         -----
         UserWarning
-            If no threshold reaches the target error, and the one of least error is used; or if the
-            held-out cells are too few or too often wrong to be sure of it, and the threshold is the one
-            without a `confidence_level`.
+            If no threshold reaches the target error, and the one with the lowest error is used; or if the
+            held-out cells are too few or too often wrong to reach it at `confidence_level`, and the threshold is
+            the one without a confidence level.
         """
         refuse_other_objects(X)
         with all_or_nothing(self), once_per_call():
@@ -297,8 +301,8 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
             holds_out = self.threshold is None or self.calibration is not None
             splits = splits_of(self.cv, X, labels, codes, split_params, self.random_state) if holds_out else []
 
-            told = {"estimator": self, "X": X, "y": y}
-            context = self._init_callback_context(max_subtasks=1 + len(splits)).call_on_fit_task_begin(**told)
+            task_info = {"estimator": self, "X": X, "y": y}
+            context = self._init_callback_context(max_subtasks=1 + len(splits)).call_on_fit_task_begin(**task_info)
             task = context.subcontext(task_name="all cells")
             estimator = fitted(task, self, clone(self.estimator), X, labels[codes], fit_params)
             names = names_of(self, estimator, labels)
@@ -313,11 +317,11 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
                 self._learn_from(logits, [true[test] for _, test in splits], classes, names)
             self.hierarchy_ = self.hierarchy
             self.classes_, self.unassigned_label_, self.estimator_ = estimator.classes_, unassigned_label, estimator
-            context.call_on_fit_task_end(**told)
+            context.call_on_fit_task_end(**task_info)
         return self
 
     def _routed(self, fit_params):
-        """Return what goes to `fit` of the estimator and what goes to `split`."""
+        """Return the parameters for `fit` of the estimator, and those for `split` of the splitter."""
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **fit_params)
             return routed.estimator.fit, routed.splitter.split
@@ -325,27 +329,27 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         return fit_params, split_params
 
     def _learn_from(self, logits, labels, classes, names):
-        """Learn temperature and threshold from the held-out cells of all folds, and keep what they say."""
+        """Learn temperature and threshold from the held-out cells of all folds, and store their scores."""
         folds = list(zip(labels, logits, strict=True))
-        self.held_out_scores_ = scores_of([(truth, shown[0]) for truth, shown in folds], classes)
-        simulated = [(truth, one) for truth, shown in folds for one in shown[1:]]
+        self.held_out_scores_ = scores_of([(truth, views[0]) for truth, views in folds], classes)
+        simulated = [(truth, view) for truth, views in folds for view in views[1:]]
         self.simulated_scores_ = scores_of(simulated, classes)
-        learned_from = simulated or [(truth, shown[0]) for truth, shown in folds]
+        learned_from = simulated or [(truth, views[0]) for truth, views in folds]
         labels, logits = (np.concatenate(parts) for parts in zip(*learned_from, strict=True))
-        codes, before = leaves_alone(labels, softmax(logits, axis=1), classes)
+        codes, before = only_leaves(labels, softmax(logits, axis=1), classes)
         if self.calibration is not None and (before.argmax(axis=1) != codes).any():
             self.temperature_ = 1 / float(TemperatureScaling().fit(logits[np.isin(labels, classes)], codes).beta_)
         after = softmax(logits / self.temperature_, axis=1)
-        ways, truth = names.ways(after), names.index(labels)
+        paths, truth = names.paths(after), names.index(labels)
         n_views = self.n_laboratories if simulated else 1
-        curve = ErrorCurve(ways.evidence[:, 0], ways.wrong_from(truth, names.right), n_views)
+        curve = ErrorCurve(paths.evidence[:, 0], paths.wrong_from(truth, names.right), n_views)
         if self.threshold is None:
             self.threshold_ = curve.chosen(self.target_error, self.target_coverage, self.confidence_level)
         self.risk_coverage_ = curve.table()
         numbers = np.arange(len(classes))
         self.calibration_error_ = {
             name: expected_calibration_error(codes, values, labels=numbers) if len(codes) else np.nan
-            for name, values in (("before", before), ("after", leaves_alone(labels, after, classes)[1]))
+            for name, values in (("before", before), ("after", only_leaves(labels, after, classes)[1]))
         }
 
     def predict_proba(self, X: CellsLike) -> NDArray[np.floating]:
@@ -371,7 +375,7 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         return softmax(logits_of(self.estimator_, X, self.classes_) / self.temperature_, axis=1)
 
     def predict(self, X: CellsLike) -> NDArray:
-        """Predict the class of each cell, or that it is unassigned.
+        """Predict the class of each cell, or leave it unassigned.
 
         Parameters
         ----------
@@ -381,13 +385,13 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         Returns
         -------
         labels : ndarray of shape (n_cells,)
-            The most probable class, or `unassigned_label_` where its probability is below
-            `threshold_`. With a `hierarchy`, the deepest name whose probability is not.
+            The most probable class, or `unassigned_label_` if its probability is below `threshold_`.
+            With a `hierarchy`, the deepest type whose evidence is not below it.
         """
         return self.assign(self.predict_proba(X))
 
     def assign(self, probabilities: ArrayLike) -> NDArray:
-        """Label cells whose probabilities are known.
+        """Return the labels of cells from their probabilities.
 
         Parameters
         ----------
@@ -402,7 +406,7 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         return self.assign_with_confidence(probabilities)[0]
 
     def assign_with_confidence(self, probabilities: ArrayLike) -> tuple[NDArray, NDArray[np.floating]]:
-        """Label cells whose probabilities are known, and return the probability of each label.
+        """Return the labels of cells from their probabilities, and the probability of each label.
 
         Parameters
         ----------
@@ -415,14 +419,14 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
             As `predict` returns them.
 
         confidence : ndarray of shape (n_cells,), dtype float64
-            The probability of the label; of an unassigned cell, that of the name that it was not given.
+            The probability of the label; for an unassigned cell, that of the label that was rejected.
         """
         check_is_fitted(self)
-        ends, confidence = self._names().ways(probabilities).ends(self.threshold_)
+        ends, confidence = self._names().paths(probabilities).ends(self.threshold_)
         return np.append(self.names_, self.unassigned_label_)[ends], confidence
 
     def score(self, X: CellsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the share of cells with a right label; an unassigned cell is an error.
+        """Return the share of cells with a correct label, counting unassigned cells as errors.
 
         Parameters
         ----------
@@ -430,8 +434,8 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
             As for `fit`.
 
         y : array-like of shape (n_cells,)
-            The class of each cell. With a `hierarchy`, a label is right if the true type is the same or lies
-            below it.
+            The class of each cell. With a `hierarchy`, labels are judged as in
+            :func:`~sklearn_cells.metrics.hierarchical_accuracy`.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell.
@@ -454,28 +458,28 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         return self._names().names
 
     def _names(self):
-        tree = getattr(self, "hierarchy_", None)  # a pickle of before has none
+        tree = getattr(self, "hierarchy_", None)  # older pickles have none
         return NamesOfClasses(self.classes_) if tree is None else NamesInTree(tree, self.classes_)
 
     @property
     def n_features_in_(self) -> int:
-        """The number of genes in `fit`."""
+        """The number of genes seen in `fit`."""
         return self.estimator_.n_features_in_
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:
-        """The names of the genes in `fit`, where the cells had any."""
+        """The gene names seen in `fit`, if the cells had any."""
         return self.estimator_.feature_names_in_
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return which parameters of `fit` go where, when metadata routing is enabled.
+        """Return where the parameters of `fit` go when metadata routing is enabled.
 
         Returns
         -------
         routing : MetadataRouter
-            To `fit` of the estimator and `split` of the splitter.
+            The routing to `fit` of the estimator and `split` of the splitter.
         """
-        # A number of folds takes groups, too.
+        # With a number of folds, groups can be passed too.
         splitter = StratifiedGroupKFold() if self.cv is None or isinstance(self.cv, Integral) else self.cv
         return (
             MetadataRouter(owner=self)
@@ -484,7 +488,7 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         )
 
     def _pack_parameters(self, parameters):
-        """Return the parameters for a model file: a splitter has no part in prediction."""
+        """Return the parameters for a model file, without a splitter, which prediction does not use."""
         return parameters | {"cv": self.cv if isinstance(self.cv, Integral) else None}
 
     def __sklearn_is_fitted__(self):

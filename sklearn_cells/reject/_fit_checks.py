@@ -1,4 +1,4 @@
-"""What a fit with a reject option checks: the target, the labels, and what cells can be named."""
+"""Checks of a fit with a reject option: the target, the labels, and the labels that cells can be assigned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_one_target(classifier):
 
 
 def checked_labels(classifier, y, n_cells):
-    """Return the labels that cells may have, sorted, and the index of that of each cell."""
+    """Return the labels that cells may have, sorted, and the index of the label of each cell."""
     if classifier.hierarchy is None:
         return check_labels(y, n_cells)
     remedy = "add them to the hierarchy, or leave those cells out"
@@ -29,7 +29,7 @@ def checked_labels(classifier, y, n_cells):
 
 
 def names_of(classifier, estimator, labels):
-    """Return what names assigned cells can have, or refuse classes that are not those of the labels."""
+    """Return the names that assigned cells can have; raise if the classes are not those of the labels."""
     found = estimator.classes_.tolist()
     if classifier.hierarchy is not None:
         inner = [label for label in found if label not in classifier.hierarchy.leaves]
@@ -49,7 +49,7 @@ def names_of(classifier, estimator, labels):
 
 
 def _check_same_tree(tree, of_estimator):
-    """Refuse a tree in which a type covers other leaves than it does in the tree that the estimator learned."""
+    """Raise if a type covers other leaves in the tree than in the one that the estimator was fitted with."""
     if of_estimator is None:
         return
     for name in set(tree).intersection(of_estimator):
@@ -62,7 +62,7 @@ def _check_same_tree(tree, of_estimator):
 
 
 def checked_label(label, classes):
-    """Return the label of unassigned cells, which must go into one array with the classes."""
+    """Return the label of unassigned cells; raise if it cannot be in one array with the classes."""
     if classes.dtype.kind == "b":
         raise ValueError("The classes are booleans, which have no value left for unassigned cells: pass y.astype(str).")
     label = default_unassigned_label(classes) if label is None else label

@@ -1,4 +1,4 @@
-"""What a classifier says of cells that it did not see: folds, fits, and the logits of the others."""
+"""Predictions of held-out cells: the folds, the fits, and the logits of the cells that are held out."""
 
 import warnings
 from numbers import Integral
@@ -20,7 +20,7 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 def splits_of(cv, X, classes, codes, split_params, random_state):
-    """Return the training and the held-out cells of each fold, without those whose class is not in training."""
+    """Return the training and held-out cells of each fold; held-out cells of a class not in training are left out."""
     groups = split_params.get("groups")
     if isinstance(groups, str):
         raise ValueError(f"groups is {groups!r}: pass the group of each cell, such as adata.obs[{groups!r}].")
@@ -47,7 +47,7 @@ def splits_of(cv, X, classes, codes, split_params, random_state):
         warnings.filterwarnings("ignore", "The least populated class in y", UserWarning)
         cells = codes if isinstance(X, Cells) else X
         splits = list(check_cv(cv, codes, classifier=True).split(cells, codes, **split_params))
-    # The final model knows the classes that a fold by chance does not.
+    # A fold can lack a class by chance, which the final model knows.
     splits = [(train, test[np.isin(codes[test], codes[train])]) for train, test in splits]
     splits = [(train, test) for train, test in splits if len(test)]
     if not splits:
@@ -59,7 +59,7 @@ def splits_of(cv, X, classes, codes, split_params, random_state):
 
 
 def _check_two_classes(train, classes, codes, groups):
-    """Refuse a fold in which one class is left to train on."""
+    """Raise if a fold leaves a single class to train on."""
     left = np.unique(codes[train])
     if len(left) > 1:
         return
@@ -78,23 +78,23 @@ def _check_two_classes(train, classes, codes, groups):
 
 
 def held_out_logits(context, caller, X, y, classes, fit_params, splits, seeds):
-    """Return the logits of the held-out cells of each fold, of models that did not see them.
+    """Return the logits of the held-out cells of each fold, from models that were not trained on them.
 
-    Each fold has a list: of the cells as they are, and as each simulated laboratory shows them. Its seeds make
-    a row of `seeds`; a model that was trained without laboratories has none.
+    For each fold this is a list: the logits of the cells unchanged, then as each simulated laboratory shows
+    them, by the seeds in its row of `seeds`. Models that were trained without laboratories give only the first.
     """
     tasks = [context.subcontext(task_name="fold") for _ in splits]
     results = Parallel(n_jobs=caller.n_jobs)(
         delayed(_fold_logits)(task, caller, clone(caller.estimator), X, y, classes, *fold, fit_params, of_fold)
         for task, fold, of_fold in zip(tasks, splits, seeds, strict=True)
     )
-    for _, found in results:
-        warn_of_texts(found)
+    for _, texts in results:
+        warn_of_texts(texts)
     return [logits for logits, _ in results]
 
 
 def fitted(task, caller, estimator, X, y, fit_params):
-    """Fit an estimator, as a task that the callbacks of its caller see."""
+    """Fit an estimator, as a task that is reported to the callbacks of its caller."""
     with task.propagate_callback_context(estimator):
         task.call_on_fit_task_begin(estimator=caller, X=X, y=y)
         estimator.fit(X, y, **fit_params)
@@ -103,13 +103,13 @@ def fitted(task, caller, estimator, X, y, fit_params):
 
 
 def _fold_logits(task, caller, estimator, X, y, classes, train, test, fit_params, seeds):
-    """Fit on the training cells of a fold, and return the logits of the others, and what was to warn of."""
+    """Fit on the training cells of a fold, and return the logits of the held-out cells and the warnings."""
     fit_params = check_method_params(X, fit_params, train)
-    with gathered() as found:
+    with gathered() as texts:
         fitted(task, caller, estimator, _rows(X, train), y[train], fit_params)
         held_out = _rows(X, test)
         models = [estimator, *(in_laboratory(estimator, seed) for seed in seeds)]
-        return [logits_of(model, held_out, classes) for model in models if model is not None], found
+        return [logits_of(model, held_out, classes) for model in models if model is not None], texts
 
 
 def _rows(X, rows):
@@ -117,7 +117,7 @@ def _rows(X, rows):
 
 
 def logits_of(estimator, X, classes):
-    """Return a value for each class, whose softmax are the probabilities; the greatest of a cell is 0."""
+    """Return a logit for each class; their softmax gives the probabilities, and the greatest in each cell is 0."""
     if hasattr(estimator, "predict_proba"):
         logits = np.log(np.asarray(estimator.predict_proba(X), dtype=np.float64) + SMALLEST_PROBABILITY)
     else:
@@ -132,7 +132,7 @@ def logits_of(estimator, X, classes):
     logits -= logits.max(axis=1, keepdims=True)
     if len(estimator.classes_) == len(classes):
         return logits
-    # A class that the training cells of a fold lack.
+    # The training cells of the fold lack a class.
     completed = np.full((len(logits), len(classes)), np.log(SMALLEST_PROBABILITY))
     completed[:, np.searchsorted(classes, estimator.classes_)] = logits
     return completed

@@ -1,4 +1,4 @@
-"""The threshold from which cells are named, and how sure it is that it keeps a target error."""
+"""The threshold at which cells are assigned, and the confidence that it keeps a target error."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from sklearn.metrics import accuracy_score
 from sklearn_cells._warnings import warn
 from sklearn_cells.metrics import macro_f1
 
-# Thresholds are tested from the strictest one that names this share of cells on, in so many steps.
+# Thresholds are tested in so many steps, starting with the strictest one that assigns this share of cells.
 FIRST_COVERAGE = 0.2
 N_STEPS = 100
 
 
 class ErrorCurve:
-    """Share of cells named and of errors among them, at each threshold.
+    """The share of cells that are assigned, and of errors among them, at each threshold.
 
     Parameters
     ----------
     named_from : ndarray of shape (n_cells,)
-        The greatest threshold at which each cell is named.
+        The greatest threshold at which each cell is assigned.
 
     wrong_from : ndarray of shape (n_cells,)
-        The greatest threshold at which its name is wrong, -inf where it never is. A stricter threshold
-        makes no right name wrong.
+        The greatest threshold at which its label is wrong, -inf if it never is. A stricter threshold
+        never makes a correct label wrong.
 
     n_views : int, default=1
-        How often each cell is among them, as each of several simulated laboratories shows it.
+        How often each cell occurs, once for each simulated laboratory.
     """
 
     def __init__(self, named_from: NDArray[np.float64], wrong_from: NDArray[np.float64], n_views: int = 1):
@@ -48,7 +48,7 @@ class ErrorCurve:
     def chosen(
         self, target_error: float | None, target_coverage: float | None, confidence_level: float | None
     ) -> float:
-        """Return the threshold for a target, and warn where it cannot be reached or be sure."""
+        """Return the threshold for a target, and warn if it cannot be reached, or not with confidence."""
         if target_coverage is not None:
             return self.of_coverage(target_coverage)
         target = 0.05 if target_error is None else target_error
@@ -76,20 +76,21 @@ class ErrorCurve:
         return reached
 
     def of_coverage(self, target: float) -> float:
-        """Return the greatest threshold that names a share of cells."""
+        """Return the greatest threshold that assigns at least the target share of cells."""
         return float(self.thresholds[np.flatnonzero(self.coverage >= target)[-1]])
 
     def of_error(self, target: float) -> float | None:
-        """Return the lowest threshold with no more errors than the target, None where there is none."""
+        """Return the lowest threshold with no more errors than the target, or None."""
         reached = np.flatnonzero(self.risk <= target)
         return float(self.thresholds[reached[0]]) if len(reached) else None
 
     def of_error_with_confidence(self, target: float, confidence_level: float) -> float | None:
-        """Return a low threshold whose error is at most the target with some confidence, None where there is none.
+        """Return a low threshold whose error is at most the target at a confidence level, or None.
 
-        Thresholds are tested from strict to lenient, up to the first whose error could be more than the
-        target: among n named cells the number of errors is binomial, and as few as were seen would have a
-        probability above 1 - `confidence_level`. Tests in a fixed order keep the level [1]_.
+        Thresholds are tested from strict to lenient, up to the first that fails. The number of errors
+        among n assigned cells is binomial. A test fails if, with an error equal to the target, a number
+        as low as the observed one has a probability above 1 - `confidence_level`. Tests in a fixed order
+        keep the level [1]_.
 
         References
         ----------
@@ -99,7 +100,7 @@ class ErrorCurve:
         """
         level, n_right = 1 - confidence_level, self._n_named - self._n_wrong
         pvalues = np.where(n_right > 0, betainc(np.maximum(n_right, 1e-9), self._n_wrong + 1, 1 - target), 1)
-        # Without any error so many cells would do; with fewer no test can be passed.
+        # So many cells pass a test if none is wrong; fewer cells cannot pass.
         least = np.log(level) / np.log1p(-target) if target > 0 else np.inf
         first = np.flatnonzero((self.coverage >= FIRST_COVERAGE) & (self._n_named >= 2 * least))
         if not len(first):
@@ -109,15 +110,15 @@ class ErrorCurve:
         return float(self.thresholds[tested[failed - 1]]) if failed else None
 
 
-def leaves_alone(labels, values, classes):
-    """Return the codes of the cells whose label is a class, and their rows of values."""
+def only_leaves(labels, values, classes):
+    """Return the class codes of the cells whose label is a class, and their rows of values."""
     are_leaves = np.isin(labels, classes)
     return np.searchsorted(classes, labels[are_leaves]), values[are_leaves]
 
 
 def scores_of(folds, classes):
     """Return accuracy and macro-F1 of each pair of labels and logits, as if all cells were assigned."""
-    folds = [leaves_alone(labels, logits, classes) for labels, logits in folds]
+    folds = [only_leaves(labels, logits, classes) for labels, logits in folds]
     predictions = [(codes, logits.argmax(axis=1)) for codes, logits in folds if len(codes)]
     return {
         "accuracy": [float(accuracy_score(*pair)) for pair in predictions],
