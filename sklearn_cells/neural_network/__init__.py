@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # on demand below
 
 __all__ = ["KerasCellClassifier", "SavedArchitecture", "build_cnn", "build_mlp", "clear_cache"]
 
-# Imported on demand, for they import TensorFlow.
+# Imported on demand, as they import TensorFlow.
 _ON_DEMAND = {
     "SavedArchitecture": "_saved_architecture",
     "build_cnn": "_architectures",

@@ -1,4 +1,4 @@
-"""Hyperparameters in, Keras model out: the networks of the classifier."""
+"""Functions that build the Keras networks of the classifier from hyperparameters."""
 
 from __future__ import annotations
 
@@ -49,28 +49,29 @@ def build_mlp(
         A Keras activation, for all hidden layers.
 
     dropout : float or sequence of float, default=0.0
-        The fraction of units dropped after each hidden layer, or one for each of them. A layer
-        with 0 gets no Dropout layer.
+        The fraction of units dropped after each hidden layer: one value for all layers, or one for each of
+        them. A fraction of 0 adds no Dropout layer.
 
     kernel_l2, bias_l2 : float or sequence of float, default=0.0
-        The factor of the sum of squares that is added to the loss: for all dense layers, the
-        output layer included, or one for each of them, the output layer last.
+        The factor of the sum of squared weights or biases that is added to the loss: one value for all dense
+        layers, including the output layer, or one for each of them, with the output layer last.
 
     dtype : {"float32", "float64", "mixed_bfloat16"}, default="float32"
-        What the layers compute in; weights and probabilities are float32 with the last.
+        The data type of the computation in the layers. With "mixed_bfloat16", weights and probabilities are
+        float32.
 
     views : {"depth_free", "all"} or None, default=None
-        What the network makes of counts before its first layer, see :class:`KerasCellClassifier`. None
-        takes values as they are.
+        The views that the network computes from counts before its first dense layer, see
+        :class:`KerasCellClassifier`. None uses the input unchanged.
 
     gene_noise, program_noise, missing_genes : float, default=0.0
-        How much simulated laboratories differ in training, with `views`.
+        How much simulated laboratories differ in training; used only with `views`.
 
     linear_path : bool, default=False
-        Whether a linear function of the input is added to the logits.
+        Whether to add a linear function of the input of the first dense layer to the logits.
 
     seed : int, default=None
-        Determines the initial weights and what is drawn in training.
+        Determines the initial weights and the random draws in training.
 
     Returns
     -------
@@ -119,7 +120,7 @@ def build_cnn(
     dtype: str = "float32",
     seed: int | None = None,
 ) -> keras.Model:
-    """Build a convolutional network along the genes that ends in a softmax.
+    """Build a network of convolutions along the genes that ends in a softmax.
 
     Parameters
     ----------
@@ -130,25 +131,25 @@ def build_cnn(
         The number of classes.
 
     filters : sequence of int, default=(16, 32, 64, 128)
-        The channels of each convolution.
+        The number of channels of each convolution.
 
     kernel_size : int or sequence of int, default=(10, 10, 2, 5)
-        The genes that a kernel spans: for all convolutions, or one for each of them.
+        The number of genes that a kernel spans: one value for all convolutions, or one for each of them.
 
     padding : {"same", "valid"} or sequence of these, default=("same", "same", "valid", "same")
-        Whether a convolution keeps the length.
+        Whether a convolution keeps the length ("same") or shortens it ("valid").
 
     pooling : {"max", "average"}, default="max"
-        What the pooling after each convolution takes.
+        Whether the pooling after each convolution takes the maximum or the average.
 
     pool_size : int or sequence of int, default=(4, 4, 4, 3)
-        The factor by which each pooling shortens; 1 adds no pooling layer.
+        The factor by which each pooling shortens the length; 1 adds no pooling layer.
 
     conv_dropout : float or sequence of float, default=0.0
-        The fraction of values dropped after each pooling, or one for each of them.
+        The fraction of values dropped after each pooling: one value for all, or one for each of them.
 
     conv_l2 : float or sequence of float, default=0.0
-        The factor of the sum of squares of the convolution kernels in the loss.
+        The factor of the sum of squared convolution weights that is added to the loss.
 
     hidden_layer_sizes : int or sequence of int, default=(128,)
         The width of each hidden dense layer after the convolutions.
@@ -160,10 +161,11 @@ def build_cnn(
         The fraction of units dropped after each hidden dense layer.
 
     kernel_l2, bias_l2 : float or sequence of float, default=0.0
-        The factor of the sum of squares of the dense layers in the loss, as in :func:`build_mlp`.
+        The factor of the sum of squared weights or biases of the dense layers, as in :func:`build_mlp`.
 
     dtype : {"float32", "float64", "mixed_bfloat16"}, default="float32"
-        What the layers compute in; weights and probabilities are float32 with the last.
+        The data type of the computation in the layers. With "mixed_bfloat16", weights and probabilities are
+        float32.
 
     seed : int, default=None
         Determines the initial weights and the dropped units.
@@ -176,8 +178,8 @@ def build_cnn(
     Raises
     ------
     ValueError
-        If a sequence has the wrong length, a kernel or pool is larger than what is left of the
-        genes, or Keras does not know the activation.
+        If a sequence has the wrong length, a kernel or pool is larger than the remaining length, or Keras does
+        not know the activation.
 
     Examples
     --------
@@ -226,7 +228,7 @@ def build_cnn(
 
 
 def _with_paths(n_genes, dense, front, *, linear_path, dtype):
-    """Build a network of views of counts, a stack of dense layers, and a linear path beside it."""
+    """Build a network from a stack of dense layers, with optional views of counts and an optional linear path."""
     inputs = keras.Input((index(n_genes),), dtype=_variable_dtype(dtype))
     values = inputs if front is None else front(inputs)
     *hidden, last = dense
@@ -250,7 +252,7 @@ def _dense_stack(n_classes, hidden_layer_sizes, activation, dropout, kernel_l2, 
     all_dense = "dense layers, the output layer last"
     kernel_l2s = per_layer("kernel_l2", kernel_l2, n_hidden + 1, what=all_dense)
     bias_l2s = per_layer("bias_l2", bias_l2, n_hidden + 1, what=all_dense)
-    units = [*widths, index(n_classes)]  # Keras refuses integers of NumPy
+    units = [*widths, index(n_classes)]  # Keras rejects NumPy integers
     activations = [activation] * n_hidden + ["softmax"]
     stack: list[Any] = []
     for i, n_units in enumerate(units):

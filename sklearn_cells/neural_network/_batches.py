@@ -1,4 +1,4 @@
-"""Cells and what is known of them to blocks and minibatches, in the order of training."""
+"""Blocks and minibatches of cells, with their codes and weights, in the order of training."""
 
 from __future__ import annotations
 
@@ -16,33 +16,32 @@ from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 
 class CellBatches:
-    """Cells, and fields such as their codes and weights, in the order of training, dense a block at a time.
+    """Dense blocks of cells in the order of training, with fields such as their codes and weights.
 
-    A block is a whole number of minibatches, but for the last one. Cells are shuffled as a whole for each
-    epoch.
+    Each block but the last is a whole number of minibatches. All cells are shuffled together for each epoch.
 
     Parameters
     ----------
     cells : Cells of shape (n_cells, n_genes)
-        The cells, of which any rows can be read quickly.
+        The cells. They must allow fast access to any rows.
 
     fields : dict of ndarray of shape (n_cells, ...)
-        What is known of each cell, by the names that the objective asks for.
+        The values of each cell, under the names that the objective uses.
 
     rows : ndarray of int, sorted
-        The cells to take.
+        The rows of the cells to use.
 
     norm : InputNorm
-        What is done to cells before the network.
+        The centring and scaling of cells before the network.
 
     batch_size : int
-        Cells in a minibatch; the last one may have fewer.
+        The number of cells in a minibatch; the last one may have fewer.
 
     input_shape : tuple of int
-        What the network takes for one cell.
+        The input shape of the network for one cell.
 
     seed : int, default=None
-        Determines the order of the cells, a new one each epoch. None keeps that of `rows`.
+        Determines the order of the cells, which is new in each epoch. None keeps the order of `rows`.
     """
 
     def __init__(
@@ -77,9 +76,9 @@ class CellBatches:
         return block | {name: values[rows] for name, values in self.fields.items()}
 
     def blocks(self, epochs: Iterable[int], first: int = 0) -> Generator[dict[str, NDArray], None, None]:
-        """Return the blocks of one epoch after the other; the next one is made while the last one is in use.
+        """Return the blocks of the epochs in order; the next block is prepared while the current one is in use.
 
-        The `first` ones are left out.
+        The first `first` blocks are skipped.
         """
         places = islice(product(epochs, range(self.n_blocks)), first, None)
         return in_advance(lambda place: self.block(*place), places)
@@ -91,9 +90,10 @@ class CellBatches:
 
 
 class KerasBatches(keras.utils.PyDataset):
-    """The minibatches of :class:`CellBatches` for Keras `fit`, which asks for them in turn.
+    """The minibatches of :class:`CellBatches` for Keras `fit`, which requests them in order.
 
-    The epoch must be set from outside: Keras calls `on_epoch_end` once before the first epoch, too.
+    The caller must set `epoch`. It cannot be counted in `on_epoch_end`, which Keras also calls once before the
+    first epoch.
     """
 
     def __init__(self, batches: CellBatches):

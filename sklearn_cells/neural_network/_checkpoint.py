@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training in a file, from which a killed one goes on."""
+"""Checkpoints: files with the state of a training, from which a killed training resumes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 
 from sklearn_cells._files import atomic_path
 
-# A state is written no more often than that.
+# The minimum time between two writes of a state.
 SECONDS_BETWEEN = 20.0
 
 
 class Checkpoint:
-    """The file of one training in a folder.
+    """The checkpoint file of one training.
 
-    Its name is a hash of all that the training starts from, so that another training neither goes on from it nor
-    writes over it.
+    Its name is a hash of everything that determines the training. Another training therefore neither resumes
+    from it nor overwrites it.
 
     Parameters
     ----------
     folder : str or path
-        Made where it is missing.
+        The folder of the file, created if it does not exist.
 
     start : iterable of str or ndarray
-        What determines the training.
+        Everything that determines the training.
     """
 
     def __init__(self, folder, start: Iterable[str | NDArray]):
@@ -46,7 +46,7 @@ class Checkpoint:
         return time.monotonic() - self._written >= SECONDS_BETWEEN
 
     def write(self, state: dict[str, Any]) -> None:
-        """Write numbers and lists of arrays in place of the state before."""
+        """Write numbers and lists of arrays, replacing the previous state."""
         arrays: dict[str, Any] = {}
         for name, value in state.items():
             if isinstance(value, list):
@@ -59,7 +59,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """Return the last state, None where there is none.
+        """Return the last state, or None if there is none.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""How much each class counts: its weight in training, and its prior in predicted probabilities."""
+"""The weight of each class in training, and its prior in predicted probabilities."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ def weights_of_classes(class_weight: Any, classes: NDArray, counts: NDArray) -> 
     Parameters
     ----------
     class_weight : dict, "balanced", "sqrt" or None
-        As the parameter of the classifier.
+        The parameter of the classifier.
 
     classes : ndarray of shape (n_classes,)
         The labels.
 
     counts : ndarray of shape (n_classes,)
-        The cells of each class, by their weight. A class without any has the weight 0 when balanced.
+        The weighted number of cells of each class. Unless `class_weight` is a dict, a class without cells gets
+        the weight 0.
 
     Raises
     ------
     ValueError
-        If keys of `class_weight` are no classes while classes are without a key, a weight is negative, or
-        all are 0.
+        If some keys of `class_weight` are not classes while some classes have no key, a weight is negative or
+        not finite, or all weights are 0.
     """
     present = counts > 0
     weights = np.zeros(len(classes))
@@ -36,7 +37,7 @@ def weights_of_classes(class_weight: Any, classes: NDArray, counts: NDArray) -> 
         labels = classes.tolist()
         unknown = [key for key in class_weight if key not in labels]
         without = [label for label in labels if label not in class_weight]
-        # Weights of classes that are missing in a fold of the cells do no harm.
+        # Keys of classes that do not occur, as in a fold of the cells, do no harm.
         if unknown and without:
             raise ValueError(
                 f"class_weight has keys that are not classes: {unknown}, and none for the classes {without}. "
@@ -62,12 +63,12 @@ def shares(counts: NDArray) -> NDArray[np.float64]:
 def prior_ratios(
     priors: Mapping | ArrayLike | str, classes: NDArray, in_training: NDArray, as_trained: NDArray
 ) -> NDArray[np.float64]:
-    """Return what the probability of each class is multiplied by, for other priors than those of the training.
+    """Return the factor for the probability of each class that replaces the priors of training by others.
 
     Parameters
     ----------
     priors : dict, array-like of shape (n_classes,) or "training"
-        As the parameter of the classifier.
+        The parameter of the classifier.
 
     classes : ndarray of shape (n_classes,)
         The labels.
@@ -76,13 +77,14 @@ def prior_ratios(
         The share of each class in the training cells.
 
     as_trained : ndarray of shape (n_classes,)
-        Its share in the loss, with class weights. A class without any keeps its probability, which is about
-        zero.
+        The share of each class in the loss, with class weights. A class with a share of zero keeps its
+        probability, which is about zero.
 
     Raises
     ------
     ValueError
-        If priors are negative, all zero, or not one for each class, or the training cells are not known.
+        If priors are negative, not finite or all zero, if there is not one for each class, or if the
+        frequencies of the classes in training are unknown.
     """
     if isinstance(priors, Mapping):
         labels = classes.tolist()
@@ -108,7 +110,7 @@ def prior_ratios(
 
 
 def with_priors(probabilities: NDArray, ratios: NDArray) -> NDArray:
-    """Return probabilities times the ratios of priors, divided by their sum."""
-    tiny = np.finfo(probabilities.dtype).tiny  # for cells whose classes with a prior have all underflowed
+    """Return probabilities multiplied by the ratios of priors, normalised to sum to one."""
+    tiny = np.finfo(probabilities.dtype).tiny  # for cells in which all classes with a prior have underflowed
     products = np.maximum(probabilities, tiny).astype(np.float64) * ratios
     return (products / products.sum(axis=1, keepdims=True)).astype(probabilities.dtype)

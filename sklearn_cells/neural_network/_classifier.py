@@ -24,156 +24,160 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
     Parameters
     ----------
     architecture : {"mlp", "cnn"} or callable, default="mlp"
-        A multi-layer perceptron, a convolutional network along the genes, or a function
-        `(n_genes, n_classes) -> keras.Model` that returns a model, not compiled, which ends in a
-        softmax of shape (n_classes,). Layers in it that are given no seed draw one that follows
-        from `random_state`.
+        A multi-layer perceptron, a network of convolutions along the genes, or a function
+        `(n_genes, n_classes) -> keras.Model`. The function returns a model that is not compiled and ends in a
+        softmax of shape (n_classes,). Its layers without a seed of their own get one that is derived from
+        `random_state`.
 
     hidden_layer_sizes : int or sequence of int, default=(128,)
         The width of each hidden dense layer.
 
     activation : str, default="relu"
-        A Keras activation, for all layers but the last.
+        The name of a Keras activation, for all layers except the last.
 
     dropout : float or sequence of float, default=0.0
-        The fraction of units dropped after each hidden dense layer, or one for each of them.
+        The fraction of units dropped after each hidden dense layer: one value for all layers, or one for each
+        of them.
 
     kernel_l2 : float or sequence of float, default=0.005
-        The factor of the sum of squared weights that is added to the loss: for all dense layers,
-        the output layer included, or one for each of them, the output layer last.
+        The factor of the sum of squared weights that is added to the loss: one value for all dense layers,
+        including the output layer, or one for each of them, with the output layer last.
 
     bias_l2 : float or sequence of float, default=0.0
         The same for the biases.
 
     filters : sequence of int, default=(16, 32, 64, 128)
-        The channels of each convolution. This and the next six are of the CNN alone.
+        The number of channels of each convolution. This and the next six parameters apply only to the CNN.
 
     kernel_size : int or sequence of int, default=(10, 10, 2, 5)
-        The genes that a convolution kernel spans.
+        The number of genes that a convolution kernel spans.
 
     padding : {"same", "valid"} or sequence of these, default=("same", "same", "valid", "same")
-        Whether a convolution keeps the length.
+        Whether a convolution keeps the length ("same") or shortens it ("valid").
 
     pooling : {"max", "average"}, default="max"
-        What the pooling after each convolution takes.
+        Whether the pooling after each convolution takes the maximum or the average.
 
     pool_size : int or sequence of int, default=(4, 4, 4, 3)
-        The factor by which each pooling shortens; 1 is no pooling.
+        The factor by which each pooling shortens the length; 1 is no pooling.
 
     conv_dropout : float or sequence of float, default=0.0
         The fraction of values dropped after each pooling.
 
     conv_l2 : float or sequence of float, default=0.0
-        The factor of the sum of squared weights of the convolution kernels in the loss.
+        The factor of the sum of squared convolution weights that is added to the loss.
 
     dtype : {"float32", "float64", "mixed_bfloat16"}, default="float32"
-        What the layers compute in. With "float64" a weight of two is the same as the cell twice up
-        to 1e-7, at twice the memory; the last is faster on processors with bfloat16 instructions.
+        The data type of the computation in the layers. With "float64", a cell of weight 2 counts as two cells
+        up to 1e-7, but memory use doubles. "mixed_bfloat16" is faster on processors with bfloat16 instructions.
 
     views : {"depth_free", "all"} or None, default=None
-        None takes values as they are. Otherwise `X` holds counts, of which the network makes views
-        itself: "depth_free" log1p and square roots of counts scaled to a common depth; "all"
-        square roots of the counts, their shares in the cell, and log1p of scaled counts. This and
-        the next five are of the perceptron alone.
+        None uses the values in `X` unchanged. Otherwise, `X` holds counts, and the network itself computes
+        views of them: "depth_free" gives log1p and square roots of counts scaled to a common depth; "all" gives
+        square roots of the counts, their shares in the cell, and log1p of scaled counts. This and the next six
+        parameters apply only to the perceptron.
 
     gene_noise : float, default=0.0
-        Training on simulated laboratories, with `views`: in each minibatch, the counts of each gene
-        are multiplied by exp(`gene_noise` z), z normal, the same for all cells.
+        With `views`, training on simulated laboratories: in each minibatch, the counts of each gene are
+        multiplied by exp(`gene_noise` z), where z is standard normal and the same for all cells.
 
     program_noise : float, default=0.0
-        Likewise for groups of genes that vary together within the classes: by
-        exp(`program_noise` a p), a normal, p a change by one standard deviation of the cells.
+        The same for groups of genes that vary together within the classes: their counts are multiplied by
+        exp(`program_noise` a p), where a is standard normal, and p is the log change of each gene over one
+        standard deviation of the cells.
 
     missing_genes : float, default=0.0
-        Likewise, in each cell a share of the genes, drawn from 0 to this, is not seen.
+        The same for missing genes: in each cell, a share of the genes, drawn uniformly between 0 and this
+        value, is set to zero.
 
     linear_path : bool, default=False
-        Whether a linear function of what the first layer sees is added to the logits.
+        Whether to add a linear function of the input of the first dense layer to the logits.
 
     home_network : bool, default=False
-        Whether a second network, with all views, half the hidden units and no noise, answers for cells
-        that look as if they came from the experiment of the training cells; see Notes.
+        Whether to train a second network, with all views, half the hidden units and no noise, for cells that
+        look as if they came from the experiment of the training cells; see Notes.
 
     novelty : bool, default=False
-        Whether `fit` also learns, of networks with `views`, how far cells stand from the mean of their
-        class, so that `novelty_of` can tell which cells may be of a class that was not in training.
-        `partial_fit` does not.
+        Whether `fit` also learns how far cells are from the mean of their class, so that `novelty_of` can
+        detect cells that may belong to a class that was not in training. This needs `views`, and
+        `partial_fit` does not learn it.
 
     input_norm : float or None, default=15.0
-        Before the network, the mean of each gene over the training cells is subtracted, and cells
-        are multiplied by the number that makes their root mean square norm this one. None passes
-        them as they are.
+        The root mean square norm to which cells are scaled before the network, after the mean of each gene over
+        the training cells is subtracted. None passes cells unchanged. With `views`, the network centres and
+        scales the views in this way; None then scales them to a norm of 1.
 
     optimizer : str or callable, default="adam"
         The name of a Keras optimizer, or a class or function that takes `learning_rate` and
-        returns one, such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`. It is set to
-        the learning rate of each step, unless it has a schedule of its own.
+        returns one, such as `functools.partial(keras.optimizers.SGD, momentum=0.9)`. Its learning rate is set
+        at each step, unless it has a schedule of its own.
 
     learning_rate : float, default=0.003
-        The step size of the optimizer.
+        The step size of the optimizer at the start of training.
 
     learning_rate_schedule : {"cosine", "constant"}, default="cosine"
-        Whether the step size falls to zero over all epochs along half a cosine, or stays.
+        Whether the step size falls to zero over all epochs along half a cosine, or stays constant.
 
     batch_size : int, default=64
-        The cells in a minibatch.
+        The number of cells in a minibatch.
 
     epochs : int or "auto", default="auto"
-        The passes over the training cells, at most that many with `early_stopping`. "auto" is 20, or
-        as many as 600 minibatches take where that is more; from 50,000 cells on it is as many as show the
-        network a million cells, 2 at least.
+        The number of passes over the training cells; with `early_stopping`, the maximum. "auto" is 20, or as
+        many as 600 minibatches take if that is more. From 50,000 cells on, it is the number that shows the
+        network a million cells in total, but at least 2.
 
     early_stopping : bool, default=False
         Whether to set cells aside, stop when the loss on them no longer falls, and keep the
         weights of the best epoch.
 
     validation_fraction : float, default=0.1
-        The fraction of cells set aside for `early_stopping`, of each class alike.
+        The fraction of the cells of each class to set aside for `early_stopping`.
 
     n_iter_no_change : int, default=5
-        The epochs without improvement after which `early_stopping` ends the training.
+        The number of epochs without improvement after which `early_stopping` ends the training.
 
     class_weight : dict, "balanced", "sqrt" or None, default="balanced"
-        The weight of each class as `{label: weight}`, 1 where it is not named; "balanced" weighs a
-        class by the inverse of its frequency, "sqrt" by the square root of that; None weighs all
-        cells alike. Probabilities are those of cells in which the classes are as frequent as their
-        weighted cells: with "balanced" all alike, whatever the training cells were.
+        A dict `{label: weight}` gives the weight of each class, 1 for labels that it lacks. "balanced" weights
+        a class by the inverse of its frequency, "sqrt" by the square root of that. None weights all cells
+        equally. Predicted probabilities assume that the frequency of a class is proportional to the total
+        weight of its training cells: with "balanced", all classes are then equally frequent, however many cells
+        they have in training.
 
     priors : {"training"}, dict, array-like of shape (n_classes,) or None, default=None
-        How frequent the classes are among the cells to predict. None leaves probabilities as they
-        were trained; "training" takes the shares of the classes in the training cells, by
-        `sample_weight`; a dict `{label: prior}`, or an array in the order of `classes_`, takes
-        any others, which need not sum to one. It can be set after `fit`.
+        The frequencies of the classes among the cells to predict. None does not change the probabilities of the
+        network. "training" takes the shares of the classes in the training cells, weighted by `sample_weight`.
+        A dict `{label: prior}`, or an array in the order of `classes_`, gives any others, which need not sum to
+        one. This parameter can also be set after `fit`.
 
     hierarchy : CellTypeTree, default=None
-        The tree of the types. Its leaves are the classes; `y` may have labels at any depth, and a cell
-        with the label "T cell" teaches that it is one of the T cells. `partial_fit`, and `fit` with
-        `warm_start`, go on with a tree that has grown: new types at any place, or types below a leaf.
-        `score`, which searches take by default, knows the tree. Scikit-learn's "accuracy" counts labels
-        that are not leaves as errors, and its "neg_log_loss" refuses them; a scorer that knows the tree
-        is `make_scorer(hierarchical_accuracy, hierarchy=tree)`.
+        The tree of the types. Its leaves are the classes. `y` may have labels at any depth: from a cell
+        labelled "T cell", the network learns that it is one of the T cells. `partial_fit`, and `fit` with
+        `warm_start`, can continue with a tree that has grown, with new types anywhere or types below a former
+        leaf. `score`, which searches over parameters use by default, takes the tree into account.
+        Scikit-learn's "accuracy" counts labels that are not leaves as errors, and its "neg_log_loss" rejects
+        them. A scorer that uses the tree is `make_scorer(hierarchical_accuracy, hierarchy=tree)`.
 
     level_weight : float, default=0.3
-        What each ancestor of a label in the `hierarchy` counts in the loss, where the label counts 1.
+        The weight in the loss of each ancestor of a label in the `hierarchy`. The label itself has weight 1.
 
     engine : {"tensorflow", "keras"}, default="tensorflow"
-        What trains: a compiled TensorFlow loop over many minibatches, or Keras `fit`, called by the
-        wrapper of scikeras. They give the same network up to rounding; the first is faster, and
-        keeps its graph for later fits of a network of the same shape; see :func:`clear_cache`.
+        The training loop: a compiled TensorFlow loop over many minibatches, or Keras `fit`, called through
+        scikeras. Both give the same network up to rounding. "tensorflow" is faster, and keeps its graph for
+        later fits of networks of the same shape; see :func:`clear_cache`.
 
     warm_start : bool, default=False
-        Whether `fit` starts with the weights of the network that is there, and with the centre and
-        scale of its input. The parameters must describe the same layers.
+        Whether `fit` starts from the weights of the previously fitted network, and keeps the centre and scale
+        of its input. The parameters must describe the same layers.
 
     checkpoint : str, path or None, default=None
-        A folder where `fit` keeps its state, at most every 20 seconds. A fit that was killed goes on from
-        there when the same fit is called again, to the same bits; at its end its files are removed. It
-        needs an int as `random_state`.
+        A folder in which `fit` saves its state, at most every 20 seconds. If a fit is killed, the same call of
+        `fit` resumes from there and gives the same result to the last bit. The files are removed at the end of
+        the fit. Requires an int as `random_state`.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the order of the cells, the dropped units and the cells set
-        aside. An int gives the same result each time on the same machine. The random streams of
-        Python, NumPy, TensorFlow and Keras are left as they are.
+        Determines the initial weights, the order of the cells, the dropped units, the simulated laboratories
+        and the cells set aside. An int gives the same result each time on the same machine. The global random
+        states of Python, NumPy, TensorFlow and Keras are not changed.
 
     verbose : int, default=0
         0 is silent, 1 shows progress bars, 2 prints a line for each epoch. For the bars of nested
@@ -188,35 +192,36 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
     Attributes
     ----------
     model_ : keras.Model
-        The trained network. It takes cells without NaN, and its outputs know no `priors`.
+        The trained network. Without `views`, it does not accept NaN. Its outputs are not adjusted for `priors`.
 
     means_ : ndarray of shape (n_features_in_,)
-        The mean of each gene over the training cells in which it was measured, by
-        `sample_weight`, 0 for a gene that was measured in none. It is what a NaN is taken as. A
-        network of `from_keras` has none, and refuses NaN.
+        The mean of each gene over the training cells in which it was measured, weighted by `sample_weight`; 0
+        for a gene that was measured in none. It replaces NaN. With `views`, it is NaN for all genes, as the
+        network itself handles missing values. A classifier from `from_keras` lacks this attribute and rejects
+        NaN, unless its network was trained by a KerasCellClassifier.
 
     home_ : KerasCellClassifier
         With `home_network`, the classifier of the second network.
 
     gate_ : ExperimentGate
-        With `home_network`, what weighs the two for each cell.
+        With `home_network`, the gate that weights the two networks for each cell.
 
     novelty_ : Novelty
-        With `novelty`, what `novelty_of` needs.
+        With `novelty`, the distances within classes that `novelty_of` uses.
 
     history_ : dict of list
         `loss` and `accuracy` of each epoch, with `early_stopping` also `val_loss`, the weighted
-        mean of the cross-entropy of the cells set aside, and `val_accuracy`. Of a loaded model it
-        is empty.
+        mean of the cross-entropy of the cells set aside, and `val_accuracy`. A classifier from `from_keras` has
+        an empty dict.
 
     classes_ : ndarray of shape (n_classes,)
         The class labels, sorted.
 
     hierarchy_ : CellTypeTree or None
-        The `hierarchy` of the last fit, by which cells are named and scored.
+        The `hierarchy` of the last fit, which is used to label and score cells.
 
     n_iter_ : int
-        The number of epochs run by the last `fit` and by `partial_fit` since.
+        The number of epochs of the last `fit` and of all `partial_fit` calls since then.
 
     n_features_in_ : int
         The number of genes seen in `fit`.
@@ -228,45 +233,45 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
     --------
     JSDivergenceSelector : Selects the genes that tell the classes apart.
     make_cell_pipeline : The recommended chain, from counts to classes.
-    sklearn.neural_network.MLPClassifier : The same perceptron for dense data, without dropout.
+    sklearn.neural_network.MLPClassifier : Scikit-learn's perceptron, without dropout.
 
     Notes
     -----
     The loss is the weighted mean of the cross-entropy over the cells of a minibatch, plus the L2
     terms. Cells of weight zero are left out.
 
-    With `home_network`, the log-probabilities of the two networks are averaged, for each cell alone,
-    by how far it looks as if it came from the training experiment: the deviance of its counts from
-    the profile of the nearest class, for its depth, and its depth, are compared with those of
-    training cells that were held out. With p the share of those that look as odd, the second
-    network has the weight p^2 / (p^2 + 0.2^2). In cells of another laboratory that is about 0.
+    With `home_network`, the log-probabilities of the two networks are averaged, for each cell independently,
+    with weights that depend on how much it looks as if it came from the training experiment. The deviance of
+    its counts from the profile of the nearest class, given its depth, and the depth itself are compared with
+    those of held-out training cells. If a share p of these look at least as odd, the second network has the
+    weight p^2 / (p^2 + 0.2^2). For cells of another laboratory, this is about 0.
 
-    NaN stands for a gene that was not measured in a cell, in `fit` and `predict` alike. With
-    `input_norm` the network sees 0 there, as of a cell that shows the mean of the gene. With `views` it
-    sees what the measured genes of the cell lead to expect, by factors of the training cells.
+    NaN stands for a gene that was not measured in a cell, in both `fit` and `predict`. With `input_norm`, the
+    network sees 0 in its place, as for a cell with the mean expression of the gene. With `views`, it sees the
+    value expected from the measured genes of the cell, by a factor model learned from the training cells.
 
-    Where the trained network gives a cell the probability p_k of class k, and the class has the
-    share t_k in the loss (its cells times their weights), `priors` q_k make it
-    (q_k / t_k) p_k / sum_j (q_j / t_j) p_j [1]_. A class of weight zero keeps its p_k.
+    Let p_k be the probability of class k from the trained network, and t_k the share of the class in the loss
+    (its cells times their weights). With `priors` q_k, the probability becomes
+    (q_k / t_k) p_k / sum_j (q_j / t_j) p_j [1]_. For a class of weight zero, the factor q_k / t_k is replaced by 1.
 
-    Sparse cells are made dense in blocks. Beside `X` as CSR and the network, memory is needed for
-    two blocks of 16 MB and some minibatches in `fit`, with `views` also for up to 4,000 cells as CSR in
-    float64, ten times, and 256 MB, with `novelty` for 256 MB more, and in `predict` for 16 MB of cells and
-    what the layers make of them; the first convolution of the default CNN takes 16 times that. Cells that are
-    not in memory are kept in a temporary file while a fit lasts: 6 bytes for each count that is not zero, as
-    float32; memory is needed for 2^25 values of them, as the file has them.
+    Sparse cells are made dense in blocks. Besides `X` as CSR and the network, `fit` needs memory for two blocks
+    of 16 MB and a few minibatches; with `views`, also for up to 4,000 cells as CSR in float64, ten times over,
+    and 256 MB; with `novelty`, for another 256 MB. `predict` needs memory for 16 MB of cells and for the outputs of
+    the layers; those of the first convolution of the default CNN take 16 times as much. During a fit, cells
+    that are not in memory are kept in a temporary file, as float32 with 6 bytes for each nonzero count. Memory
+    is needed for 2^25 of these values, in the format of the file.
 
-    Each epoch is a task of scikit-learn's callbacks. A callback that asks for the fitted estimator,
-    such as :class:`~sklearn.callback.ScoringMonitor`, gets one with the weights of that epoch, and
-    one that returns True ends the training as `early_stopping` does.
+    Each epoch is a task of scikit-learn's callbacks. A callback that requests the fitted estimator, such as
+    :class:`~sklearn.callback.ScoringMonitor`, gets one with the weights of that epoch. A callback that returns
+    True ends the training, as `early_stopping` does.
 
-    The `predict` methods can be called from several threads at once; fits take turns.
+    The `predict` methods can be called from several threads at once; fits run one at a time.
 
-    TensorFlow gets one thread for each operation, unless TF_NUM_INTRAOP_THREADS in the environment
-    says otherwise before it is imported; results are equal to the last bit for the same number of
-    threads. A CNN or a network of a million weights, without dropout, is trained on both halves of
-    a minibatch at the same time, on two cores where there are two. A process that is forked after
-    TensorFlow ran in its parent cannot use it, and says so.
+    TensorFlow uses one thread for each operation, unless the environment variable TF_NUM_INTRAOP_THREADS is set
+    before TensorFlow is imported. Results are equal to the last bit for the same number of threads. Without
+    dropout, a CNN or a network of at least a million weights is trained on both halves of a minibatch in
+    parallel, on two cores if available. A process that was forked after TensorFlow ran in its parent cannot use
+    it, and raises an error.
 
     References
     ----------
@@ -380,13 +385,14 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Expression, normalised. Backed AnnData and Dask arrays are read block by block.
+            Normalised expression, or counts with `views`. Backed AnnData and Dask arrays are read block by
+            block.
 
         y : array-like of shape (n_cells,)
             The class of each cell: strings, integers or booleans.
 
         sample_weight : array-like of shape (n_cells,), default=None
-            The weight of each cell, >= 0. None weighs all alike.
+            The weight of each cell, >= 0. None weights all cells equally.
 
         Returns
         -------
@@ -396,17 +402,17 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
         Raises
         ------
         ValueError
-            If `X`, `y` or `sample_weight` cannot be used, a parameter does not fit the number of
-            genes, or the loss becomes NaN or infinite.
+            If `X`, `y` or `sample_weight` is invalid, a parameter does not suit the number of genes, or the
+            loss becomes NaN or infinite.
 
         KeyboardInterrupt
-            If training is interrupted; then the classifier is not fitted, or with `warm_start` as
-            it was before.
+            If training is interrupted. The classifier is then not fitted, or with `warm_start` the same as
+            before the call.
 
         Warns
         -----
         ConvergenceWarning
-            If the loss of the trained network is far above that of a guess.
+            If the loss of the trained network is far above that of a random guess.
         """
         from sklearn_cells.neural_network._home import train  # imports TensorFlow
 
@@ -422,23 +428,23 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
     def partial_fit(
         self, X: CellsLike, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Train one more epoch, on these cells.
+        """Train for one more epoch, on these cells.
 
-        The optimizer goes on where the last call of `partial_fit` ended, and starts anew after
-        `fit`, with a constant learning rate and without early stopping. Centre and scale of the
-        input stay those of the first cells. Balanced class weights count all cells that were seen
-        so far.
+        The optimizer continues from the last call of `partial_fit`; after `fit`, it starts anew. The learning
+        rate is constant, and there is no early stopping. Centre and scale of the input stay those of the first
+        cells. Balanced class weights count all cells seen so far.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_genes)
-            Expression, normalised as in every call.
+            Normalised expression, or counts with `views`, as in every other call.
 
         y : array-like of shape (n_cells,)
             The class of each cell.
 
         classes : array-like of shape (n_classes,), default=None
-            All labels that `y` will ever have; needed in the first call, unless a fit went before.
+            All labels that `y` will ever have. Required in the first call, unless there is a `hierarchy` or
+            `fit` was called before.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell, >= 0.
@@ -446,7 +452,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
         Returns
         -------
         self : KerasCellClassifier
-            The classifier, with one epoch more.
+            The classifier, trained for one more epoch.
 
         Raises
         ------
@@ -454,7 +460,7 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
             As in `fit`, or if `y` has a label that is not among the classes.
 
         KeyboardInterrupt
-            If training is interrupted; then the classifier is as it was before the call.
+            If training is interrupted. The classifier is then the same as before the call.
         """
         from sklearn_cells.neural_network._home import train  # imports TensorFlow
 
@@ -463,6 +469,6 @@ class KerasCellClassifier(CallbackSupportMixin, FittedNetwork):
             check_same_order(X, y)
             cells = self._check_cells(X, reset=not goes_on)
             labels = labels_for_partial_fit(self, y, cells.shape[0], classes, goes_on=goes_on)
-            told = {"estimator": self, "X": X, "y": y}
-            train(self, cells, *labels, sample_weight, told, goes_on=goes_on, incremental=True)
+            task_info = {"estimator": self, "X": X, "y": y}
+            train(self, cells, *labels, sample_weight, task_info, goes_on=goes_on, incremental=True)
         return self

@@ -1,4 +1,4 @@
-"""Whether a training went well: errors and warnings when it did not."""
+"""Errors and warnings for trainings that diverged or did not converge."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_cells._warnings import warn
 from sklearn_cells.neural_network._quiet_tensorflow import keras
 
-# A trained network is tried on so many of its cells, and has not converged where their loss is so many nats above that
-# of a guess; networks that are not trained yet are less than one above.
+# A trained network is checked on this number of its training cells. It has not converged if their loss is this
+# many nats above that of a random guess; untrained networks are less than one nat above.
 N_TRIED = 128
 FAR_ABOVE_CHANCE = 3.0
 
@@ -23,7 +23,7 @@ def l2_penalty(network: keras.Model) -> float:
 
 
 def check_finite(losses: Sequence[float], probabilities: NDArray) -> None:
-    """Raise where a loss or a probability is not a finite number."""
+    """Raise if a loss or a probability is not finite."""
     diverged = np.flatnonzero(~np.isfinite(losses))
     if len(diverged) or not np.isfinite(probabilities).all():
         what = f"the loss is {losses[diverged[0]]}" if len(diverged) else "probabilities are NaN"
@@ -35,7 +35,7 @@ def check_finite(losses: Sequence[float], probabilities: NDArray) -> None:
 
 
 def warn_unless_converged(of_labels: NDArray, weights: NDArray, added_penalty: float, n_classes: int) -> None:
-    """Warn of a network that does far worse than a guess on cells it has seen, or whose L2 terms have grown as much."""
+    """Warn if the loss of training cells, with the growth of the L2 terms, is far above that of a random guess."""
     losses = -np.log(np.maximum(of_labels, np.finfo(np.float32).tiny))
     loss = np.average(losses, weights=weights) + max(added_penalty, 0)
     if loss > np.log(n_classes) + FAR_ABOVE_CHANCE:

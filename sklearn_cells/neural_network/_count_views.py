@@ -1,4 +1,4 @@
-"""CountViews: the layer that makes views of counts, and simulates laboratories in training."""
+"""CountViews: the layer that computes views of counts, and simulates laboratories in training."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ from sklearn_cells.neural_network._views import (
 
 
 def views_of(network: keras.Model) -> CountViews | None:
-    """Return the layer of a network that makes the views, None where it has none."""
+    """Return the layer of a network that computes views, or None if it has none."""
     return next((layer for layer in network.layers if isinstance(layer, CountViews)), None)
 
 
 @keras.saving.register_keras_serializable("sklearn_cells")
 class CountViews(keras.layers.Layer):
-    """Turn counts into views that are centred and scaled; change the counts in training.
+    """Compute centred and scaled views of counts, and perturb the counts in training.
 
-    With t the total of a cell, counts x become log(1 + 10,000 x / t) and sqrt(1 + T x / t) - 1, with T the
-    median total of the training cells ("depth_free"), or sqrt(1 + x) - 1, x / t and log(1 + 10,000 x / t),
-    each divided by the square root of the norm of its cell ("all").
+    With t the total of a cell and T the median total of the training cells, the views of counts x are
+    log(1 + 10,000 x / t) and sqrt(1 + T x / t) - 1 for "depth_free". For "all", they are sqrt(1 + x) - 1,
+    x / t and log(1 + 10,000 x / t), each divided by the square root of its norm in the cell.
 
-    NaN is a gene that was not measured. The total and norm of its cell are those of the measured genes,
-    divided by the share that these have in the training cells. Its views are what the measured genes
-    lead to expect: with factor loadings V and noise Psi learned from the training cells, the factors of
-    a cell are z = (V_M' Psi_M^-1 V_M + 1)^-1 V_M' Psi_M^-1 x_M, over the measured genes M, and the views
-    of the others V z [1]_.
+    NaN stands for a gene that was not measured. The total and norm of such a cell are those of the measured
+    genes, corrected for the share of these genes in the training cells. The views of a gene that was not
+    measured are the values expected from the measured genes: with factor loadings V and noise variances Psi
+    learned from the training cells, the factors of a cell are z = (V_M' Psi_M^-1 V_M + 1)^-1 V_M' Psi_M^-1 x_M,
+    over the measured genes M, and the views of the other genes are V z [1]_.
 
-    In training, each minibatch is another laboratory: counts are multiplied by exp(s z + sum_k a_k p_k),
-    with z and a standard normal, z for each gene and a for each program p_k of genes that vary together
-    within the types. The total stays that of the counts. In each cell, a share of genes, drawn uniformly
-    from 0 to `missing_genes`, is not seen.
+    In training, each minibatch simulates another laboratory. Counts are multiplied by
+    exp(s z + r sum_k a_k p_k), where z is standard normal for each gene, and a_k for each program p_k of genes
+    that vary together within the types. Totals remain those of the original counts. In each cell, a
+    share of the genes, drawn uniformly between 0 and `missing_genes`, is set to zero.
 
     Parameters
     ----------
     kind : {"depth_free", "all"}
-        Which views.
+        The views to compute.
 
     gene_noise, program_noise : float, default=0.0
-        The standard deviation s of the log of the factors of genes, and what programs are multiplied by.
+        The standard deviation s of the log of the factors of genes, and the factor r of the programs.
 
     missing_genes : float, default=0.0
-        The greatest share of genes that are not seen.
+        The maximum share of genes that are set to zero in a cell.
 
     seed : int, default=None
-        Determines the draws.
+        Determines the random draws.
 
     References
     ----------
@@ -98,7 +98,7 @@ class CountViews(keras.layers.Layer):
             self.programs = add("programs", (N_PROGRAMS, n_genes), "zeros")
 
     def compute_output_shape(self, input_shape):
-        """Return the shape of the views, for which Keras would otherwise trace `call` with each new network."""
+        """Return the shape of the views, so that Keras need not trace `call` for each new network."""
         return (*input_shape[:-1], len(VIEWS[self.kind]) * input_shape[-1])
 
     def call(self, counts, training=False):
@@ -118,14 +118,14 @@ class CountViews(keras.layers.Layer):
         return views if self.kind == "depth_free" else self._normed(views, measured)
 
     def _filled(self, views, measured):
-        """Return views in which genes that were not measured have what the others lead to expect."""
+        """Return views with genes that were not measured at the values expected from the others."""
         n_views, n_genes = len(VIEWS[self.kind]), measured.shape[1]
         seen = ops.tile(measured, (1, n_views))
         views = views * seen
         by_noise = self.loadings / self.noise
         split = (N_FACTORS, n_views, n_genes)
         products = ops.einsum("avg,bvg->gab", ops.reshape(by_noise, split), ops.reshape(self.loadings, split))
-        is_panel = ops.all(ops.equal(measured, measured[:1]))  # the same genes in all cells: one matrix for all
+        is_panel = ops.all(ops.equal(measured, measured[:1]))  # the same genes in all cells need only one matrix
         patterns = ops.cond(is_panel, lambda: measured[:1], lambda: measured)
         precisions = ops.matmul(patterns, ops.reshape(products, (n_genes, -1)))
         precisions = ops.reshape(precisions, (-1, N_FACTORS, N_FACTORS)) + ops.eye(N_FACTORS, dtype=views.dtype)
@@ -165,7 +165,7 @@ class CountViews(keras.layers.Layer):
         return counts
 
     def measure(self, cells: Cells, weights: NDArray, codes: NDArray, norm: float) -> None:
-        """Learn shares, means, scales and programs from training cells.
+        """Learn shares, means, scales, factor loadings and programs from training cells.
 
         Parameters
         ----------
@@ -173,13 +173,13 @@ class CountViews(keras.layers.Layer):
             Counts.
 
         weights : ndarray of shape (n_cells,)
-            The weight of each cell; those of weight zero are left out.
+            The weight of each cell; cells of weight zero are left out.
 
         codes : ndarray of shape (n_cells,)
             The class of each cell.
 
         norm : float
-            The root mean square norm of what the network sees.
+            The root mean square norm of the views.
         """
         rows = evenly_spaced(np.flatnonzero(weights), N_MEASURED)
         measured = Measured(cells.take(rows), weights[rows].astype(np.float64))
@@ -212,7 +212,7 @@ class CountViews(keras.layers.Layer):
             self.programs.assign(programs(logs, codes, self.seed))
 
     def weights_as_arrays(self) -> ViewWeights:
-        """Return what the layer has learned."""
+        """Return the weights that the layer has learned, as arrays."""
         noise = {name: getattr(self, name) for name in ("gene_noise", "program_noise", "missing_genes")}
         return ViewWeights.of_list(self.kind, [weight.numpy() for weight in self.weights], **noise)
 

@@ -1,4 +1,4 @@
-"""A classifier that has a network, from fit, from Keras or from a file: what it predicts."""
+"""The predictions of a classifier with a network, which comes from `fit`, from Keras or from a file."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from sklearn_cells.neural_network._pickled import PackedNetwork
 from sklearn_cells.neural_network._process import FIT_LOCK, check_process
 from sklearn_cells.neural_network._view_network import PredictingNetwork
 
-# TensorFlow, and what needs it, is imported where it is used: the networks that make_cell_pipeline recommends predict
-# without it.
+# TensorFlow, and modules that need it, are imported where they are used: the networks that make_cell_pipeline
+# recommends predict without TensorFlow.
 
 
 def _totals(X):
-    """Return the total of each cell over the genes that were measured, or a number that is zero where the total is."""
+    """Return the total of each cell over the measured genes, or another number that is zero only if the total is."""
     if not sp.issparse(X):
         return np.nansum(X, axis=1)
     X = X.tocsr()
@@ -49,13 +49,13 @@ def _predicted(method, classifier, block):
 
 
 class FittedNetwork(ClassifierMixin, BaseEstimator):
-    """The predictions of a classifier that has a network as `model_`."""
+    """The prediction methods of a classifier whose network is `model_`."""
 
     def predict_proba(self, X: CellsLike) -> NDArray[np.floating]:
         """Predict the probability of each class.
 
-        With `class_weight="balanced"`, the default, these are the probabilities where all classes are
-        equally frequent; the parameter `priors` changes that, also after `fit`.
+        With `class_weight="balanced"`, the default, the probabilities assume that all classes are equally
+        frequent. The parameter `priors` changes this; it can also be set after `fit`.
 
         Parameters
         ----------
@@ -65,16 +65,17 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         Returns
         -------
         probabilities : ndarray of shape (n_cells, n_classes), dtype float32
-            In the order of `classes_`; each row sums to one. Of dtype float64 with that `dtype`.
+            The probabilities in the order of `classes_`. Each row sums to one. With `dtype="float64"`, they are
+            float64.
         """
         check_is_fitted(self)
         return self._by_blocks("predict_proba", self._network, X)
 
     def embed(self, X: CellsLike) -> NDArray[np.float32]:
-        """Return the last hidden layer of the network, in which cells of a type lie together.
+        """Return the values of the last hidden layer, in which cells of the same type are close together.
 
-        It stands for principal components where neighbours of cells are looked for:
-        `adata.obsm["X_cells"] = model.embed(adata)`, then `sc.pp.neighbors(adata, use_rep="X_cells")` of scanpy.
+        They can replace principal components in a search for the neighbours of cells:
+        `adata.obsm["X_cells"] = model.embed(adata)`, then `sc.pp.neighbors(adata, use_rep="X_cells")` in scanpy.
 
         Parameters
         ----------
@@ -84,18 +85,19 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         Returns
         -------
         embedding : ndarray of shape (n_cells, n_units), dtype float32
-            What the units give to the output layer. With `home_network` it is that of the network for any laboratory.
+            The values that the units pass to the output layer. With `home_network`, they come from the network
+            for any laboratory.
 
         Raises
         ------
         ValueError
-            If the network has no hidden layer, or its output is not that of one layer.
+            If the network has no hidden layer, or more than one output layer.
         """
         check_is_fitted(self)
         return self._by_blocks("embed", self._hidden, X).astype(np.float32, copy=False)
 
     def _hidden(self):
-        """Return what gives the last hidden layer of a block of cells."""
+        """Return a function from a block of cells to the values of the last hidden layer."""
         network = self._view_network()
         if network is None:
             from sklearn_cells.neural_network._forward import hidden_of
@@ -112,7 +114,7 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return hidden
 
     def _by_blocks(self, method, network, X):
-        """Return what a network gives of cells, block by block; blocks of Dask are given to the method itself."""
+        """Return the output of a network, block by block; the method itself is called on blocks of Dask."""
         cells = self._check_cells(X, reset=False)
         if cells.is_dask:
             with once_per_call():
@@ -124,9 +126,9 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
     def in_laboratory(self, random_state: RandomState = None) -> Self:
         """Return a copy of the fitted classifier that sees cells as another laboratory would show them.
 
-        What it predicts of held-out cells says how well the classifier does elsewhere. The laboratory is
-        simulated with the `gene_noise`, `program_noise` and `missing_genes` of training; totals are those
-        of the changed counts. The copy is for prediction: it cannot be saved as a model file.
+        Its predictions for held-out cells show how well the classifier works in other laboratories. The
+        laboratory is simulated with the `gene_noise`, `program_noise` and `missing_genes` of training; totals
+        are those of the changed counts. The copy is only for prediction: it cannot be saved as a model file.
 
         Parameters
         ----------
@@ -136,12 +138,12 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         Returns
         -------
         classifier : KerasCellClassifier
-            It shares the networks.
+            A copy that shares the networks of this classifier.
 
         Raises
         ------
         ValueError
-            If the classifier was trained without such noise.
+            If the classifier was trained without any of this noise.
         """
         check_is_fitted(self)
         views = self._views()
@@ -156,7 +158,7 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return classifier
 
     def _network(self):
-        """Return what gives the probabilities of a block of cells, by both networks where there are two."""
+        """Return a function from a block of cells to its probabilities, from both networks if there are two."""
         of_any = self._network_alone(self.priors)
         if getattr(self, "gate_", None) is None:
             return of_any
@@ -169,20 +171,20 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return _mixed
 
     def _network_alone(self, priors):
-        """Return what gives the probabilities of a block of cells, by this network alone."""
+        """Return a function from a block of cells to its probabilities, from this network only."""
         predict = self._view_network() or self._keras_network()
         ratios = None
         if priors is not None:
             ratios = prior_ratios(priors, self.classes_, shares(self._class_counts), self._as_trained)
 
         def _probabilities(X):
-            found = predict(X)[:, self._output_order]
-            return found if ratios is None else with_priors(found, ratios)
+            probabilities = predict(X)[:, self._output_order]
+            return probabilities if ratios is None else with_priors(probabilities, ratios)
 
         return _probabilities
 
     def _view_network(self):
-        """Return what predicts without Keras, None where the network is none of views."""
+        """Return a network that predicts without Keras, or None if that is not possible."""
         if "model_" not in vars(self):
             return self._saved_network.view_network()
         if self.architecture != "mlp":
@@ -192,14 +194,14 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return view_network_of(self.model_)
 
     def _keras_network(self):
-        """Return what predicts by Keras."""
+        """Return a function that predicts with Keras."""
         from sklearn_cells.neural_network._forward import outputs_of
 
         check_process()
         return lambda X: outputs_of(self.model_, X, getattr(self, "means_", None))
 
     def _views(self):
-        """Return the weights of the views of the network, None where it has none."""
+        """Return the weights of the views of the network, or None if it has none."""
         if "model_" not in vars(self):
             return self._saved_network.views()
         from sklearn_cells.neural_network._count_views import views_of
@@ -209,12 +211,12 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
 
     @cached_property
     def model_(self) -> Any:
-        """The network; that of a model file is made when it is first asked for.
+        """The network. For a classifier from a model file, it is built at first access.
 
         Returns
         -------
         model : keras.Model
-            Its weights are those that predict, also where they are changed.
+            If its weights are changed, predictions use the changed weights.
         """
         if "_saved_network" not in vars(self):
             raise AttributeError(f"This {type(self).__name__} is not fitted: it has no model_.")
@@ -222,16 +224,16 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
             return vars(self)["model_"] if "model_" in vars(self) else self._saved_network.model()
 
     def __dir__(self):
-        # scikit-learn asks for the value of each name, which would make the network.
+        # scikit-learn reads the value of each name, which would build the network.
         names = object.__dir__(self)
         return [name for name in names if name in vars(self) or (name != "model_" and hasattr(self, name))]
 
     def novelty_of(self, X: CellsLike, y_proba: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Return how unlike the training cells of its predicted class each cell is.
+        """Return how much each cell differs from the training cells of its predicted class.
 
-        Cells of a type that was not in training stand far from the mean of the type that they are given,
-        also where the network is sure of it. Sort cells by novelty, or look at those above 0.95 or so; in
-        cells of another laboratory, known types too have more than in training.
+        Cells of a type that was not in training are far from the mean of the type that they are assigned, even
+        if the network is certain. Sort cells by novelty, or look at those above about 0.95. In cells of another
+        laboratory, known types also have a higher novelty than in training.
 
         Parameters
         ----------
@@ -239,18 +241,18 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
             Counts, as for `fit`.
 
         y_proba : array-like of shape (n_cells, n_classes), default=None
-            The probabilities of these cells, where they are known; None predicts them.
+            The probabilities of these cells, if already computed. None predicts them.
 
         Returns
         -------
         novelty : ndarray of shape (n_cells,), dtype float64
-            The share of held-out training cells that are nearer to the mean of their type than this cell
-            to that of the predicted one, from 0 to 1.
+            The share of held-out training cells that are closer to the mean of their own type than this cell is
+            to the mean of its predicted type, from 0 to 1.
 
         Raises
         ------
         ValueError
-            If `fit` did not learn it.
+            If `fit` did not learn the novelty of cells.
         """
         check_is_fitted(self)
         if not hasattr(self, "novelty_"):
@@ -277,12 +279,12 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return self.assign(self.predict_proba(X))
 
     def assign(self, probabilities: ArrayLike) -> NDArray:
-        """Return the labels of cells whose probabilities are known.
+        """Return the labels of cells from their probabilities.
 
         Parameters
         ----------
         probabilities : array-like of shape (n_cells, n_classes)
-            As `predict_proba` returns them.
+            The probabilities that `predict_proba` returns.
 
         Returns
         -------
@@ -293,15 +295,16 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return self.classes_[np.asarray(probabilities).argmax(axis=1)]
 
     def score(self, X: CellsLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the share of cells whose predicted class is right.
+        """Return the share of cells whose predicted class is correct.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, DataFrame, AnnData} of shape (n_cells, n_features_in_)
-            As for `predict`.
+            Expression, normalised as for `fit`.
 
         y : array-like of shape (n_cells,)
-            The class of each cell. With a `hierarchy`, a class is right if it lies below the label.
+            The class of each cell. With a `hierarchy`, labels may be types at any depth, and a predicted class
+            is correct if it is the label or lies below it.
 
         sample_weight : array-like of shape (n_cells,), default=None
             The weight of each cell.
@@ -309,7 +312,7 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         Returns
         -------
         score : float
-            From 0 to 1.
+            The weighted share of correct predictions, from 0 to 1.
         """
         check_is_fitted(self)
         if self.hierarchy_ is None:
@@ -320,27 +323,27 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_keras(cls, model: Any, *, classes: Iterable[Any], feature_names: Iterable[str] | None = None) -> Self:
-        """Make a fitted classifier of a trained Keras model.
+        """Make a fitted classifier from a trained Keras model.
 
         Parameters
         ----------
         model : str, path or keras.Model
-            A model that takes one vector of genes per cell and ends in a softmax, or the file of
-            one: `.keras`, or `.h5` as Keras 2 and 3 write it.
+            A model that takes one vector of genes per cell and ends in a softmax, or the file of such a model:
+            `.keras`, or `.h5` as written by Keras 2 or 3.
 
         classes : array-like of shape (n_classes,)
             The class that each output of the model stands for.
 
         feature_names : array-like of shape (n_genes,), default=None
-            The gene that each input of the model stands for. With names, cells that come with
-            other names or in another order are refused.
+            The gene that each input of the model stands for. If given, cells with other gene names or another
+            order of genes are rejected.
 
         Returns
         -------
         classifier : KerasCellClassifier
-            Ready to predict. Its `architecture` is a :class:`SavedArchitecture` of the model, so
-            that `fit`, of a clone too, trains a new network of the same layers; the other parameters
-            are the defaults. It has no `means_` and refuses NaN, unless the model was one of a
+            A classifier that is ready to predict. Its `architecture` is a :class:`SavedArchitecture` of the
+            model, so `fit`, also of a clone, trains a new network with the same layers. The other parameters
+            have their defaults. It has no `means_` and rejects NaN, unless the model was trained by a
             KerasCellClassifier.
 
         Raises
@@ -349,8 +352,7 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
             If there is no such file.
 
         ValueError
-            If the file is not a Keras model, or the model does not fit `classes` or
-            `feature_names`.
+            If the file is not a Keras model, or the model does not match `classes` or `feature_names`.
 
         Examples
         --------
@@ -390,7 +392,7 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return cells
 
     def _pack_state(self, state):
-        """Return what is saved of the fitted attributes."""
+        """Return the fitted attributes to save."""
         if not self.__sklearn_is_fitted__():
             return state
         from sklearn_cells.neural_network._saved_state import packed
@@ -398,17 +400,17 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return packed(self, state)
 
     def _unpack_state(self, state):
-        """Return the fitted attributes again."""
+        """Restore the fitted attributes."""
         if "model_" not in state:
             return state
         from sklearn_cells.neural_network._saved_state import unpacked
 
-        if "hierarchy_" not in state:  # files of before have the parameter alone
+        if "hierarchy_" not in state:  # older files have only the parameter
             state = state | {"hierarchy_": self.hierarchy}
         return unpacked(self, state)
 
     def _without_keras(self):
-        """Return a copy for prediction that needs no Keras in another process, itself where its network does."""
+        """Return a copy that predicts without Keras in another process, or `self` if it already does or cannot."""
         if "model_" not in vars(self) or (network := self._view_network()) is None:
             return self
         copied = copy(self)
@@ -419,7 +421,7 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         return copied
 
     def __copy__(self):
-        """Return a classifier that shares the network, which a pickle would write and read."""
+        """Return a copy that shares the network, which the default would pack and unpack as a pickle does."""
         copied = type(self).__new__(type(self))
         copied.__dict__.update(vars(self))
         return copied
@@ -433,9 +435,9 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
 
     def __setstate__(self, state):
         if isinstance(state.get("model_"), tuple):
-            *_, content = state["model_"]  # in pickles of before, after what makes a network of it
+            *_, content = state["model_"]  # older pickles first have the function that builds the network
             state = state | {"model_": PackedNetwork(content).model()}
-        if "model_" in state and "hierarchy_" not in state:  # pickles of before have the parameter alone
+        if "model_" in state and "hierarchy_" not in state:  # older pickles have only the parameter
             state = state | {"hierarchy_": state.get("hierarchy")}
         super().__setstate__(state)
 

@@ -36,13 +36,14 @@ class Fitting:
     Parameters
     ----------
     classifier : KerasCellClassifier
-        Its parameters and, where training goes on, what it has learned. It is not changed.
+        The classifier whose parameters and, if training continues, fitted attributes are used. It is not
+        changed.
 
     cells : Cells
         All cells, in memory or on disk.
 
     plan : Plan
-        What to do with them.
+        The plan of the training.
     """
 
     def __init__(self, classifier, cells: Cells, plan: Plan):
@@ -52,7 +53,7 @@ class Fitting:
         self.network = self._build(plan.seed + plan.epochs.start)
         if plan.goes_on:
             take_weights(self.network, classifier.model_, plan.sources)
-        # A network of Keras may have them too.
+        # A network from Keras may have this layer too.
         self.views = views_of(self.network)
         self.norm = self._norm()
         set_input_noise(self.network, self.norm)
@@ -62,7 +63,7 @@ class Fitting:
         self.checkpoint = self._checkpoint()
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return the checkpoint of this training, None without one or for one epoch more."""
+        """Return the checkpoint of this training, or None if there is no folder for it or in `partial_fit`."""
         classifier, plan = self.classifier, self.plan
         if classifier.checkpoint is None or plan.incremental:
             return None
@@ -91,8 +92,8 @@ class Fitting:
         of_cells = (part for _, X in self.cells.blocks() for part in _parts(X))
         return Checkpoint(classifier.checkpoint, chain(start, of_cells))
 
-    def run(self, context, told) -> dict[str, Any]:
-        """Train, telling callbacks, and return the attributes of the fitted classifier."""
+    def run(self, context, task_info) -> dict[str, Any]:
+        """Train, report to callbacks, and return the attributes of the fitted classifier."""
         classifier, plan, network = self.classifier, self.plan, self.network
         optimizer = make_optimizer(classifier.optimizer, classifier.learning_rate)
         settings, optimizer_state = optimizer_settings(optimizer), None
@@ -109,7 +110,7 @@ class Fitting:
             learning_rates=rates,
             epochs=plan.epochs,
             patience=classifier.n_iter_no_change,
-            tasks=EpochTasks(context, told, self._attributes_so_far),
+            tasks=EpochTasks(context, task_info, self._attributes_so_far),
             checkpoint=self.checkpoint,
             verbose=int(classifier.verbose),
         )
@@ -123,7 +124,7 @@ class Fitting:
         try:
             self._check(attributes["model_"], training.tasks.history["loss"], penalty)
         except ValueError:
-            if self.checkpoint is not None:  # another try would only find the same
+            if self.checkpoint is not None:  # resuming would only fail again
                 self.checkpoint.remove()
             raise
         if plan.incremental:
@@ -138,7 +139,7 @@ class Fitting:
         if self.plan.goes_on:
             if hasattr(classifier, "means_"):
                 return InputNorm(classifier.means_, classifier._input_scale)
-            norm = None  # the network came from Keras, and takes cells as they are
+            norm = None  # the network came from Keras, and takes cells unchanged
         if self.views is not None:
             return of_counts(self.cells.shape[1], self._dtype())
         return measure_input(self.cells, self.plan.sample_weight, norm)
@@ -152,14 +153,15 @@ class Fitting:
         return CellBatches(self.cells, self.plan.fields, rows, self.norm, **sizes, seed=seed)
 
     def _check(self, model, losses, penalty):
-        # The loss of a step is that before its update, so what the last one did shows in the probabilities alone.
+        # The loss of a step is that before its update, so the effect of the last update shows only in the
+        # probabilities.
         rows, fields = self.plan.rows, self.plan.fields
-        tried = rows[:: -(-len(rows) // max(1, min(N_TRIED, _blocks.DENSE_VALUES // self.cells.shape[1])))]
-        probabilities = forward(model, dense(self.cells.take(tried), self.norm.means))
+        checked = rows[:: -(-len(rows) // max(1, min(N_TRIED, _blocks.DENSE_VALUES // self.cells.shape[1])))]
+        probabilities = forward(model, dense(self.cells.take(checked), self.norm.means))
         check_finite(losses, probabilities)
         added_penalty = l2_penalty(self.network) - penalty
-        of_labels = self.plan.objective.of_labels(probabilities, fields["codes"][tried])
-        warn_unless_converged(of_labels, fields["weights"][tried], added_penalty, probabilities.shape[1])
+        of_labels = self.plan.objective.of_labels(probabilities, fields["codes"][checked])
+        warn_unless_converged(of_labels, fields["weights"][checked], added_penalty, probabilities.shape[1])
 
     def _attributes(self, network: keras.Model, history) -> dict[str, Any]:
         plan = self.plan
@@ -187,5 +189,5 @@ class Fitting:
 
 
 def _parts(X) -> list[NDArray]:
-    """Return the arrays that a dense or sparse block is made of."""
+    """Return the arrays that a dense or sparse block consists of."""
     return [X.data, X.indices, X.indptr] if sp.issparse(X) else [X]

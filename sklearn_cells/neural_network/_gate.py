@@ -1,4 +1,4 @@
-"""ExperimentGate: what is believed of a cell, by how far it looks like those of the training experiment."""
+"""ExperimentGate: the weights of two networks, by how much a cell looks like those of the training experiment."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from sklearn_cells._threads import by_rows
 from sklearn_cells.neural_network._view_network import missing_patterns
 from sklearn_cells.neural_network._views import evenly_spaced
 
-# Cells from which the gate learns, at most.
+# The maximum number of cells from which the gate learns.
 N_CELLS = 20_000
 
-# A cell at this share of training cells that look as odd is weighed alike by both networks.
+# Both networks have the same weight for a cell if this share of the training cells look at least as odd.
 HALF_AT = 0.2
 
-# Cells of the mean profile that are added to the profile of each class.
+# The number of cells with the mean profile that are added to the profile of each class.
 N_ADDED = 5
 
-# Depths at which the expected deviance is tabulated, in logs.
+# The logs of the depths at which the expected deviance is tabulated.
 LOG_DEPTHS = np.linspace(0, np.log(1e8), 30)
 
-# What is expected there, by gate and genes that cells lack: kept for the next block of cells, but no part of the gate.
+# The expected deviances by gate and missing genes, for at most N_TABLES sets of missing genes and for blocks of
+# at least LEAST_CELLS cells. They are cached for the next block, but are not part of the gate.
 N_TABLES, LEAST_CELLS = 8, 100
 _tables: WeakKeyDictionary[ExperimentGate, dict[bytes, NDArray]] = WeakKeyDictionary()
 
 
 class ExperimentGate:
-    """Weigh, for each cell alone, what is known of the experiment and of any laboratory.
+    """Weight two networks for each cell: one that knows the training experiment, and one for any laboratory.
 
-    The deviance of a multinomial cell from the profile of the nearest type, over what it is expected to be
-    at its depth, and its depth beside that of the type, are compared with those of training cells that
-    were held out: with p the share of them that look as odd, the network that knows the experiment has the
-    weight p^2 / (p^2 + 0.2^2). In another laboratory the genes of a cell have other efficiencies, and p is
-    about 0.
+    Each cell is weighted independently of the others. Its multinomial deviance from the profile of the nearest
+    type, relative to the deviance expected at its depth, and its depth relative to that of the type are
+    compared with those of held-out training cells. If a share p of these look at least as odd, the network that
+    knows the experiment has the weight p^2 / (p^2 + 0.2^2). In another laboratory, genes are detected with
+    other efficiencies, and p is about 0.
 
     Attributes
     ----------
@@ -50,19 +51,19 @@ class ExperimentGate:
         The share of each gene in the counts of each class.
 
     curve : ndarray of shape (3,)
-        The log of the ratio of deviances as a quadratic function of the log of the depth.
+        The coefficients of the log of the ratio of deviances as a quadratic function of the log of the depth.
 
     spread : float
         The standard deviation around the curve.
 
     limits : ndarray of shape (2,)
-        The logs of depth between which the curve holds.
+        The logs of depth between which the curve is valid.
 
     depths : ndarray of shape (2, n_classes)
         Mean and standard deviation of the log of the depth of each class.
 
     oddness : ndarray of shape (n_held_out,)
-        That of the training cells, sorted.
+        The oddness of the training cells when they were held out, sorted.
     """
 
     def __init__(self, profiles, curve, spread, limits, depths, oddness):
@@ -75,7 +76,7 @@ class ExperimentGate:
 
     @classmethod
     def learned(cls, cells: Cells, weights: NDArray, codes: NDArray, n_classes: int, seed: int) -> ExperimentGate:
-        """Return the gate of training cells."""
+        """Return the gate that is learned from training cells."""
         rows = evenly_spaced(np.flatnonzero(weights), N_CELLS)
         X, codes = _counts(cells, rows), codes[rows]
         ratios, logs, nearest = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
@@ -91,9 +92,9 @@ class ExperimentGate:
         return gate
 
     def mixed(self, X: sp.csr_array, anywhere: NDArray, home: NDArray) -> NDArray:
-        """Return the probabilities of cells by those of the two networks.
+        """Return the probabilities of cells, combined from those of the two networks.
 
-        The logs of the probabilities are averaged by the weights, and brought to a sum of one.
+        The logs of the probabilities are averaged with the weights, and the result is normalised to sum to one.
         """
         weights = self.home_weights(X)[:, np.newaxis]
         logs = (1 - weights) * _logs(anywhere) + weights * _logs(home)
@@ -108,20 +109,20 @@ class ExperimentGate:
 
     def _weigh(self, X, missing):
         """Return the weights of cells in which the same genes are missing."""
-        kept = np.setdiff1d(np.arange(X.shape[1]), missing)
-        profiles, tables, key = self.profiles[:, kept], _tables.setdefault(self, {}), missing.tobytes()
+        measured = np.setdiff1d(np.arange(X.shape[1]), missing)
+        profiles, tables, key = self.profiles[:, measured], _tables.setdefault(self, {}), missing.tobytes()
         expected = tables.get(key)
         if expected is None and X.shape[0] >= LEAST_CELLS:
             while len(tables) >= N_TABLES:
-                tables.pop(next(iter(list(tables))), None)  # other threads do so too
+                tables.pop(next(iter(list(tables))), None)  # other threads may have removed it
             expected = tables[key] = expected_deviances(profiles)
-        deviances = Deviances(X[:, kept] if len(missing) else X, profiles, expected)
+        deviances = Deviances(X[:, measured] if len(missing) else X, profiles, expected)
         odd = self._oddness(deviances.ratios, deviances.logs, deviances.nearest)
         shares = (1 + len(self.oddness) - np.searchsorted(self.oddness, odd)) / (1 + len(self.oddness))
         return shares**2 / (shares**2 + HALF_AT**2)
 
     def arrays(self):
-        """Return what the gate is made of."""
+        """Return the attributes of the gate, to save them."""
         return dict(vars(self))
 
     def _oddness(self, ratios, logs, nearest):
@@ -131,7 +132,7 @@ class ExperimentGate:
 
 
 class Deviances:
-    """How far cells are from the profiles of types, by the genes that were measured.
+    """The deviances of cells from the profiles of types, over the genes that were measured.
 
     Parameters
     ----------
@@ -147,10 +148,10 @@ class Deviances:
     Attributes
     ----------
     ratios : ndarray of shape (n_cells,)
-        The log of the deviance from the nearest profile over what it is expected to be.
+        The log of the ratio of the deviance from the nearest profile to the expected deviance.
 
     logs : ndarray of shape (n_cells,)
-        The log of the depth, with the counts that genes which were not measured are expected to have.
+        The log of the depth, including the expected counts of genes that were not measured.
 
     nearest : ndarray of shape (n_cells,)
         The class of the nearest profile.
@@ -178,7 +179,7 @@ class Deviances:
 
 
 def expected_deviances(profiles: NDArray) -> NDArray[np.float64]:
-    """Return the deviance that a cell of each profile is expected to have at each of `LOG_DEPTHS`."""
+    """Return the expected deviance of a cell of each profile at each of `LOG_DEPTHS`."""
     profiles = profiles / np.maximum(profiles.sum(axis=1), 1e-12)[:, np.newaxis]
     return np.array([[_expected_deviance(np.exp(log) * of_class).sum() for log in LOG_DEPTHS] for of_class in profiles])
 
@@ -204,7 +205,7 @@ def _folds(codes: NDArray, seed: int):
 
 
 def _profiles(X: sp.csr_array, codes: NDArray, n_classes: int) -> NDArray[np.float64]:
-    """Return the share of each gene in the counts of each class, with `N_ADDED` cells of the mean of all added."""
+    """Return the share of each gene in the counts of each class, after adding `N_ADDED` cells of the overall mean."""
     members = sp.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(n_classes, len(codes)))
     sums, sizes = (members @ X).toarray(), np.bincount(codes, minlength=n_classes)
     mean = sums.sum(axis=0) / max(sizes.sum(), 1)
@@ -219,7 +220,7 @@ def _expected_deviance(means: NDArray) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _deviance_table():
-    """Return the expected deviance of a Poisson count against its mean, for logs of the mean."""
+    """Return logs of means, and the expected deviance of a Poisson count from each mean."""
     logs = np.linspace(np.log(1e-8), np.log(2000), 300)
     counts = np.arange(2700)
     expected = []
@@ -235,7 +236,7 @@ def _powers(logs: NDArray, limits: NDArray) -> NDArray:
 
 
 def _depths(logs: NDArray, nearest: NDArray, n_classes: int) -> NDArray:
-    """Return mean and standard deviation of the log of the depth of each class, drawn to those of all cells."""
+    """Return mean and standard deviation of each class's log depth, the latter shrunk towards that of all cells."""
     depths = np.empty((2, n_classes))
     for code in range(n_classes):
         of_class = logs[nearest == code]

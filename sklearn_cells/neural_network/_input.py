@@ -13,29 +13,29 @@ from sklearn.utils.extmath import row_norms
 from sklearn_cells import _blocks
 from sklearn_cells._cells import Cells
 
-# Keras' Normalization takes no standard deviation below 1e-7.
+# Keras' Normalization uses a standard deviation of at least 1e-7.
 MAX_SCALE = 1e6
 
 
 @dataclass(frozen=True)
 class InputNorm:
-    """What is done to cells before the network, which sees (cells - center) * scale."""
+    """The centring and scaling of cells before the network, which sees (cells - center) * scale."""
 
     means: NDArray  # of shape (n_genes,), the value of a gene that was not measured in a cell
-    scale: float | None  # None passes cells as they are, neither centred nor scaled
+    scale: float | None  # None passes cells unchanged, neither centred nor scaled
 
     @property
     def center(self) -> NDArray:
-        """What is subtracted: the means, or zeros."""
+        """The values to subtract: the means, or zeros."""
         return np.zeros_like(self.means) if self.scale is None else self.means
 
     @property
     def factor(self) -> np.floating:
-        """What is multiplied with the differences."""
+        """The factor of the differences."""
         return self.means.dtype.type(1 if self.scale is None else self.scale)
 
     def __call__(self, X) -> NDArray:
-        """Return cells of an ndarray or CSR as the network sees them, dense."""
+        """Return cells from an ndarray or CSR as the network sees them, dense."""
         block = dense(X, self.means)
         if self.scale is None:
             return block
@@ -45,32 +45,32 @@ class InputNorm:
 
     @property
     def zero(self) -> NDArray:
-        """What the network sees of genes that are not expressed."""
+        """The values that the network sees for genes that are not expressed."""
         return -self.center * self.factor
 
     @property
     def not_measured(self) -> NDArray:
-        """What the network sees of genes that were not measured."""
+        """The values that the network sees for genes that were not measured."""
         return (self.means - self.center) * self.factor
 
 
 def measure_input(cells: Cells, sample_weight: NDArray, norm: float | None) -> InputNorm:
-    """Return the weighted means of genes, and the scale that makes the norm of cells around them `norm`.
+    """Return the weighted means of genes, and the scale that gives the centred cells the norm `norm`.
 
-    Missing values count neither for the mean of their gene nor, as they are taken as that mean, for the
-    norm. A gene that was measured in no cell has the mean 0. The norm is the root mean square over the
-    cells. Where all cells are the same, the scale is 1; it is at most `MAX_SCALE`. With `norm=None` cells
-    are neither centred nor scaled.
+    Missing values are ignored in the mean of their gene. They are replaced by that mean, so they add nothing to
+    the norm. A gene that was measured in no cell has the mean 0. The norm is the root mean square over the
+    cells. If all cells are the same, the scale is 1; it is at most `MAX_SCALE`. With `norm=None`, cells are
+    neither centred nor scaled.
     """
     weights = sample_weight.astype(np.float64)
-    origin = np.nan_to_num(_raw(cells.take(slice(0, 1)))[0])  # sums of small differences round little
+    origin = np.nan_to_num(_raw(cells.take(slice(0, 1)))[0])  # sums of small differences have small rounding errors
     sums, measured, squares = np.zeros(cells.shape[1]), np.zeros(cells.shape[1]), 0.0
     start = 0
     for raw in _raw_blocks(cells):
         block, of_block = raw - origin, weights[start : start + len(raw)]
         start += len(raw)
         if _has_nan(block):
-            # einsum without BLAS, whose sums depend on the number of threads.
+            # einsum does not use BLAS here, whose sums depend on the number of threads.
             measured += np.einsum("i,ij->j", of_block, ~np.isnan(block), dtype=np.float64)
             np.nan_to_num(block, copy=False)
         else:
@@ -87,12 +87,12 @@ def measure_input(cells: Cells, sample_weight: NDArray, norm: float | None) -> I
 
 
 def of_counts(n_genes: int, dtype) -> InputNorm:
-    """Return what leaves counts as they are, NaN too, for networks that make views of them."""
+    """Return an InputNorm that leaves counts and NaN unchanged, for networks that compute views of them."""
     return InputNorm(np.full(n_genes, np.nan, dtype=dtype), None)
 
 
 def dense(X, means: NDArray | None) -> NDArray:
-    """Return cells as a dense array, with the mean of a gene where it was not measured.
+    """Return cells as a dense array, with missing values replaced by the mean of the gene.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def dense(X, means: NDArray | None) -> NDArray:
 
 
 def sorted_csr(X) -> sp.csr_array:
-    """Return cells as CSR with the genes of each in order, so that sums over them are the same to the last bit."""
+    """Return cells as CSR with sorted genes, so that sums over them are the same to the last bit."""
     X = sp.csr_array(X)
     return X if X.has_sorted_indices else X.sorted_indices()
 
@@ -126,7 +126,7 @@ def dense_blocks(cells: Cells, means: NDArray | None) -> Iterator[NDArray]:
 def _raw_blocks(cells):
     for _, X in cells.blocks(_blocks.DENSE_VALUES):
         n_rows, n_genes = X.shape
-        for rows in _blocks.row_slices(n_rows, n_genes, _blocks.DENSE_VALUES):  # blocks of Dask have sizes of their own
+        for rows in _blocks.row_slices(n_rows, n_genes, _blocks.DENSE_VALUES):  # blocks of Dask can have any size
             yield _raw(X[rows])
 
 
@@ -135,4 +135,4 @@ def _raw(X):
 
 
 def _has_nan(block):
-    return bool(np.isnan(block.min()))  # the least value is NaN where one is
+    return bool(np.isnan(block.min()))  # the minimum is NaN if any value is

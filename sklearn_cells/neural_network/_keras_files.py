@@ -1,4 +1,4 @@
-"""Saved Keras models: read them, also those of Keras 2, and check that they can classify cells."""
+"""Functions that read saved Keras models, also of Keras 2, and check that they can classify cells."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 
 def as_keras_model(model: str | os.PathLike | keras.Model) -> keras.Model:
-    """Return a model, loaded from a `.keras` file, or an `.h5` file as Keras 2 or 3 writes it, and not compiled.
+    """Return a model; a path is loaded, without compiling, from a `.keras` file or an `.h5` file of Keras 2 or 3.
 
     Raises
     ------
@@ -39,24 +39,24 @@ def as_keras_model(model: str | os.PathLike | keras.Model) -> keras.Model:
     if not path.exists():
         raise FileNotFoundError(f"There is no Keras model at {path}.")
     try:
-        # Layers draw seeds for weights that the file then replaces.
+        # Layers draw seeds for initial weights, which the file then replaces.
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, seeded(0):
-            # Layers of Keras 2 know their input shape, which Keras 3 would rather have elsewhere.
+            # Layers of Keras 2 store their input shape, which Keras 3 warns about.
             warnings.filterwarnings("ignore", "Do not pass an `input_shape`")
             model = keras.models.load_model(_with_input_layer(path, Path(folder)), compile=False)
     except Exception as error:
         raise ValueError(f"{path} cannot be loaded as a Keras model (.keras or .h5): {error}") from error
     if not isinstance(model, keras.Sequential) and len(model.inputs) == len(model.outputs) == 1:
-        # A functional model of Keras 2 expects a list of one input; taken apart, it takes the input itself.
+        # A functional model of Keras 2 expects a list of one input; rebuilt, it takes the input itself.
         model = keras.Model(model.inputs[0], model.outputs[0])
     return model
 
 
 def _with_input_layer(path: Path, folder: Path) -> Path:
-    """Return a file that Keras 3 understands: a copy in `folder` where Keras 2 wrote a Sequential.
+    """Return a file that Keras 3 can read: a copy in `folder` if Keras 2 wrote a Sequential model.
 
-    There the first layer knows the shape of the input, which Keras 3 takes for that of one cell, and
-    up to Keras 2.2.2 the configuration is the bare list of layers.
+    In such a file, the first layer stores the shape of the input, which Keras 3 takes for the shape of one
+    cell. Up to Keras 2.2.2, the configuration is only the list of layers.
     """
     if not h5py.is_hdf5(path):
         return path
@@ -83,10 +83,10 @@ def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
     Parameters
     ----------
     model : keras.Model
-        What classifies cells.
+        The trained model.
 
     classes : array-like of shape (n_classes,)
-        The class of each of its outputs.
+        The class of each output of the model.
     """
     classes = list(classes)
     sorted_classes, codes = check_labels(classes, len(classes))
@@ -102,7 +102,7 @@ def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
         attributes["means_"] = norm.means
     return attributes | {
         "_input_scale": None if norm is None else norm.scale,
-        # scikit-learn expects sorted classes; the outputs of the model come in an order of their own.
+        # scikit-learn expects sorted classes; the outputs of the model can have any order.
         "_output_order": np.argsort(codes),
         "_class_counts": np.zeros(len(classes)),
         "_as_trained": np.zeros(len(classes)),
@@ -112,7 +112,7 @@ def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
 
 
 def check_classifier_model(model: keras.Model, *, n_classes: int, n_genes: int | None = None) -> int:
-    """Check that a model takes vectors of genes and gives probabilities of the classes.
+    """Check that a model takes vectors of genes and returns probabilities of the classes.
 
     Returns
     -------
@@ -122,8 +122,8 @@ def check_classifier_model(model: keras.Model, *, n_classes: int, n_genes: int |
     Raises
     ------
     ValueError
-        If it is no built Keras model, has several inputs or outputs, another number of inputs than
-        `n_genes` or of outputs than classes, or gives no probabilities.
+        If it is not a built Keras model, has several inputs or outputs, does not take `n_genes` genes, or does
+        not return one probability for each class.
     """
     if not isinstance(model, keras.Model) or not model.built or not model.inputs:
         raise ValueError(f"expected a Keras model that is built: give it an Input first. Got {model!r}.")

@@ -1,4 +1,4 @@
-"""The other engine: Keras `fit` through scikeras, fed with dense minibatches of sparse cells."""
+"""The second engine: Keras `fit` through scikeras, on dense minibatches of sparse cells."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class WithObjective(keras.Model):
     """A network that takes batches, with the loss and the metrics of an objective."""
 
     def __init__(self, network: keras.Model, objective: Objective):
-        super().__init__(autocast=False)  # batches are of the dtype of the network
+        super().__init__(autocast=False)  # batches have the dtype of the network
         self.network = network
         self.objective = objective
         self.accuracy = keras.metrics.Mean(name="accuracy")
-        # Keras' own val_loss is a mean of the minibatches, whatever the weight of their cells.
+        # Keras' own val_loss is the mean over minibatches, and ignores the weights of their cells.
         self.by_weight = keras.metrics.Mean(name="by_weight")
 
     def call(self, batch, training=False):
@@ -37,7 +37,7 @@ class WithObjective(keras.Model):
 
 
 class _Wrapper(BaseWrapper):
-    """The wrapper of scikeras for the numbers of cells, of which its encoders make minibatches and labels."""
+    """The scikeras wrapper. It is fitted on row numbers of cells, which its encoders replace by minibatches."""
 
     def __init__(self, batches: KerasBatches, **parameters):
         super().__init__(**parameters)
@@ -53,7 +53,7 @@ class _Wrapper(BaseWrapper):
 
 
 class _Encoder:
-    """Makes of what scikeras passes on what Keras is to get."""
+    """Replace what scikeras passes on by what Keras must get."""
 
     def __init__(self, made):
         self.made = made
@@ -66,15 +66,15 @@ class _Encoder:
 
 
 def train_with_keras(training: Training, optimizer: keras.optimizers.Optimizer) -> list[NDArray]:
-    """Train a network with Keras; return the variables of the optimizer, for another training.
+    """Train a network with Keras, and return the variables of the optimizer, to continue from in another training.
 
     Parameters
     ----------
     training : Training
-        What is trained, on what and how long.
+        The network, the data and the settings of the training.
 
     optimizer : keras.optimizers.Optimizer
-        Not built. Its learning rate is set for each step.
+        The optimizer, not built. Its learning rate is set at each step.
     """
     if training.optimizer_state is not None:
         optimizer.build(training.network.trainable_variables)
@@ -103,7 +103,7 @@ def train_with_keras(training: Training, optimizer: keras.optimizers.Optimizer) 
 def _callbacks(
     training: Training, batches: KerasBatches, optimizer, bar: TrainingBar
 ) -> list[keras.callbacks.Callback]:
-    """Return what makes Keras shuffle, take steps and stop as the other engine does."""
+    """Return callbacks that make Keras shuffle, set the learning rate and stop as the other engine does."""
     epochs = training.epochs
     names = {"loss": "loss", "accuracy": "accuracy"}
     if training.held_out is not None:

@@ -12,12 +12,13 @@ from sklearn_cells._warnings import warn
 
 
 def labels_for_fit(classifier, y, n_cells: int, *, goes_on: bool) -> tuple[NDArray, NDArray[np.intp]]:
-    """Return the classes, sorted, and the code of the label of each cell.
+    """Return the sorted classes, and the code of the label of each cell.
 
     Raises
     ------
     ValueError
-        As `check_labels`, or if training cannot go on with these classes.
+        If `check_labels` rejects the labels, all cells have the same type of a tree, or training cannot
+        continue with these classes.
     """
     tree = classifier.hierarchy
     classes, codes = check_labels(y, n_cells) if tree is None else _codes_in_tree(tree, y, n_cells)
@@ -35,12 +36,13 @@ def labels_for_fit(classifier, y, n_cells: int, *, goes_on: bool) -> tuple[NDArr
 
 
 def labels_for_partial_fit(classifier, y, n_cells: int, classes, *, goes_on: bool) -> tuple[NDArray, NDArray[np.intp]]:
-    """Return the classes, sorted, and the code of the label of each cell, as `labels_for_fit` does.
+    """Return the sorted classes, and the code of the label of each cell, as `labels_for_fit` does.
 
     Raises
     ------
     ValueError
-        As there, or if the classes are not known in the first call.
+        If `check_labels` rejects the labels, the classes are not given in the first call, or training cannot
+        continue with these classes.
     """
     tree = classifier.hierarchy
     if tree is not None:
@@ -55,13 +57,13 @@ def labels_for_partial_fit(classifier, y, n_cells: int, classes, *, goes_on: boo
     if tree is None:
         return check_labels(y, n_cells, classes=classifier.classes_ if goes_on else classes)
     classes, codes = _codes_in_tree(tree, y, n_cells)
-    if goes_on:  # a first call says what there will be
+    if goes_on:  # after a first call, cells of the other leaves may still come
         _warn_of_unseen_leaves(tree, codes, classifier.classes_)
     return classes, codes
 
 
 def _codes_in_tree(tree, y, n_cells):
-    """Return the leaves of a tree, sorted, and the number of the type that is the label of each cell."""
+    """Return the sorted leaves of a tree, and the index of the type that is the label of each cell."""
     names = np.array(tree.names)
     order = np.argsort(names)
     remedy = "add them to the hierarchy, or leave those cells out"
@@ -70,16 +72,16 @@ def _codes_in_tree(tree, y, n_cells):
 
 
 def _check_same_classes(tree, classes: NDArray, before: NDArray, refusal: str, remedy: str) -> None:
-    """Refuse to go on with other classes, unless a tree has grown that has those of before."""
+    """Raise if the classes have changed, unless they come from a tree that contains all former classes."""
     if np.array_equal(classes, before) or (tree is not None and all(name in tree for name in before.tolist())):
         return
     raise ValueError(f"{refusal} {remedy if tree is None else 'Add the types that the hierarchy lacks.'}")
 
 
 def _warn_of_unseen_leaves(tree, codes: NDArray, before: Iterable[str]) -> None:
-    """Warn of leaves of a tree that are the label of no cell, which nothing tells from their siblings.
+    """Warn of leaves of a tree that are not the label of any cell: the network cannot tell them from their siblings.
 
-    Those that were classes before, in a tree that has grown, may have had cells.
+    If the tree has grown, leaves that were classes before are not reported, as they may have had cells.
     """
     labels = {tree.names[code] for code in np.unique(codes)} | set(before)
     unseen = [leaf for leaf in tree.leaves if leaf not in labels]
@@ -92,7 +94,7 @@ def _warn_of_unseen_leaves(tree, codes: NDArray, before: Iterable[str]) -> None:
 
 
 def _warn_of_lone_cells(classes: NDArray, codes: NDArray) -> None:
-    """Warn of classes that have one cell."""
+    """Warn of classes with a single cell."""
     alone = classes[np.bincount(codes, minlength=len(classes)) == 1].tolist()
     if alone:
         warn(
@@ -102,29 +104,29 @@ def _warn_of_lone_cells(classes: NDArray, codes: NDArray) -> None:
 
 
 def classes_before(tree, classes: NDArray, before: NDArray) -> NDArray[np.intp]:
-    """Return the place of the former class that each leaf of a grown tree is or lies below, -1 where there is none."""
+    """Return the index of the former class that each leaf of a grown tree is or lies below, -1 if there is none."""
     places = {name: place for place, name in enumerate(before.tolist())}
     above = [[places[name] for name in tree.path(leaf) if name in places] for leaf in classes.tolist()]
-    return np.array([found[-1] if found else -1 for found in above])
+    return np.array([of_leaf[-1] if of_leaf else -1 for of_leaf in above])
 
 
 def parts_of_types(tree, classes: NDArray, type_counts: NDArray) -> NDArray[np.float64]:
-    """Return the part of each class in a cell of each type of a tree: of those below it, by their own cells."""
+    """Return the share of each class (column) in a cell of each type (row): of classes below it, by their cells."""
     reachable = tree.reachability(classes.tolist())
     of_leaves = np.array([type_counts[tree.names.index(name)] for name in classes])
-    parts = reachable * np.maximum(of_leaves, 1e-9 * max(1.0, of_leaves.max()))  # alike where there are none
+    parts = reachable * np.maximum(of_leaves, 1e-9 * max(1.0, of_leaves.max()))  # equal shares if none has cells
     return parts / parts.sum(axis=1, keepdims=True)
 
 
 def groups_of(parts: NDArray, codes: NDArray) -> NDArray[np.intp]:
-    """Return a number for the label of each cell: that of its class, or a greater one of a type that is not a leaf."""
+    """Return a number for the label of each cell: the index of its class, or a greater number if it is not a leaf."""
     n_types, n_classes = parts.shape
     is_class = (parts > 0).sum(axis=1) == 1
     return np.where(is_class, parts.argmax(axis=1), n_classes + np.arange(n_types))[codes]
 
 
 def has_leaves_alone(classifier, codes: NDArray) -> bool:
-    """Return whether the tree of a classifier changes nothing: labels are leaves, and ancestors do not count."""
+    """Return whether the tree of a classifier has no effect: labels are leaves, and ancestors have no weight."""
     tree = classifier.hierarchy
     leaves = np.array([not tree.children(name) for name in tree])
     return leaves[codes].all() and (classifier.level_weight == 0 or tree.max_depth == 1)

@@ -1,4 +1,4 @@
-"""A simulated laboratory: counts as another one might show them, by the noise that a network was trained with."""
+"""A simulated laboratory: counts as another one might show them, with the noise used to train a network."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sklearn_cells.neural_network._views import MOST_LOG_FACTOR, N_PROGRAMS, Vie
 
 
 class Laboratory:
-    """Change counts as another laboratory might: factors of genes, and genes that cells do not show.
+    """Change counts as another laboratory might: by a factor for each gene, and by genes that are missing in a cell.
 
-    The factors are drawn as for a minibatch of training. The total of a cell is that of the changed counts,
-    as it is in cells that come from elsewhere; in training it stays that of the counts as they were.
-    A cell looks the same in every call, and beside any other cells.
+    The factors are drawn as for a minibatch in training. The total of a cell is that of the changed counts, as
+    in cells from another laboratory; in training, it remains that of the original counts. A cell is changed in
+    the same way in every call, whatever the other cells are.
 
     Parameters
     ----------
     views : ViewWeights
-        Of the first layer of a trained network.
+        The weights of the first layer of a trained network.
 
     seed : int
         Determines the laboratory.
@@ -43,16 +43,16 @@ class Laboratory:
         measured = ~np.isnan(shown.data)
         cells = np.repeat(np.arange(shown.shape[0]), np.diff(shown.indptr))
         amounts = np.where(measured, shown.data, 0) * self._of_genes[shown.indices]
-        keys = np.bincount(cells, amounts, shown.shape[0]).view(np.uint64)  # differ where cells do
+        keys = np.bincount(cells, amounts, shown.shape[0]).view(np.uint64)  # different cells have different keys
         of_entries = keys[cells] + shown.indices.astype(np.uint64) + np.uint64(1)
-        gone = _uniform(of_entries) < self.missing_genes * _uniform(keys)[cells]
+        is_missing = _uniform(of_entries) < self.missing_genes * _uniform(keys)[cells]
         shown.data *= self.factors[shown.indices].astype(shown.dtype)
-        shown.data[gone & measured] = 0
+        shown.data[is_missing & measured] = 0
         return shown
 
 
 def _uniform(keys: NDArray[np.uint64]) -> NDArray[np.floating]:
-    """Return a number from 0 to 1 for each key, which looks random: SplitMix64 of Steele et al. (OOPSLA 2014)."""
+    """Return a pseudorandom number from 0 to 1 for each key, by SplitMix64 (Steele et al., OOPSLA 2014)."""
     mixed = keys * np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)

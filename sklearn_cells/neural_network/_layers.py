@@ -1,4 +1,4 @@
-"""Layers around a network: centre and scale before it, noise in training, and what its layers are."""
+"""Layers around a network: centring and scaling before it, noise in training, and descriptions of its layers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from sklearn_cells.neural_network._quiet_tensorflow import keras, layers
 
 
 class InputNoise(layers.Layer):
-    """Base of layers, first in a network, that change cells in training alone.
+    """Base class of layers at the start of a network that change cells only in training.
 
-    The network sees cells that are centred and scaled. To act as on the values before that, subclasses
-    know where a gene stands that is not expressed, `zero`, and one that was not measured, `not_measured`;
-    both have the shape of one cell. They override `change`, and draw from a
-    :class:`keras.random.SeedGenerator` of their own, whose seed the builder of the network gives.
+    The network sees cells that are centred and scaled. For subclasses that must act on the values before that,
+    `zero` holds the values of genes that are not expressed, and `not_measured` those of genes that were not
+    measured. Both have the shape of one cell. Subclasses override `change`, and draw from a
+    :class:`keras.random.SeedGenerator` of their own, whose seed comes from the function that builds the
+    network.
     """
 
     def build(self, input_shape):
@@ -45,7 +46,7 @@ TRAINING_LAYERS = (
 
 
 def set_input_noise(network: keras.Model, norm: InputNorm) -> None:
-    """Tell the noise of a network what cells have become before it."""
+    """Pass the centring and scaling of cells to the noise layers of a network."""
     for layer in network.layers:
         if isinstance(layer, InputNoise):
             layer.zero.assign(norm.zero.reshape(layer.zero.shape))
@@ -53,7 +54,7 @@ def set_input_noise(network: keras.Model, norm: InputNorm) -> None:
 
 
 def with_input_norm(network: keras.Model, norm: InputNorm) -> keras.Model:
-    """Put a layer before a network that centres and scales cells, where that is to be done.
+    """Put a layer that centres and scales cells before a network, unless cells are passed unchanged.
 
     The layers of the network are shared, not copied.
     """
@@ -68,46 +69,46 @@ def with_input_norm(network: keras.Model, norm: InputNorm) -> keras.Model:
 
 
 def input_norm_of(model: keras.Model) -> InputNorm | None:
-    """Return what :func:`with_input_norm` put before a network, None of others."""
+    """Return the norm that :func:`with_input_norm` put before a network, or None if there is none."""
     layer = model.layers[0]
     if layer.name != "input_norm":
         return None
-    # As float64, from which with_input_norm gets the same float32 variance again.
+    # In float64, from which with_input_norm computes the same float32 variance again.
     return InputNorm(np.ravel(layer.mean), float(np.ravel(layer.variance)[0]) ** -0.5)
 
 
 def learned_weights(model: keras.Model) -> list[keras.Variable]:
-    """Return the weights of all layers but those that act in training alone."""
+    """Return the weights of all layers except those that act only in training."""
     return [weight for layer in model.layers if not isinstance(layer, TRAINING_LAYERS) for weight in layer.weights]
 
 
 def output_layers(model: keras.Model) -> list[layers.Layer]:
-    """Return the layers with weights from which the output is reached by layers without any."""
-    found: list[layers.Layer] = []
+    """Return the last layers with weights: those followed only by layers without weights."""
+    last_layers: list[layers.Layer] = []
     to_visit = list(model.outputs)
     while to_visit:
         tensor = to_visit.pop()
         layer, node, _ = tensor._keras_history
         if isinstance(layer, keras.Model) and layer.weights:
-            found += output_layers(layer)
+            last_layers += output_layers(layer)
         elif getattr(layer, "weights", []):
-            found.append(layer)
+            last_layers.append(layer)
         else:
             to_visit += layer._inbound_nodes[node].input_tensors
-    return list({id(layer): layer for layer in found}.values())
+    return list({id(layer): layer for layer in last_layers}.values())
 
 
 def settle(network: keras.Model) -> None:
-    """Let layers compute again what they keep of weights that were assigned."""
+    """Update the values that layers derive from their weights, after new weights were assigned."""
     for layer in network.layers:
         if isinstance(layer, layers.Normalization):
             layer.finalize_state()
 
 
 def layers_of(model: keras.Model, of_any_units: Iterable[layers.Layer] = ()) -> list[tuple[str, dict[str, Any]]]:
-    """Return what the layers of a model compute; those of training and the centring of the input are left out.
+    """Describe what the layers of a model compute, without training layers and the centring of the input.
 
-    So are the units of some layers.
+    For the layers in `of_any_units`, the number of units is left out.
     """
     names = ("units", "filters", "kernel_size", "strides", "padding", "pool_size", "activation", "axis", "scale")
     stack = []

@@ -1,4 +1,4 @@
-"""What the parameters of a classifier describe: its network, its optimizer, and what trains them."""
+"""Functions that build the network, the optimizer and the trainer that the parameters of a classifier describe."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sklearn_cells.neural_network._trainers import shared_trainer
 from sklearn_cells.neural_network._training import Trainer, optimizer_settings
 
 BUILDERS: dict[str, Callable[..., keras.Model]] = {"mlp": build_mlp, "cnn": build_cnn}
-# These do not shape the graph of a network.
+# These parameters do not change the graph of a network.
 L2_PARAMETERS = ("kernel_l2", "bias_l2", "conv_l2")
 
 
 def check_views(classifier) -> None:
-    """Refuse parameters of views where there are none."""
+    """Raise if parameters are set that need views or a perceptron, and the classifier has none."""
     if classifier.views is not None and classifier.architecture == "mlp":
         return
     given = [name for name in (*NOISE_PARAMETERS, "home_network", "novelty") if getattr(classifier, name)]
@@ -54,7 +54,7 @@ def build_network(classifier, n_genes: int, n_classes: int, seed: int) -> keras.
 
 
 def network_of_weights(saved: SavedNetwork) -> keras.Model:
-    """Build the network of a file."""
+    """Build the network of a model file."""
     norm = saved.norm
     network = BUILDERS[saved.architecture](saved.n_genes, saved.n_classes, seed=0, **saved.parameters)
     for variable, values in zip(learned_weights(network), saved.weights, strict=True):
@@ -63,7 +63,7 @@ def network_of_weights(saved: SavedNetwork) -> keras.Model:
 
 
 def weights_that_describe(classifier, state: dict[str, Any]) -> list[NDArray] | None:
-    """Return the weights from which the same network can be made with the parameters, None where it cannot."""
+    """Return weights that give the same network again with the parameters, or None if there are none."""
     check_process()
     model = classifier.model_
     weights = [weight.numpy() for weight in learned_weights(model)]
@@ -77,10 +77,10 @@ def weights_that_describe(classifier, state: dict[str, Any]) -> list[NDArray] | 
 
 
 def take_weights(network: keras.Model, trained: keras.Model, outputs: NDArray | None = None) -> None:
-    """Set the weights of a network to those of a trained one, or refuse where its layers are others.
+    """Set the weights of a network to those of a trained one; raise if the layers differ.
 
-    Where the outputs differ, `outputs` has the output of the trained one for each output of the network, or -1.
-    Outputs that share one share its probability too.
+    If the outputs differ, `outputs` is the output of the trained network for each output of the new one, or -1.
+    Outputs of the new network that come from the same output share its probability.
     """
     ends: list[list[layers.Layer]] = [[], []] if outputs is None else [output_layers(m) for m in (network, trained)]
     others = [type(layer).__name__ for layer in ends[0] if not isinstance(layer, layers.Dense)]
@@ -111,7 +111,7 @@ def take_weights(network: keras.Model, trained: keras.Model, outputs: NDArray | 
             grown = targets[place].numpy()
             grown[..., known] = values[place][..., outputs[known]]
             values[place] = grown
-        for place in [place for place in places if values[place].ndim == 1][:1]:  # logits may have a sum of biases
+        for place in [place for place in places if values[place].ndim == 1][:1]:  # once: logits may sum several biases
             values[place][known] -= np.log(n_shared)
     for target, value in zip(targets, values, strict=True):
         target.assign(value)
@@ -119,7 +119,7 @@ def take_weights(network: keras.Model, trained: keras.Model, outputs: NDArray | 
 
 
 def make_optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a name, class or function."""
+    """Make an optimizer from its name, its class or a function."""
     if isinstance(optimizer, str):
         try:
             optimizer = type(keras.optimizers.get(optimizer))
@@ -134,8 +134,8 @@ def make_optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Opt
 def trainer_of(
     classifier, network: keras.Model, optimizer: keras.optimizers.Optimizer, objective: Objective
 ) -> Trainer:
-    """Return what trains networks of the shape of this one; it is kept for later fits."""
-    # What functions and classes of a user build, optimize or ask for need not be all in a configuration.
+    """Return a trainer for networks of this shape; if possible, it is kept for later fits."""
+    # The configuration of a user's functions and classes may not describe all that they do.
     of_keras = type(optimizer).__module__.startswith("keras.")
     if callable(classifier.architecture) or not of_keras or type(objective) not in (Objective, TreeObjective):
         return Trainer(network, optimizer, objective)

@@ -1,4 +1,4 @@
-"""What a network is trained for: the one loss that both engines call."""
+"""The training objective: the loss that both engines use."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from numpy.typing import NDArray
 
 from sklearn_cells.neural_network._quiet_tensorflow import keras, tf
 
-# What an engine passes on: the cells as the network sees them, as "cells", and the fields that the objective asks for.
-# Each holds one value or row for each cell.
+# A minibatch: the cells as the network sees them, under "cells", and the fields that the objective uses. Each
+# has one value or row for each cell.
 Batch = dict[str, tf.Tensor]
 
 
 class Objective:
-    """The mean cross-entropy of the labels, by the weight of the cells.
+    """The mean cross-entropy of the labels, weighted by cell.
 
-    A subclass may have another loss, and ask for more of each cell than its label and weight. The
-    training loops are the same for all.
+    A subclass may have another loss, and use more fields of a cell than its label and weight. The training
+    loops are the same for all objectives.
 
     Attributes
     ----------
     fields : tuple of str
-        What it asks for besides the cells. Each is a key of a batch. "weights" are needed by the engines.
+        The fields that it uses besides the cells. Each is a key of a batch. The engines need "weights".
 
     of_single_cells : bool
-        Whether the loss is a sum over cells, each alone, so that parts of a minibatch may be computed
-        apart and added up.
+        Whether the loss is a sum over independent cells, so that parts of a minibatch can be computed
+        separately and added up.
 
     key : str
-        Objectives of the same key are computed alike, so that fits can share a graph.
+        Objectives with the same key are computed in the same way, so that fits can share a graph.
     """
 
     fields = ("codes", "weights")
@@ -49,7 +49,7 @@ class Objective:
         return probabilities[np.arange(len(codes)), codes]
 
     def loss(self, probabilities: tf.Tensor, batch: Batch) -> tf.Tensor:
-        """Return the sum of the losses of cells, each times its weight."""
+        """Return the weighted sum of the losses of cells."""
         of_cells = self.of_cells(probabilities, batch)
         return tf.reduce_sum(of_cells * tf.cast(batch["weights"], of_cells.dtype))
 
@@ -62,7 +62,7 @@ class Objective:
 class TreeObjective(Objective):
     """The mean cross-entropy of labels at any depth of a tree, and of their ancestors.
 
-    The codes of cells are numbers of types in the tree. The probability of a type is the sum over the outputs
+    The code of a cell is the index of a type in the tree. The probability of a type is the sum over the outputs
     below it, p = R q with R the reachability of outputs from types. The loss of a cell is
     -log p(label) - w * sum of log p(ancestor) over the ancestors of its label.
 
@@ -75,7 +75,7 @@ class TreeObjective(Objective):
         Whether the type of the column is that of the row or one of its ancestors.
 
     level_weight : float
-        What an ancestor counts, where the label counts 1.
+        The weight of an ancestor; the label has weight 1.
     """
 
     def __init__(self, reachability: NDArray, ancestry: NDArray, level_weight: float):
@@ -88,7 +88,7 @@ class TreeObjective(Objective):
         """Return the loss of each cell."""
         reachability, weights = (tf.constant(a, probabilities.dtype) for a in (self._reachability, self._weights))
         of_types = tf.matmul(probabilities, reachability, transpose_b=True)
-        logs = tf.math.log(tf.maximum(of_types, np.finfo(np.float32).tiny))  # below that there is no gradient
+        logs = tf.math.log(tf.maximum(of_types, np.finfo(np.float32).tiny))  # there is no gradient below this
         return -tf.reduce_sum(tf.gather(weights, batch["codes"]) * logs, axis=1)
 
     def of_labels(self, probabilities: NDArray, codes: NDArray) -> NDArray:

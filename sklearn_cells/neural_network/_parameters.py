@@ -1,4 +1,4 @@
-"""What each parameter of the classifier may be."""
+"""The allowed values of each parameter of the classifier."""
 
 import os
 from numbers import Integral, Real

@@ -1,4 +1,4 @@
-"""Networks in pickles: the same network has the same bytes, whenever it is pickled."""
+"""Pickled networks: the same network gives the same bytes whenever it is pickled."""
 
 from __future__ import annotations
 

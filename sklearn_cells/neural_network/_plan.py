@@ -1,4 +1,4 @@
-"""The plan of a training: which cells, how they weigh, for how long, and where it goes on."""
+"""The plan of a training: its cells and their weights, its length, and what it continues from."""
 
 from __future__ import annotations
 
@@ -27,33 +27,34 @@ class Plan:
 
     classes: NDArray  # sorted, of shape (n_classes,)
     output_order: NDArray  # the output of the network for each class
-    sources: NDArray | None  # of a tree that has grown, the output of before for each output, -1 for a new one
-    sample_weight: NDArray  # of all cells; 0 for those that are not trained on
-    fields: dict[str, NDArray]  # what the objective may ask for, of all cells: codes and weights
+    sources: NDArray | None  # if the tree has grown, the former output for each output, -1 for a new one
+    sample_weight: NDArray  # of all cells; 0 for cells that are not trained on
+    fields: dict[str, NDArray]  # the fields of all cells for the objective: codes and weights
     objective: Objective
-    groups: NDArray  # of all cells, the number of the class, or a greater one for a type that is not a leaf
+    groups: NDArray  # of all cells: the index of the class, or a greater number if the type is not a leaf
     rows: NDArray  # the cells to train on
-    held_out: NDArray | None  # those to stop early by
-    class_counts: NDArray  # the cells of each class by their weight, with those of partial fits before
+    held_out: NDArray | None  # the cells for early stopping
+    class_counts: NDArray  # the weighted number of cells of each class, with those of earlier partial fits
     as_trained: NDArray  # the share of each class in the loss
     seed: int
     epochs: range  # their numbers determine the order of the cells
     schedule: str
-    history: dict[str, list[float]]  # of the epochs before
-    goes_on: bool  # with the weights that are there
-    incremental: bool  # one epoch more
+    history: dict[str, list[float]]  # of earlier epochs
+    goes_on: bool  # whether training continues from the current weights
+    incremental: bool  # whether this is one more epoch, for partial_fit
 
 
 def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, incremental: bool) -> Plan:
-    """Plan a training by the parameters of a classifier.
+    """Plan a training from the parameters of a classifier.
 
-    The codes are numbers of classes or, of a classifier with a hierarchy, of its types. A cell whose label is
-    not a leaf counts as a part of a cell of each leaf below it, as the leaves are among the other cells.
+    The codes are indices of classes or, if the classifier has a hierarchy, of its types. A cell whose label is
+    not a leaf counts as a fraction of a cell of each leaf below it, in proportion to the cells with these
+    leaves as labels.
 
     Raises
     ------
     ValueError
-        If weights are negative or all zero, or cells cannot be set aside.
+        If weights are negative or all zero, priors are invalid, or cells cannot be set aside.
     """
     dtype = np.float64 if classifier.dtype == "float64" else np.float32
     shape_alone = np.broadcast_to(dtype(0), (len(codes), 1))
@@ -79,7 +80,7 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
     of_classes = weights_of_classes(classifier.class_weight, classes, class_counts)
     weights = (sample_weight * (parts @ of_classes)[codes]).astype(dtype)
     as_trained = shares(of_classes * class_counts)
-    if classifier.priors is not None:  # refused before the training, not after
+    if classifier.priors is not None:  # raises before the training, not after
         prior_ratios(classifier.priors, classes, shares(class_counts), as_trained)
     rows, held_out = np.flatnonzero(weights), None
     if not len(rows):
@@ -119,9 +120,10 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
 
 
 def n_epochs(classifier, n_cells: int) -> int:
-    """Return the number of epochs: few cells are seen more often, many cells less often.
+    """Return the number of epochs: with "auto", more for few cells and fewer for many cells.
 
-    There are enough minibatches, and from 50,000 cells on a million cells are seen in all, each twice at least.
+    Few cells get enough epochs for `LEAST_BATCHES` minibatches. From 50,000 cells on, the network sees a
+    million cells in total, but each at least twice.
     """
     if classifier.epochs != "auto":
         return classifier.epochs
@@ -131,7 +133,7 @@ def n_epochs(classifier, n_cells: int) -> int:
 
 
 def set_aside(rows: NDArray, codes: NDArray, fraction: float, seed: int) -> tuple[NDArray, NDArray]:
-    """Split cells into those to train on and those to stop early by, each class alike."""
+    """Split cells into training cells and cells for early stopping, stratified by class."""
     try:
         train, held_out = train_test_split(rows, test_size=fraction, stratify=codes[rows], random_state=seed)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What all fits of a process share: one at a time, not after a fork, and the random streams left as they were."""
+"""Shared rules of all fits of a process: one at a time, none after a fork, global random states unchanged."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 import numpy as np
 
-# Fits share graphs and their weights.
+# Fits share graphs and their weights, so they run one at a time.
 FIT_LOCK = threading.RLock()
 
 _ran_in: int | None = None
 
 
 def check_process() -> None:
-    """Refuse to use TensorFlow in a process that was forked after it ran: it would wait for lost threads forever."""
+    """Raise if the process was forked after TensorFlow ran: it would wait for lost threads forever."""
     global _ran_in
     if _ran_in not in (None, os.getpid()):
         raise RuntimeError(
@@ -29,12 +29,12 @@ def check_process() -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed what layers without a seed of their own draw it from, and set it back afterwards.
+    """Seed the global random states from which layers without a seed draw one, and restore them afterwards.
 
-    Keras draws from Python's `random`; a function of a user may draw from NumPy.
+    Keras draws from Python's `random`; a user's function may draw from NumPy.
     """
     with FIT_LOCK:
-        of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (those of everybody)
+        of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global states)
         try:
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002

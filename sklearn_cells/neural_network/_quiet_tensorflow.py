@@ -1,9 +1,9 @@
-"""Import TensorFlow, with one thread for each operation, graphics cards shared, and without its log.
+"""Import TensorFlow with one thread for each operation, shared graphics cards, and no log.
 
-Its C++ side logs to standard error. TF_CPP_MIN_LOG_LEVEL=3 keeps TensorFlow quiet once it runs.
-While it loads, 2.19 and later log before they read it
-(https://github.com/tensorflow/tensorflow/issues/100442), so what arrives at the file descriptor
-meanwhile is held back, and passed on but for lines of that log. With TF_CPP_MIN_LOG_LEVEL=0 in the
+Its C++ code logs to standard error. TF_CPP_MIN_LOG_LEVEL=3 silences TensorFlow once it runs. During the import,
+versions from 2.19 on log before they read this variable
+(https://github.com/tensorflow/tensorflow/issues/100442). Output to the file descriptor is therefore held back
+during the import, and then passed on without the lines of that log. With TF_CPP_MIN_LOG_LEVEL=0 in the
 environment, the log appears.
 """
 
@@ -46,14 +46,14 @@ def native_log_held_back():
                     os.write(2, line)
 
 
-# The number of threads decides in which order a matrix product adds up, and so the last bits of every
-# weight; and the products of minibatches are too small for many threads.
+# The number of threads determines the order of summation in a matrix product, and so the last bits of every
+# weight. Besides, the products of minibatches are too small for many threads.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
     with native_log_held_back():
         importlib.import_module("tensorflow")
-    # Every fit has a graph of its own, and TensorFlow takes several in a row for one that is made again.
+    # Every fit has its own graph, and TensorFlow mistakes several in a row for the retracing of one graph.
     logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
 
 import keras
@@ -62,14 +62,14 @@ from keras import layers, ops
 
 
 def share_cards() -> None:
-    """Let this process take the memory of graphics cards as it needs it, so that other processes can use them too.
+    """Let this process allocate memory of graphics cards as needed, so that other processes can use them too.
 
-    What the environment or the program says of that before stays as it is.
+    Earlier settings of the environment or the program are not changed.
     """
     if "TF_FORCE_GPU_ALLOW_GROWTH" in os.environ:
         return
     for card in tf.config.list_physical_devices("GPU"):
-        # In use already, or divided by the program.
+        # The card is in use already, or divided by the program.
         with suppress(RuntimeError, ValueError):
             tf.config.experimental.set_memory_growth(card, True)
 

@@ -9,23 +9,22 @@ from sklearn_cells.neural_network._quiet_tensorflow import keras
 
 
 class SavedArchitecture:
-    """Build networks of the layers of a given one, with weights of their own.
+    """Build networks with the layers of a given model, but new weights.
 
-    It is a value for the parameter `architecture` of :class:`KerasCellClassifier`, and what
-    `from_keras` puts there: clones, searches and folds then train networks of the same layers.
+    It is a value for the parameter `architecture` of :class:`KerasCellClassifier`. `from_keras` sets it, so
+    that clones, searches and folds train networks with the same layers.
 
     Parameters
     ----------
     model : keras.Model
-        Any model that classifies cells. Its layers are kept as a text, without weights, seeds and the
-        centring that a :class:`KerasCellClassifier` puts before them.
+        Any model that classifies cells. Its layers are stored as text, without weights, seeds and the centring
+        layer of a :class:`KerasCellClassifier`.
 
     Notes
     -----
-    A Sequential model takes the number of genes of the cells to train on, and the number of their
-    classes where its last layer is Dense; other models are for the same numbers again. Layers of one's
-    own must be registered with :func:`keras.saving.register_keras_serializable`; without that,
-    building is refused.
+    A Sequential model is adapted to the number of genes of the training cells and, if its last layer is Dense,
+    to the number of their classes. Other models keep both numbers. Custom layers must be registered with
+    :func:`keras.saving.register_keras_serializable`; otherwise, building a network raises an error.
 
     Examples
     --------
@@ -41,7 +40,7 @@ class SavedArchitecture:
         self._config, self._problem = "", ""
         try:
             self._config = json.dumps(_without_state(json.loads(model.to_json())))
-        except Exception as error:  # layers of one's own raise anything
+        except Exception as error:  # custom layers can raise any exception
             self._problem = _first_line(error)
 
     def __call__(self, n_genes: int, n_classes: int) -> keras.Model:
@@ -58,7 +57,7 @@ class SavedArchitecture:
         Returns
         -------
         model : keras.Model
-            Not compiled.
+            A model that is not compiled.
 
         Raises
         ------
@@ -69,7 +68,7 @@ class SavedArchitecture:
         if not problem:
             try:
                 return keras.models.model_from_json(_adapted(self._config, n_genes, n_classes))
-            except Exception as error:  # layers of one's own raise anything
+            except Exception as error:  # custom layers can raise any exception
                 problem = _first_line(error)
         raise ValueError(
             f"The layers of the network from Keras cannot be built again for {n_genes} genes and {n_classes} classes, "
@@ -84,14 +83,14 @@ class SavedArchitecture:
 
 
 def _without_state(config: Any) -> Any:
-    """Return a configuration without seeds, sizes that follow from others, what was compiled, and our centring."""
+    """Return a configuration without seeds, derived sizes, compile settings and our centring layer."""
     if isinstance(config, list):
         return [_without_state(value) for value in config if not _is_input_norm(value)]
     if not isinstance(config, dict):
         return config
     dropped = ("build_config", "build_input_shape", "compile_config")
-    kept = {key: _without_state(value) for key, value in config.items() if key not in dropped}
-    return kept | {"seed": None} if "seed" in kept else kept
+    stripped = {key: _without_state(value) for key, value in config.items() if key not in dropped}
+    return stripped | {"seed": None} if "seed" in stripped else stripped
 
 
 def _is_input_norm(layer: Any) -> bool:
@@ -100,7 +99,7 @@ def _is_input_norm(layer: Any) -> bool:
 
 
 def _adapted(text: str, n_genes: int, n_classes: int) -> str:
-    """Return the configuration of a Sequential model for other numbers of genes and classes, others as they are."""
+    """Return the configuration of a Sequential model for these numbers of genes and classes, others unchanged."""
     config = json.loads(text)
     if config["class_name"] == "Sequential":
         first, last = config["config"]["layers"][0], config["config"]["layers"][-1]

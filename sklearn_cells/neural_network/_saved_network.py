@@ -14,32 +14,33 @@ from sklearn_cells.neural_network._shapes import NETWORK_PARAMETERS, SIZE_PARAME
 from sklearn_cells.neural_network._view_network import ACTIVATIONS, ViewNetwork
 from sklearn_cells.neural_network._views import ViewWeights, view_shapes
 
-# Kernels and biases of a network in a model file; building thousands of layers would take hours.
+# The maximum number of kernels and biases in a model file: building thousands of layers would take hours.
 MAX_SAVED_WEIGHTS = 200
 
-# Beside the shapes, what decides what a network computes.
+# The parameters that, besides the shapes, determine what a network computes.
 COMPUTED = ("activation", "dtype")
 
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """Weights in the order of the layers, and what makes a network of them."""
+    """Weights in the order of the layers, and what is needed to build a network from them."""
 
     architecture: str
     parameters: dict[str, Any]
     weights: list[NDArray]
     n_genes: int
     n_classes: int
-    norm: InputNorm | None  # None where it came from Keras, and takes cells as they are
+    norm: InputNorm | None  # None if the network came from Keras, and takes cells unchanged
 
     @classmethod
     def of_classifier(cls, classifier, weights: list[NDArray], state: dict[str, Any]) -> SavedNetwork:
-        """Return the network of a file, whose origin may be unknown.
+        """Return the network of a model file, which may come from an unknown source.
 
         Raises
         ------
         ValueError
-            If a function builds the network, or arrays are not of the shapes that the parameters describe.
+            If a function builds the network, there are too many weights, or arrays do not have the shapes that
+            the parameters describe.
         """
         if callable(classifier.architecture):
             raise ValueError("The parameters do not describe a network that a function builds.")
@@ -47,7 +48,7 @@ class SavedNetwork:
             raise ValueError(f"a network of {len(weights)} weights is more than the {MAX_SAVED_WEIGHTS} allowed.")
         n_genes, n_classes, means = state["n_features_in_"], len(state["classes_"]), state.get("means_")
         parameters = _parameters_of(classifier)
-        # Before the network is built: what parameters of unknown origin describe may not fit into memory.
+        # Checked before building: parameters of unknown origin may describe a network that exceeds the memory.
         if _shapes(n_genes, n_classes, parameters) != [values.shape for values in weights]:
             raise ValueError("the weights are not of the shapes that the parameters describe.")
         dtype = np.float64 if classifier.dtype == "float64" else np.float32
@@ -58,7 +59,7 @@ class SavedNetwork:
         return cls(classifier.architecture, parameters, weights, n_genes, n_classes, norm)
 
     def is_described_by(self, classifier) -> bool:
-        """Return whether the parameters of a classifier are still those of the network."""
+        """Return whether the parameters of a classifier still describe the network."""
         if classifier.architecture != self.architecture:
             return False
         parameters = _parameters_of(classifier)
@@ -73,7 +74,7 @@ class SavedNetwork:
         return network_of_weights(self)
 
     def views(self) -> ViewWeights | None:
-        """Return the weights of the views, None where there are none."""
+        """Return the weights of the views, or None if there are none."""
         parameters = self.parameters
         if self.architecture != "mlp" or parameters["views"] is None:
             return None
@@ -81,7 +82,7 @@ class SavedNetwork:
         return ViewWeights.of_list(parameters["views"], self.weights, **noise)
 
     def view_network(self) -> ViewNetwork | None:
-        """Return what predicts without Keras, None where the network is none of views."""
+        """Return a network that predicts without Keras, or None if that is not possible."""
         views, parameters = self.views(), self.parameters
         is_plain = parameters["activation"] in ACTIVATIONS and parameters["dtype"] in ("float32", "float64")
         if views is None or not is_plain:

@@ -1,4 +1,4 @@
-"""Fitted attributes for a model file, and back: arrays from which the same network can be made."""
+"""Conversion of fitted attributes to and from a model file, with arrays that give the same network again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn_cells.neural_network._gate import ExperimentGate
 from sklearn_cells.neural_network._novelty import Novelty
 from sklearn_cells.neural_network._saved_network import SavedNetwork
 
-# Attributes that are made of arrays.
+# Attributes that are saved as arrays.
 PARTS = {"gate_": ExperimentGate, "novelty_": Novelty}
 
 
@@ -41,14 +41,14 @@ def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def unpacked(classifier, state: dict[str, Any]) -> dict[str, Any]:
-    """Return the fitted attributes with the network, and those that files of the first format lack."""
+    """Return the fitted attributes with the network, including those that files of the first format lack."""
     saved = state["model_"]
     if "_input_scale" not in state:
         state = state | _of_first_format(classifier, state)
     network = SavedNetwork.of_classifier(classifier, saved["weights"], state)
     if network.view_network() is None:
         state = state | {"model_": network.model()}
-    else:  # what predicts without Keras has its network made when it is asked for
+    else:  # it predicts without Keras; the Keras model is built at first access
         state = _renamed(state, "model_", "_saved_network") | {"_saved_network": network}
     return state | {name: kind(**state[name]) for name, kind in PARTS.items() if state.get(name) is not None}
 

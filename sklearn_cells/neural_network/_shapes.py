@@ -1,4 +1,4 @@
-"""Which parameters describe a network, and which shapes they give its weights."""
+"""The parameters that describe a network, and the shapes of weights that they determine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOISE_PARAMETERS = ("gene_noise", "program_noise", "missing_genes")
 MLP_PARAMETERS = (*DENSE_PARAMETERS, "views", *NOISE_PARAMETERS, "linear_path")
 CONV_PARAMETERS = ("filters", "kernel_size", "padding", "pooling", "pool_size", "conv_dropout", "conv_l2")
 NETWORK_PARAMETERS = {"mlp": MLP_PARAMETERS, "cnn": CONV_PARAMETERS + DENSE_PARAMETERS}
-# These give the weights their shapes.
+# These determine the shapes of the weights.
 SIZE_PARAMETERS = (
     "hidden_layer_sizes", "filters", "kernel_size", "padding", "pool_size", "views", "program_noise", "linear_path",
 )  # fmt: skip
@@ -33,7 +33,7 @@ def weight_shapes(
     program_noise: float = 0.0,
     linear_path: bool = False,
 ) -> list[tuple[int, ...]]:
-    """Return the shapes of the weights of :func:`build_mlp` or, with `filters`, :func:`build_cnn`, building neither."""
+    """Return the shapes of the weights of :func:`build_mlp` or, with `filters`, :func:`build_cnn`, not building it."""
     n_conv = len(filters)
     kernels = per_layer("kernel_size", kernel_size, n_conv, int, 1)
     pools = per_layer("pool_size", pool_size, n_conv, int, 1)
@@ -62,7 +62,7 @@ def widths_of(hidden_layer_sizes: int | Sequence[int]) -> list[int]:
 def per_layer(
     name: str, value: Any, n_layers: int, kind: Callable = float, low: float = 0, what: str = "layers"
 ) -> list:
-    """Repeat one number for all layers, or check that there is one for each, of the right kind and not too low."""
+    """Return one number for each layer: repeat a single number, or check that there is a valid one for each."""
     values = [value] * n_layers if np.ndim(value) == 0 else list(value)
     if len(values) != n_layers:
         raise ValueError(

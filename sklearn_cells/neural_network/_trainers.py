@@ -1,4 +1,4 @@
-"""The trainers that are kept for later fits, in a bounded number of bytes."""
+"""A cache of trainers for later fits, of bounded size."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable
 from sklearn_cells.neural_network._process import FIT_LOCK
 from sklearn_cells.neural_network._training import Trainer
 
-# Graphs that are kept, and the bytes of their weights and of what optimizers keep of them. A trainer above it alone is
-# not kept.
+# The maximum number of graphs in the cache, and the maximum bytes of their weights and optimizer variables. A
+# trainer that is larger than that is not kept.
 MAX_TRAINERS = 8
 MAX_TRAINER_BYTES = 2**28
 
@@ -18,26 +18,26 @@ _trainers: OrderedDict[Hashable, Trainer] = OrderedDict()
 
 
 def shared_trainer(key: Hashable, make: Callable[[], Trainer]) -> Trainer:
-    """Return the trainer of a key, made where it is not among the last ones used."""
+    """Return the trainer of a key from the cache, or make it if it is not there."""
     trainer = _trainers.pop(key, None) or make()
     _trainers[key] = trainer
     n_before = len(_trainers)
-    while len(_trainers) > MAX_TRAINERS or sum(kept.n_bytes for kept in _trainers.values()) > MAX_TRAINER_BYTES:
+    while len(_trainers) > MAX_TRAINERS or sum(cached.n_bytes for cached in _trainers.values()) > MAX_TRAINER_BYTES:
         _trainers.popitem(last=False)
     if len(_trainers) < n_before:
-        gc.collect()  # graphs are in cycles, and collecting them late leaves memory in pieces
+        gc.collect()  # graphs are in reference cycles, and collecting them late fragments memory
     return trainer
 
 
 def clear_cache() -> None:
-    """Free what fits keep for later fits: compiled graphs, each with a network and the moments of its optimizer.
+    """Free the compiled graphs that are kept for later fits, each with a network and the moments of its optimizer.
 
     At most eight graphs are kept, and 256 MB of weights and moments. Fitted classifiers are not
-    affected. The next fit of a network compiles its graph anew, which takes a second or two.
+    affected. The next fit of a network compiles its graph again, which takes a second or two.
 
     See Also
     --------
-    KerasCellClassifier : Whose fits share the graphs.
+    KerasCellClassifier : The classifier whose fits share the graphs.
 
     Examples
     --------

@@ -16,14 +16,14 @@ from sklearn_cells.neural_network._objective import Batch, Objective
 from sklearn_cells.neural_network._quiet_tensorflow import keras, tf
 from sklearn_cells.neural_network._training_bar import TrainingBar
 
-# From so many weights on, and with convolutions, the two halves of a minibatch are computed at the same time, by two
-# cores where there are. The result does not depend on the cores.
+# From this number of weights on, and with convolutions, the two halves of a minibatch are computed in parallel,
+# on two cores if available. The result does not depend on the number of cores.
 HALVED_FROM = 1_000_000
 
-# The fields of a batch that are not of the dtype of the network.
+# The fields of a batch that do not have the dtype of the network.
 FIELD_DTYPES = {"codes": "int32"}
 
-# Layers that treat each cell alone and draw nothing.
+# Layers that treat each cell independently and draw no random numbers.
 HALVED_LAYERS = (
     keras.layers.AveragePooling2D,
     keras.layers.Conv2D,
@@ -32,7 +32,7 @@ HALVED_LAYERS = (
     keras.layers.MaxPooling2D,
 )
 
-# All that the fused kernel of Adam cannot do, as Keras names it in the configuration of an optimizer.
+# Options that the fused Adam kernel does not support, as named in the configuration of a Keras optimizer.
 NOT_FUSED = (
     "amsgrad",
     "clipnorm",
@@ -47,26 +47,27 @@ NOT_FUSED = (
 
 @dataclass(frozen=True)
 class Training:
-    """What an engine trains, on what and how long."""
+    """The network, the data and the settings of one training by an engine."""
 
     network: keras.Model  # not compiled; gets the new weights
     objective: Objective
-    optimizer_state: list[NDArray] | None  # the variables of the optimizer, None for those of the start
+    optimizer_state: list[NDArray] | None  # the variables of the optimizer, None for the initial ones
     batches: CellBatches
-    held_out: CellBatches | None  # the cells to stop early by
-    learning_rates: NDArray[np.float32]  # of shape (n_epochs, n_batches), that of each step
+    held_out: CellBatches | None  # the cells for early stopping
+    learning_rates: NDArray[np.float32]  # of each step, of shape (n_epochs, n_batches)
     epochs: range  # their numbers determine the order of the cells
-    patience: int  # the epochs without a better loss of the cells held out after which training ends
-    tasks: EpochTasks  # are told of each epoch, and may end the training
+    patience: int  # the number of epochs without a lower held-out loss after which training ends
+    tasks: EpochTasks  # receive the results of each epoch, and may end the training
     verbose: int  # 1 shows a progress bar, 2 prints a line for each epoch
-    checkpoint: Checkpoint | None = None  # where it goes on, and is written to
+    checkpoint: Checkpoint | None = None  # to resume from, and to write to
 
 
 class Trainer:
-    """Trains a network of one shape, again and again with new weights, data and settings.
+    """Train networks of one shape, repeatedly with new weights, data and settings.
 
-    What may differ between fits comes as a tensor or a variable: weights, states of random layers,
-    cells, learning rates and L2 factors. So a graph is made once, and a grid of fits shares it.
+    Everything that can differ between fits is passed as a tensor or a variable: weights, states of random
+    layers, cells, learning rates and L2 factors. The graph is therefore built once, and a grid of fits shares
+    it.
 
     Parameters
     ----------
@@ -74,13 +75,13 @@ class Trainer:
         Not compiled; the trainer changes its weights.
 
     optimizer : keras.optimizers.Optimizer
-        Not built. Its learning rate is that of each step.
+        The optimizer, not built. Its learning rate is set at each step.
 
     objective : Objective
-        The loss, and the fields of a batch that it asks for.
+        The loss, and the fields of a batch that it uses.
 
     has_l2 : bool, default=False
-        Whether the network has no L2 terms of its own, and those of each fit are added.
+        Whether the L2 terms of each fit are added to a network that has none of its own.
     """
 
     def __init__(
@@ -118,12 +119,12 @@ class Trainer:
 
     @property
     def n_bytes(self) -> int:
-        """The bytes of the weights and of what the optimizer keeps of them."""
+        """The bytes of the weights and of the variables of the optimizer."""
         variables = [*self.network.variables, *self.optimizer.variables]
         return sum(int(np.prod(variable.shape)) * np.dtype(variable.dtype).itemsize for variable in variables)
 
     def train(self, training: Training) -> list[NDArray]:
-        """Train a network of the same shape; return the variables of the optimizer, for another training."""
+        """Train a network of the same shape, and return the variables of the optimizer, to continue from."""
         copy_variables(training.network, self.network)
         _assign(self.optimizer.variables, training.optimizer_state or self._optimizer_start)
         factors = [getattr(variable.regularizer, "l2", 0.0) for variable in training.network.trainable_variables]
@@ -175,7 +176,7 @@ class Trainer:
                     checkpoint.write(progress.state())
         if progress.is_finished:
             return
-        self.optimizer.finalize_variable_values(self.variables)  # the averages, where it keeps such
+        self.optimizer.finalize_variable_values(self.variables)  # sets weights to their averages, if it keeps any
         if progress.best_weights is not None:
             _assign(self.network.variables, progress.best_weights)
         progress.is_finished = True
@@ -200,7 +201,7 @@ class Trainer:
         return totals
 
     def _test_block(self, block, batch_size):
-        """Return the weighted sum of the losses, the correct cells, the cells and their weight."""
+        """Return the weighted sum of the losses, the numbers of correct cells and of cells, and their total weight."""
         totals = tf.zeros(4)
         for start in tf.range(0, _size(block), batch_size):
             batch = _rows(block, slice(start, start + batch_size))
@@ -210,21 +211,21 @@ class Trainer:
         return totals
 
     def _parts(self, batch):
-        """Return what to compute at the same time: the cells, and whether the L2 terms are added."""
+        """Return the parts to compute in parallel: their cells, and whether the L2 terms are added."""
         if not self._halved:
             return [(batch, True)]
         half = (_size(batch) + 1) // 2
         return [(_rows(batch, slice(None, half)), True), (_rows(batch, slice(half, None)), False)]
 
     def _losses(self, batch, training):
-        """Return the sum of the losses of cells by their weight, and the number of correct ones."""
+        """Return the weighted sum of the losses of cells, and the number of correct cells."""
         outputs = self.network(batch["cells"], training=training)
         return self.objective.loss(outputs, batch), tf.reduce_sum(self.objective.correct(outputs, batch))
 
     def _penalty(self, l2, dtype):
-        """Return the L2 terms of the weights, and what the layers of the network add to the loss."""
+        """Return the sum of the L2 terms of the weights and the losses that layers of the network add."""
         penalty = tf.cast(sum(self.network.losses), dtype)
-        if self.has_l2:  # half the sum of squares is one kernel
+        if self.has_l2:  # l2_loss, half the sum of squares, is a single kernel
             factors = tf.cast(2 * l2, dtype)
             penalty += tf.add_n(
                 [factors[i] * tf.nn.l2_loss(variable.value) for i, variable in enumerate(self.variables)]
@@ -257,20 +258,20 @@ class Trainer:
 
 
 class _Progress:
-    """How far a training is: all that the rest of it depends on."""
+    """The progress of a training: the state on which the rest of it depends."""
 
     def __init__(self, trainer: Trainer, training: Training):
         self.trainer = trainer
         self.training = training
-        self.done = 0  # blocks, of all epochs
-        self.totals = np.zeros(3)  # of the epoch that is under way
+        self.done = 0  # the number of blocks, over all epochs
+        self.totals = np.zeros(3)  # of the current epoch
         self.best_loss, self.waited = np.inf, 0
         self.best_weights: list[NDArray] | None = None
         self.is_finished = False
         self.is_restored = False
 
     def is_last(self, loss: float) -> bool:
-        """Return whether training ends early, after an epoch with such a loss of the cells held out."""
+        """Return whether training ends early after an epoch with this loss of the held-out cells."""
         self.waited += 1
         if loss < self.best_loss:
             self.best_loss, self.waited = loss, 0
@@ -278,7 +279,7 @@ class _Progress:
         return self.waited >= self.training.patience
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         trainer, history = self.trainer, self.training.tasks.history
         state = {name: getattr(self, name) for name in ("done", "totals", "best_loss", "waited", "is_finished")}
         state |= {f"history {name}": values for name, values in history.items()}
@@ -286,7 +287,7 @@ class _Progress:
         return state | ({} if self.best_weights is None else {"best": self.best_weights})
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state that a checkpoint kept."""
+        """Restore the state from a checkpoint."""
         self.done, self.waited = int(state["done"]), int(state["waited"])
         self.totals, self.best_loss = state["totals"], float(state["best_loss"])
         self.is_finished, self.is_restored = bool(state["is_finished"]), True
@@ -306,7 +307,7 @@ def learning_rates(start: float, schedule: str, n_epochs: int, n_batches: int) -
 
 
 def optimizer_settings(optimizer: keras.optimizers.Optimizer) -> str:
-    """Describe all of an optimizer but its learning rate, which is set step by step."""
+    """Describe an optimizer without its learning rate, which is set at each step."""
     settings = {**optimizer.get_config(), "name": None}
     if isinstance(settings["learning_rate"], float):  # not a schedule of its own
         del settings["learning_rate"]
@@ -334,7 +335,7 @@ def _size(batch: Batch) -> tf.Tensor:
 
 
 def _totals(loss_and_correct, batch):
-    """Return loss times cells, correct cells and cells of a minibatch."""
+    """Return the loss times the number of cells, the number of correct cells, and that of all cells in a minibatch."""
     size = tf.cast(_size(batch), tf.float32)
     return tf.stack([loss_and_correct[0] * size, loss_and_correct[1], size])
 
@@ -345,7 +346,7 @@ def _is_large(network: keras.Model) -> bool:
 
 
 def _treats_cells_alone(network: keras.Model) -> bool:
-    """Return whether all layers are known to treat each cell alone and to draw nothing."""
+    """Return whether all layers are known to treat each cell independently and to draw no random numbers."""
     return all(
         type(layer) in HALVED_LAYERS and getattr(layer, "activity_regularizer", None) is None
         for layer in network.layers
@@ -353,7 +354,7 @@ def _treats_cells_alone(network: keras.Model) -> bool:
 
 
 def _without_zeros(values: NDArray) -> NDArray:
-    """Return the same values, without memory for them where all are zero."""
+    """Return the same values, in an array that takes no memory if all are zero."""
     return values if values.any() else np.broadcast_to(values.dtype.type(0), values.shape)
 
 

@@ -10,18 +10,18 @@ from rich.text import Text
 
 
 class TrainingBar:
-    """One line with the epoch, the loss, the cells a second and the time that is left, on stderr.
+    """A progress bar on stderr with the epoch, the loss, the cells per second and the remaining time.
 
     Parameters
     ----------
     n_epochs, n_cells : int
-        The epochs, and the cells of each.
+        The number of epochs, and the number of cells in each.
 
     n_done : int, default=0
-        The cells that were seen before, in all epochs.
+        The number of cells that were trained on before, over all epochs.
 
     shown : bool
-        Whether anything is shown.
+        Whether to show the bar.
     """
 
     def __init__(self, n_epochs: int, n_cells: int, n_done: int = 0, *, shown: bool):
@@ -39,12 +39,12 @@ class TrainingBar:
         self._progress.stop()
 
     def advance(self, epoch: int, n_cells: int) -> None:
-        """Tell that so many cells of an epoch, counted from 0, are done."""
+        """Advance the bar by a number of cells of an epoch, which is counted from 0."""
         description = f"epoch {epoch + 1}/{self._n_epochs}{self._loss}"
         self._progress.update(self._task, advance=n_cells, description=description)
 
     def end_epoch(self, logs: Mapping[str, float]) -> None:
-        """Show the losses and accuracies of an epoch from now on."""
+        """Show the losses of an epoch from now on."""
         self._loss = "".join(f" {name} {logs[name]:.3f}" for name in ("loss", "val_loss") if name in logs)
 
 

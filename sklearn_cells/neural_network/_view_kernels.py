@@ -1,4 +1,4 @@
-"""Loops of networks of views over stored counts, compiled by numba: each cell by itself, by several threads."""
+"""Loops over stored counts for networks of views, compiled by numba: each cell separately, in several threads."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numba import njit
 from sklearn_cells._compiled import compiled
 from sklearn_cells.neural_network._views import TARGET_SUM
 
-# The views, by the numbers that the loops know.
+# The numbers that stand for the views in the loops.
 VIEW_NUMBERS = {"log1p": 0, "sqrt_scaled": 1, "share": 2, "sqrt": 3}
 
-# Counts below this have their views computed once for a cell.
+# The views of counts below this are computed once for each cell.
 N_SMALL = np.uint64(16)
 
-# Indices without a sign need no look at whether they count from the end.
+# Unsigned indices need no check for counting from the end.
 ONE, FOUR = np.uint64(1), np.uint64(4)
 
 
 @njit(inline="always")
 def _view(number, count, total, depth):
-    """Return a view of a count in a cell of such a total."""
+    """Return a view of a count in a cell with the given total."""
     if number == 0:
         return math.log(TARGET_SUM * (count / total) + 1)
     if number == 1:
@@ -34,7 +34,7 @@ def _view(number, count, total, depth):
 
 @njit(inline="always")
 def _add_rows(values, rows, n_values, matrix, sums):
-    """Add rows of a matrix times values to sums, four rows at a time."""
+    """Add rows of a matrix, multiplied by values, to sums, four rows at a time."""
     n_columns, place = np.uint64(len(sums)), np.uint64(0)
     while place + FOUR <= n_values:
         second, third, last = place + ONE, place + ONE + ONE, place + FOUR - ONE
@@ -62,12 +62,12 @@ def _longest(start, stop, indptr):
 
 @compiled
 def add_products(start, stop, indptr, genes, counts, numbers, depth, share, square_shares, matrix, products):
-    """Add the products of the views of some cells with a matrix.
+    """Compute the products of the views of some cells and a matrix, and add them to `products`.
 
     Parameters
     ----------
     start, stop : int
-        The first of the cells, and the one behind the last.
+        The first of the cells, and the one after the last.
 
     indptr, genes, counts : ndarray
         The cells as CSR; NaN is a gene that was not measured.
@@ -76,24 +76,25 @@ def add_products(start, stop, indptr, genes, counts, numbers, depth, share, squa
         The views, by `VIEW_NUMBERS`.
 
     depth : float
-        The depth that scaled counts are brought to.
+        The depth to which counts are scaled.
 
     share : float
         The share of the measured genes in the counts of a cell.
 
     square_shares : ndarray of shape (n_views,)
-        Their share in the squares of each view, by whose norm views are divided; empty to leave them.
+        The share of the measured genes in the squares of each view, to divide views by the square root of their
+        norm; empty to not divide them.
 
     matrix : ndarray of shape (n_genes * n_views, n_columns)
-        The rows of the views of one gene stand together.
+        The matrix, in which the rows of the views of a gene are adjacent.
 
     products : ndarray of shape (n_cells, n_columns)
-        Of the same dtype.
+        The array to add to, of the same dtype as `matrix`.
     """
     n_views = np.uint64(len(numbers))
     longest = _longest(start, stop, indptr)
     values, rows = np.empty(longest * len(numbers), matrix.dtype), np.empty(longest * len(numbers), np.uint64)
-    kept, wholes, small = np.empty(longest), np.empty(longest, np.uint8), np.empty(N_SMALL)
+    measured, wholes, small = np.empty(longest), np.empty(longest, np.uint8), np.empty(N_SMALL)
     for row in range(start, stop):
         total, n_counts = 0.0, np.uint64(0)
         for entry in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
@@ -102,7 +103,7 @@ def add_products(start, stop, indptr, genes, counts, numbers, depth, share, squa
                 continue
             total += count
             whole = min(np.uint64(count), N_SMALL)
-            kept[n_counts], wholes[n_counts] = count, whole if count == whole else N_SMALL
+            measured[n_counts], wholes[n_counts] = count, whole if count == whole else N_SMALL
             for view in range(n_views):
                 rows[n_counts * n_views + view] = np.uint64(genes[entry]) * n_views + view
             n_counts += ONE
@@ -113,7 +114,7 @@ def add_products(start, stop, indptr, genes, counts, numbers, depth, share, squa
                 small[place] = _view(number, np.float64(place), total, depth)
             for place in range(n_counts):
                 whole = np.uint64(wholes[place])
-                value = small[whole] if whole < N_SMALL else _view(number, kept[place], total, depth)
+                value = small[whole] if whole < N_SMALL else _view(number, measured[place], total, depth)
                 values[place * n_views + view] = value
                 squares += value * value
             if len(square_shares):
@@ -133,12 +134,12 @@ def add_dense_products(start, stop, values, matrix, products):
 
 @compiled
 def likelihood_terms(start, stop, indptr, genes, counts, logs, totals, own, likelihoods):
-    """Compute what the deviances of cells from profiles are made of.
+    """Compute the terms of the deviances of cells from profiles.
 
     Parameters
     ----------
     start, stop : int
-        The first of the cells, and the one behind the last.
+        The first of the cells, and the one after the last.
 
     indptr, genes, counts : ndarray
         The cells as CSR; NaN is a gene that was not measured.
@@ -147,10 +148,10 @@ def likelihood_terms(start, stop, indptr, genes, counts, logs, totals, own, like
         The logs of the profiles.
 
     totals, own : ndarray of shape (n_cells,)
-        Get the sums of counts x, and of x log x.
+        Arrays for the sums of counts x, and of x log x.
 
     likelihoods : ndarray of shape (n_cells, n_profiles)
-        The sums of x log p are added to it.
+        The array to which the sums of x log p are added.
     """
     longest = _longest(start, stop, indptr)
     values, rows = np.empty(longest), np.empty(longest, np.uint64)

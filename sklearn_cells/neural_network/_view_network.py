@@ -1,4 +1,4 @@
-"""What a network of views predicts, computed from sparse counts, without Keras."""
+"""The predictions of a network of views from sparse counts, without Keras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn_cells._threads import by_rows
 from sklearn_cells.neural_network._input import sorted_csr
 from sklearn_cells.neural_network._views import VIEWS, ViewWeights
 
-# Columns that are computed at a time.
+# The number of columns that are computed at once.
 WIDTH = 16
 
 ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
@@ -29,16 +29,16 @@ ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
 class ViewNetwork:
     """A dense network whose first layer sees views of counts.
 
-    The outputs are those of the Keras model with the same weights, but for rounding. Each cell is computed by
-    itself, so that they are the same to the last bit wherever it stands among others.
+    The outputs are those of the Keras model with the same weights, up to rounding. Each cell is computed
+    separately, so that its outputs are the same to the last bit whatever its position among others.
 
     Parameters
     ----------
     views : ViewWeights
-        Of the layer that makes the views.
+        The weights of the layer that computes the views.
 
     activation : str
-        Of the hidden layers, a key of `ACTIVATIONS`.
+        The activation of the hidden layers, a key of `ACTIVATIONS`.
 
     layers : list of tuple of ndarray
         Kernel and bias of each dense layer, the output layer last.
@@ -53,7 +53,7 @@ class ViewNetwork:
         self.products = ViewProducts(views, kernel if direct is None else np.hstack([kernel, direct]))
 
     def __call__(self, X) -> NDArray:
-        """Return the probabilities of the classes, of shape (n_cells, n_classes), of an ndarray or CSR of counts."""
+        """Return the probabilities, of shape (n_cells, n_classes), for an ndarray or CSR of counts."""
         products = self.products(sorted_csr(X))
         values, direct = np.split(products, [len(self.bias)], axis=1)
         values = values + self.bias
@@ -64,7 +64,7 @@ class ViewNetwork:
         return softmax(values.astype(np.float64), axis=1).astype(products.dtype)
 
     def hidden(self, X) -> NDArray:
-        """Return the values of the last hidden layer, of shape (n_cells, n_units), of an ndarray or CSR of counts."""
+        """Return the values of the last hidden layer, of shape (n_cells, n_units), for an ndarray or CSR of counts."""
         values = self.products(sorted_csr(X))[:, : len(self.bias)] + self.bias
         for kernel, bias in self.layers[:-1]:  # the last one is the output
             values = product_by_row(ACTIVATIONS[self.activation](values), kernel) + bias
@@ -72,12 +72,12 @@ class ViewNetwork:
 
 
 class PredictingNetwork(NamedTuple):
-    """In place of the network of a classifier, what predicts as it does: for workers, which have no Keras."""
+    """A replacement for the network of a classifier with the same predictions, for workers without Keras."""
 
     network: ViewNetwork
 
     def view_network(self) -> ViewNetwork:
-        """Return what predicts."""
+        """Return the network that predicts."""
         return self.network
 
     def views(self) -> ViewWeights:
@@ -86,20 +86,20 @@ class PredictingNetwork(NamedTuple):
 
 
 class ViewProducts:
-    """Multiply the views of cells with a matrix.
+    """Multiply the views of cells by a matrix.
 
-    Before they are centred, views are zero where counts are, so that they need not be dense: with S the
-    views, f and c their factors and centres, (S f - c) A = S (f A) - c A. Of genes that were not measured
-    the layer takes what the others lead to expect, a product of the factors z of the cell and their
-    loadings V: there z (V A) is added.
+    Before they are centred, views are zero where counts are zero, so they need not be dense: with S the views,
+    and f and c their factors and centres, (S f - c) A = S (f A) - c A. For genes that were not measured, the
+    layer uses the values expected from the other genes: the product of the factors z of the cell and their
+    loadings V. For these genes, z (V A) is added.
 
     Parameters
     ----------
     views : ViewWeights
-        Of the layer that makes the views.
+        The weights of the layer that computes the views.
 
     matrix : ndarray of shape (n_views * n_genes, n_columns)
-        Its dtype is that of the products.
+        The matrix. The products have its dtype.
     """
 
     def __init__(self, views: ViewWeights, matrix: NDArray):
@@ -119,8 +119,8 @@ class ViewProducts:
                 products[rows] = of_all(X if len(rows) == X.shape[0] else X[rows])
         return products
 
-    def _of_matrix(self, matrix, kept=slice(None)):
-        """Return what multiplies the views of the measured genes with a matrix, which has the rows of all genes."""
+    def _of_matrix(self, matrix, measured=slice(None)):
+        """Return a function that multiplies the views of measured genes by a matrix, which has rows for all genes."""
         from sklearn_cells.neural_network._view_kernels import VIEW_NUMBERS, add_products
 
         views = self.views
@@ -129,11 +129,11 @@ class ViewProducts:
         parts = matrix.reshape(*shape, -1)
         scaled = (factor[..., np.newaxis] * parts).transpose(1, 0, 2)
         scaled = _padded(scaled.reshape(matrix.shape).astype(matrix.dtype))
-        centers = np.einsum("vg,vgm->m", center[:, kept].astype(np.float64), parts[:, kept].astype(np.float64))
-        share = max(views.gene_shares[kept].sum(dtype=np.float64), 1e-6)
+        centers = np.einsum("vg,vgm->m", center[:, measured].astype(np.float64), parts[:, measured].astype(np.float64))
+        share = max(views.gene_shares[measured].sum(dtype=np.float64), 1e-6)
         squares = np.empty(0)
         if views.square_shares is not None:
-            squares = np.maximum(views.square_shares[:, kept].sum(axis=1, dtype=np.float64), 1e-6)
+            squares = np.maximum(views.square_shares[:, measured].sum(axis=1, dtype=np.float64), 1e-6)
         numbers = np.array([VIEW_NUMBERS[name] for name in VIEWS[views.kind]])
 
         def _multiply(X):
@@ -148,22 +148,22 @@ class ViewProducts:
     def _of_some_genes(self, X, missing):
         """Return the products of cells in which the same genes were not measured."""
         n_genes = X.shape[1]
-        kept = np.setdiff1d(np.arange(n_genes), missing)
-        kept_values, missing_values = (
-            (np.arange(self.n_views)[:, np.newaxis] * n_genes + genes).ravel() for genes in (kept, missing)
+        measured = np.setdiff1d(np.arange(n_genes), missing)
+        measured_values, missing_values = (
+            (np.arange(self.n_views)[:, np.newaxis] * n_genes + genes).ravel() for genes in (measured, missing)
         )
         loadings = self.views.loadings.astype(np.float64)
         by_noise = loadings / self.views.noise
         n_columns = self.matrix.shape[1]
         matrix = np.hstack([self.matrix, by_noise.T.astype(self.matrix.dtype)])
-        products = self._of_matrix(matrix, kept)(X)
-        precisions = by_noise[:, kept_values] @ loadings[:, kept_values].T + np.eye(len(loadings))
+        products = self._of_matrix(matrix, measured)(X)
+        precisions = by_noise[:, measured_values] @ loadings[:, measured_values].T + np.eye(len(loadings))
         expected = np.linalg.solve(precisions, loadings[:, missing_values] @ self.matrix[missing_values])
         return products[:, :n_columns] + product_by_row(products[:, n_columns:], expected.astype(self.matrix.dtype))
 
 
 def product_by_row(values: NDArray, matrix: NDArray) -> NDArray:
-    """Return the product of two dense arrays, each row the same to the last bit whatever the others are."""
+    """Return the product of two dense arrays, in which no row depends on the others, to the last bit."""
     from sklearn_cells.neural_network._view_kernels import add_dense_products
 
     padded = _padded(matrix)
@@ -173,21 +173,21 @@ def product_by_row(values: NDArray, matrix: NDArray) -> NDArray:
 
 
 def _padded(matrix: NDArray) -> NDArray:
-    """Return a matrix with columns of zeros behind its own, so that vector instructions leave no rest."""
+    """Return a matrix padded with columns of zeros, so that vector instructions leave no remainder."""
     return np.pad(matrix, [(0, 0), (0, -matrix.shape[1] % WIDTH)])
 
 
 def missing_patterns(X: sp.csr_array) -> Iterator[tuple[NDArray, NDArray]]:
-    """Yield the rows of cells in which the same genes are NaN, and these genes; those of each cell are in order."""
+    """Yield the rows of cells in which the same genes are NaN, and these genes. Indices of `X` must be sorted."""
     missing = np.isnan(X.data)
     if not missing.any():
         yield np.arange(X.shape[0]), np.empty(0, dtype=np.int64)
         return
     genes = X.indices[missing].astype(np.int64)
-    ends = np.append(0, np.cumsum(missing))[X.indptr]  # of the missing genes of each cell among all of them
+    ends = np.append(0, np.cumsum(missing))[X.indptr]  # where the missing genes of each cell begin and end
     n_missing = np.diff(ends)
     if (n_missing == n_missing[0]).all() and (genes.reshape(len(n_missing), -1) == genes[: n_missing[0]]).all():
-        yield np.arange(X.shape[0]), genes[: n_missing[0]]  # as where the query lacks genes
+        yield np.arange(X.shape[0]), genes[: n_missing[0]]  # as in a query that lacks genes
         return
     groups: dict[bytes, list[int]] = {}
     for cell, (start, end) in enumerate(pairwise(ends)):
