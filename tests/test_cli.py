@@ -139,8 +139,8 @@ def test_report_without_labels_shows_what_speaks_for_the_names(folder, tmp_path,
     result = run(*arguments, "--batch=cell_type", "--clusters=cluster", "--layer=counts", "--gene-names=symbol")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "cannot say how many names are right" in page
-    for heading in ("Names", "Batches", "Clusters", "Marker genes", "Novelty"):
+    assert "cannot say how many predictions are correct" in page
+    for heading in ("Predicted types", "Batches", "Clusters", "Marker genes", "Novelty"):
         assert f"<h2>{heading}</h2>" in page
     assert "<h2>Scores</h2>" not in page
     wrong = run(*arguments, "--force", "--batch=lab")
@@ -148,7 +148,7 @@ def test_report_without_labels_shows_what_speaks_for_the_names(folder, tmp_path,
     assert "--batch lab is not a column of obs" in wrong.output
     alone = run(*arguments, "--force", f"--map={folder / 'query.h5ad'}")
     assert alone.exit_code == 2
-    assert "--map renames the types of --labels" in alone.output
+    assert "--map renames the types in --labels" in alone.output
 
 
 MAPS = {
@@ -190,17 +190,21 @@ def test_labels_are_renamed_by_a_map(folder, renamed, tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("m.json", '{"b cell": "type 0"}', "names to rename, which no cell has: 'b cell' (nearest: 'B cells', "),
-        ("m.json", '{"B cells": "Type0"}', "that {model} does not know: 'Type0' (nearest: 'type 0', "),
-        ("m.json", '{"B cells": ["type 0"]}', "must hold one object of strings"),
-        ("m.json", '["B cells"]', "must hold one object of strings"),
+        ("m.json", '{"b cell": "type 0"}', "m.json translates types that no cell has: 'b cell' (nearest: 'B cells', "),
+        (
+            "m.json",
+            '{"B cells": "Type0"}',
+            "m.json translates to types that {model} does not know: 'Type0' (nearest: 'type 0', ",
+        ),
+        ("m.json", '{"B cells": ["type 0"]}', "must hold a single JSON object of strings"),
+        ("m.json", '["B cells"]', "must hold a single JSON object of strings"),
         ("m.json", '{"B cells": ', "m.json cannot be read: "),
-        ("m.json", '{"B cells": "type 0", "B cells": "type 1"}', "has 'B cells' twice"),
-        ("m.json", "{}", "has no names"),
+        ("m.json", '{"B cells": "type 0", "B cells": "type 1"}', "contains 'B cells' twice"),
+        ("m.json", "{}", "is empty. Add the types to translate."),
         ("m.csv", "B cells,type 0\nT cells\n", "Line 2 of "),
-        ("m.csv", "", "has no names"),
+        ("m.csv", "", "is empty. Add the types to translate."),
         ("m.yaml", "B cells: type 0", "must end in .json, .csv or .tsv"),
-        ("m.json", None, "There is no file "),
+        ("m.json", None, "No file found at "),
     ],
 )
 def test_maps_that_do_not_fit_are_refused(folder, renamed, tmp_path, name, text, message):
@@ -251,7 +255,7 @@ def test_predict_takes_layer_and_gene_names(folder, tmp_path):
     assert run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", *options).exit_code == 0
 
 
-@pytest.mark.filterwarnings("default:60 training genes are in the cells in another spelling")
+@pytest.mark.filterwarnings("default:Training genes spelled differently in the cells")
 def test_predict_takes_genes_in_another_spelling_and_says_so(folder, tmp_path):
     query = read_cells(folder / "query.h5ad")
     query.var["symbol"] = "GRCh38_" + query.var["symbol"].astype(str)
@@ -262,7 +266,7 @@ def test_predict_takes_genes_in_another_spelling_and_says_so(folder, tmp_path):
         options = ["-m", folder / "model.cellmodel", "--layer=counts", "--gene-names=symbol", "-o", output]
         result = run("predict", path, *options)
         assert result.exit_code == 0, result.output
-        assert ("in another spelling, such as 'GRCh38_" in result.output) == (path.stem == "spelled")
+        assert ("spelled differently in the cells: 60, such as 'GRCh38_" in result.output) == (path.stem == "spelled")
         tables.append(pd.read_csv(output))
     pd.testing.assert_frame_equal(*tables)
 
@@ -285,11 +289,11 @@ def test_predict_takes_the_layer_that_the_model_was_trained_with(folder, tmp_pat
     save_model(model, tmp_path / "strict.cellmodel")
     result = run("evaluate", tmp_path / "scrambled.h5ad", "--labels=cell_type", "-m", tmp_path / "strict.cellmodel")
     accuracy = model.score(query, query.obs["cell_type"])
-    assert f"{accuracy:.3f} of all cells right" in result.output
+    assert f"{accuracy:.3f} of all cells correct" in result.output
     assigned = model.predict(query) != "Unassigned"
     assert f"{assigned.mean():.1%} assigned" in result.output
     right = (model.predict(query) == query.obs["cell_type"])[assigned].mean()
-    assert f"{right:.3f} of the assigned cells right" in result.output
+    assert f"{right:.3f} of the assigned cells correct" in result.output
     assert 0.4 < accuracy < 0.6
 
 
@@ -342,7 +346,7 @@ def test_booleans_as_types_are_taken_by_their_names(cells, tmp_path):
     assert load_model(tmp_path / "m.cellmodel").classes_.tolist() == ["False", "True"]
     evaluated = run("evaluate", *arguments, "-m", tmp_path / "m.cellmodel")
     assert evaluated.exit_code == 0, evaluated.output
-    assert float(re.search(r"([\d.]+) of all cells right", evaluated.output)[1]) > 0.9
+    assert float(re.search(r"([\d.]+) of all cells correct", evaluated.output)[1]) > 0.9
 
 
 def test_groups_are_held_out_whole(cells, tmp_path):
@@ -359,7 +363,7 @@ def test_groups_are_held_out_whole(cells, tmp_path):
     ]
     result = run(*arguments, "--groups=donor", "-o", tmp_path / "m.cellmodel")
     assert result.exit_code == 0, result.output
-    assert "The column 'donor' has 2 groups: 2 folds were made instead of 3." in result.output
+    assert "The column 'donor' has only 2 groups, so 2 folds were used instead of 3." in result.output
     assert read_card(tmp_path / "m.cellmodel")["validation"] == "2 folds of whole groups, by 'donor'"
     failed = run(*arguments, "--groups=cell_typ", "-o", tmp_path / "no.cellmodel")
     assert failed.exit_code == 1
@@ -447,7 +451,7 @@ def test_evaluate_averages_over_the_types_that_the_cells_have(folder, cells, tmp
     arguments = ["evaluate", tmp_path / "query.h5ad", "--labels=cell_type", "-m", tmp_path / "turned.cellmodel"]
     result = run(*arguments, "-o", tmp_path / "scores.csv")
     assert result.exit_code == 0, result.output
-    assert "cells are named as types that none of them has: type 2" in result.output
+    assert re.search(r"Cells predicted as types that no cell has: [\d,]+ \(type 2\)\n", result.output)
     scores = pd.read_csv(tmp_path / "scores.csv", index_col=0)
     assert "type 2" not in scores.index
     expected = macro_f1(y, model.predict(query))
@@ -513,12 +517,12 @@ def test_models_lists_the_installed_ones():
     result = run("models")
     assert result.exit_code == 0
     text = " ".join(result.output.split())
-    for part in ("sorted_blood", "CD19+ B (795)", "3,874 cells, 16,791 genes", "MB", "held out"):
+    for part in ("sorted_blood", "CD19+ B (795)", "3,874 cells, 16,791 genes", "MB", "on held-out cells"):
         assert part in text
     assert "macro_f1" not in text
     card = run("models", "sorted_blood")
     assert card.output.rstrip() == str(load_model("sorted_blood").card_)
-    assert "There is no model none.cellmodel" in run("models", "none.cellmodel").output
+    assert "Model none.cellmodel not found." in run("models", "none.cellmodel").output
 
 
 def test_a_predict_that_is_killed_leaves_no_half_written_file(folder, tmp_path):
@@ -551,7 +555,7 @@ def test_help_and_version():
     train = CliRunner().invoke(main, ["train", "--help"]).output
     assert "model]" not in train  # there is none yet
     predict = CliRunner().invoke(main, ["predict", "--help"]).output
-    assert "[default: that of the model]" in " ".join(predict.split())
+    assert "[default: as in the model]" in " ".join(predict.split())
     assert "  sklearn-cells predict my_cells.h5ad\n" in predict
     assert __version__ in CliRunner().invoke(main, ["--version"]).output
 

@@ -66,7 +66,7 @@ def test_evaluate_converts_names_too(folder):
 def test_names_that_are_no_genes_of_the_species_are_refused(folder):
     result = run("predict", folder / "mouse.h5ad", "-m", folder / "model.cellmodel", "--gene-species=human")
     assert result.exit_code == 1
-    assert "None of the 10 names is in the table of human genes, such as 'Cd19'." in result.output
+    assert "None of the 10 gene names, such as 'Cd19', is in the table of human genes." in result.output
     assert "pass --gene-species mouse" in result.output
 
 
@@ -74,13 +74,14 @@ def test_raw_is_not_converted(folder):
     options = "-m", folder / "model.cellmodel", "--gene-species=human", "--layer=raw"
     result = run("predict", folder / "ids.h5ad", *options)
     assert result.exit_code == 1
-    assert "--gene-species converts the genes of X and layers, but the layer is raw." in result.output
+    said = "--gene-species cannot convert the gene names of raw, only those of X and layers. Choose another matrix with"
+    assert f"{said} --layer." in result.output
 
 
 def test_a_command_without_the_option_does_not_name_it(folder, tmp_path):
     shared = "--labels=cell_type", "--shared-with", folder / "ids.h5ad", "-o", tmp_path / "new.cellmodel"
     result = run("train", folder / "symbols.h5ad", *shared)
     assert result.exit_code == 1
-    assert "The cells have Ensembl IDs, the training cells gene symbols." in result.output
+    assert "The cells have Ensembl IDs, but the training cells have gene symbols." in result.output
     assert "species" not in result.output
     assert "convert_gene_names" not in result.output

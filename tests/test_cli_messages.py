@@ -22,52 +22,52 @@ PREDICT = ["predict", "query.h5ad", "-m", "model.cellmodel"]
 TRAIN = ["train", "query.h5ad", "--labels=cell_type", "-o", "x.cellmodel"]
 # The arguments and the whole message; "..." stands for anything.
 WRONG = {
-    "no such model": (["predict", "query.h5ad", "-m", "nothing"], "There is no model nothing. Name a file, or one of the installed models sorted_blood."),
-    "cells as a model": (["predict", "query.h5ad", "-m", "reference.h5ad"], "reference.h5ad is not a model file of sklearn_cells: ... Name a model that sklearn-cells train wrote."),
-    "a pickle as a model": (["predict", "query.h5ad", "-m", "pickle.joblib"], "pickle.joblib is not a model file of sklearn_cells. Name one that sklearn-cells train wrote."),
-    "model as cells": (["predict", "model.cellmodel"], "model.cellmodel: The name does not say the format; expected a file that ends in ..."),
-    "truncated cells": (["predict", "broken.h5ad"], "broken.h5ad: It is damaged, truncated, or not what its name says ... fetch or write it again. OSError: ..."),
+    "no such model": (["predict", "query.h5ad", "-m", "nothing"], "Model nothing not found. Pass the path of a model file, or the name of an installed model: sorted_blood."),
+    "cells as a model": (["predict", "query.h5ad", "-m", "reference.h5ad"], "reference.h5ad is not a model file of sklearn_cells: it seems to be HDF5, such as cells (.h5ad) or a Keras model (.h5). Pass a model from sklearn-cells train."),
+    "a pickle as a model": (["predict", "query.h5ad", "-m", "pickle.joblib"], "pickle.joblib is not a model file of sklearn_cells. Pass a model from sklearn-cells train."),
+    "model as cells": (["predict", "model.cellmodel"], "model.cellmodel: The file name does not show a known format; expected a name that ends in ..."),
+    "truncated cells": (["predict", "broken.h5ad"], "broken.h5ad: It is damaged, truncated, or not in the format that its name says ... download or write it again. OSError: ..."),
     "truncated model": (["predict", "query.h5ad", "-m", "broken.cellmodel"], "broken.cellmodel is damaged: ..."),
-    "other genes": (["predict", "other.h5ad", "-m", "model.cellmodel"], "The cells lack 20 of the 20 genes that the model uses ... Pass cells of the same species, whose genes are named the same way. ..."),
-    "names in a column": (["predict", "column.h5ad", "-m", "model.cellmodel"], "The cells lack ... The column 'symbol' of var has names that fit: pass --gene-names symbol. ..."),
-    "genes in rows": (["predict", "transposed.h5ad", "-m", "model.cellmodel"], "The cells lack ... The genes are in the rows: pass --transpose. ..."),
-    "transposed twice": (["predict", "query.h5ad", "-m", "model.cellmodel", "--transpose"], "The cells lack ... The genes are in the rows: leave out --transpose. ..."),
+    "other genes": (["predict", "other.h5ad", "-m", "model.cellmodel"], "The cells lack 20 of the 20 genes that the model uses ... Pass cells of the same species, with the same kind of gene names. ..."),
+    "names in a column": (["predict", "column.h5ad", "-m", "model.cellmodel"], "The cells lack ... The column 'symbol' of var has matching names: pass --gene-names symbol. ..."),
+    "genes in rows": (["predict", "transposed.h5ad", "-m", "model.cellmodel"], "The cells lack ... The genes seem to be in the rows: pass --transpose. ..."),
+    "transposed twice": (["predict", "query.h5ad", "-m", "model.cellmodel", "--transpose"], "The cells lack ... The genes seem to be in the rows: leave out --transpose. ..."),
     "scaled": (["predict", "scaled.h5ad", "-m", "model.cellmodel"], "Negative values in data: expected counts >= 0, got -1.0 at cell 0 (cell 160), gene 'gene 59'. Pass raw counts, not centred or scaled values. --layer counts holds counts."),
-    "normalised": (["predict", "logs.h5ad", "-m", "model.cellmodel"], "Expected counts, which are whole numbers, got 0.693147 at cell 0 (cell 160), gene 'gene 58': the values look normalised. Pass raw counts. --layer counts holds counts. If these are estimated counts, such as those of RSEM, round them first."),
+    "normalised": (["predict", "logs.h5ad", "-m", "model.cellmodel"], "Expected counts, which are whole numbers, got 0.693147 at cell 0 (cell 160), gene 'gene 58': the values look normalised. Pass raw counts. --layer counts holds counts. If these are estimated counts, such as those from RSEM, round them first."),
     "normalised reference": (["train", "logs.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "Expected counts, ... --layer counts holds counts. ..."),
-    "NaN": (["predict", "nan.h5ad", "-m", "model.cellmodel"], "Input X contains NaN at cell 3 (cell 163), gene 'gene 52'; expected finite values (a value too large for float32 counts as infinite): remove or impute it first. --layer counts holds counts."),
+    "NaN": (["predict", "nan.h5ad", "-m", "model.cellmodel"], "Input X contains NaN at cell 3 (cell 163), gene 'gene 52'; expected finite values (a value too large for float32 counts as infinite): remove or impute these values first. --layer counts holds counts."),
     "NaN to rank": (["genes", "nan.h5ad", "--labels=cell_type"], "Input X contains NaN ... --layer counts holds counts."),
     "scaled to rank": (["genes", "scaled.h5ad", "--labels=cell_type"], "Negative values in data: ... --layer counts holds counts."),
-    "index out of bounds": (["predict", "index.h5ad", "-m", "model.cellmodel"], "index.h5ad: The sparse matrix of shape (80, 60) has indices from 0 to 1000000: it is damaged. Write it again."),
+    "index out of bounds": (["predict", "index.h5ad", "-m", "model.cellmodel"], "index.h5ad: The sparse matrix of shape (80, 60) is damaged: its indices range from 0 to 1000000, outside the matrix. Write it again."),
     "index out of bounds in memory": (["train", "index.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "index.h5ad: It is damaged, ... indices must be < 60"),
-    "no folder": ([*PREDICT, "-o", "a/b.h5ad"], "There is no folder ... to write b.h5ad to. Make it first."),
+    "no folder": ([*PREDICT, "-o", "a/b.h5ad"], "Cannot write b.h5ad, because the folder ... does not exist. Create it first."),
     "no cluster": ([*PREDICT, "--clusters=leiden"], "--clusters leiden is not a column of obs, which has ['cell_type', 'cluster']: pass one of these."),
     "no layer": ([*PREDICT, "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
     "layer of the model": (["predict", "reference.h5ad", "-m", "layer.cellmodel"], "--layer counts is not in the AnnData object, which has ['X']. --layer X holds counts. Pass that."),
-    "no X": (["predict", "no_x.h5ad", "-m", "model.cellmodel"], "The AnnData object has no X. Name the counts with --layer, which has ['counts']."),
-    "no names": ([*PREDICT, "--gene-names=id"], "--gene-names id is no column of var, which has ['symbol']: name one of these with --gene-names, or var_names."),
-    "no names in the query": ([*TRAIN, "--shared-with=other.h5ad", "--gene-names=symbol"], "other.h5ad: --gene-names symbol is no column of var, which has []: ..."),
+    "no X": (["predict", "no_x.h5ad", "-m", "model.cellmodel"], "The AnnData object has no X. Choose the counts with --layer: one of ['counts']."),
+    "no names": ([*PREDICT, "--gene-names=id"], "--gene-names id is not a column of var, which has ['symbol']: pass one of these, or var_names, with --gene-names."),
+    "no names in the query": ([*TRAIN, "--shared-with=other.h5ad", "--gene-names=symbol"], "other.h5ad: --gene-names symbol is not a column of var, which has []: ..."),
     "nothing shared": ([*TRAIN, "--shared-with=other.h5ad"], "other.h5ad: The cells have none of the 60 training genes: their genes are other 0, ..."),
-    "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], "reference.h5ad has no column 'type' in obs, which has 'cell_type'. Name one with --labels."),
-    "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "3 of 80 cells of missing.h5ad have no value in 'cell_type'. Leave them out of the file first."),
-    "numbers as labels": (["train", "missing.h5ad", "--labels=score", "-o", "x.cellmodel"], "The column 'score' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
-    "numbers as categories": (["train", "missing.h5ad", "--labels=scores", "-o", "x.cellmodel"], "The column 'scores' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Name another column with --labels."),
-    "one type": (["train", "one.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "The labels have 1 class, but at least 2 are needed to tell them apart: all labels are 'B'."),
-    "types as the unassigned": (["train", "missing.h5ad", "--labels=unassigned", "-o", "x.cellmodel"], "'Unassigned' is one of the classes, but also the label of cells that are left unassigned: rename the class or leave its cells out."),
-    "a type of one cell": (["train", "missing.h5ad", "--labels=rare", "-o", "x.cellmodel"], "Class 'b' has 1 cell, but at least 2 are needed to hold cells out: where it is held out, 'a' alone is left to train on. Pass more cells of it."),
-    "types of one group each": ([*TRAIN, "--groups=cell_type"], "No cell is held out whose class has cells to train on: pass groups that have classes in common, or none."),
-    "many folds": ([*TRAIN, "--folds=100"], "--folds 100 needs a class of 100 cells, but the largest has ...: pass a smaller --folds."),
-    "both targets": ([*TRAIN, "--target-error=.1", "--target-coverage=.9"], "--target-error 0.1 and --target-coverage 0.9 are given, but one of them makes the threshold: leave out the others."),
-    "model there": (["train", "reference.h5ad", "--labels=cell_type", "-o", "model.cellmodel"], "model.cellmodel is there already. Pass --force to replace it."),
-    "strange types": (["evaluate", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel"], "None of the types in 'cell_type' of strange.h5ad is one that model.cellmodel knows: alpha, beta against type 0, type 1, type 2. Name another column with --labels, another model, or a file with --map that says how the model calls them."),
-    "output is the query": (["predict", "query.csv", "-o", "query.h5ad", "--force"], "query.csv is read by this command. Name another file to write."),
-    "model is the cells": (["train", "query.h5ad", "--labels=cell_type", "-o", "query.h5ad", "--force"], "query.h5ad is read by this command. Name another file to write."),
-    "annotated, no such model": (["predict", "annotated.h5ad", "-m", "nothing"], "There is no model nothing. ..."),
-    "annotated": (["predict", "annotated.h5ad", "-m", "model.cellmodel"], "The cells have obs['predicted_label'] already: pass --force to replace them."),
+    "no labels": (["train", "reference.h5ad", "--labels=type", "-o", "x.cellmodel"], "reference.h5ad has no column 'type' in obs, which has 'cell_type'. Choose one with --labels."),
+    "missing labels": (["train", "missing.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "The column 'cell_type' of missing.h5ad has no value for 3 of 80 cells. Remove these cells from the file first."),
+    "numbers as labels": (["train", "missing.h5ad", "--labels=score", "-o", "x.cellmodel"], "The column 'score' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Choose another column with --labels."),
+    "numbers as categories": (["train", "missing.h5ad", "--labels=scores", "-o", "x.cellmodel"], "The column 'scores' of missing.h5ad holds numbers such as 0.5; expected a type for each cell. Choose another column with --labels."),
+    "one type": (["train", "one.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "The labels have 1 class, but at least 2 are needed: all labels are 'B'. Pass cells of other types too."),
+    "types as the unassigned": (["train", "missing.h5ad", "--labels=unassigned", "-o", "x.cellmodel"], "'Unassigned' is one of the classes, but also the label for unassigned cells: rename the class or remove its cells."),
+    "a type of one cell": (["train", "missing.h5ad", "--labels=rare", "-o", "x.cellmodel"], "Class 'b' has 1 cell, but at least 2 are needed: with that cell held out, only 'a' is left to train on. Pass more cells of 'b'."),
+    "types of one group each": ([*TRAIN, "--groups=cell_type"], "No fold has held-out cells whose class is also among its training cells: pass groups that share classes, or no groups."),
+    "many folds": ([*TRAIN, "--folds=100"], "--folds 100 needs a class with at least 100 cells, but the largest has ...: pass a smaller --folds."),
+    "both targets": ([*TRAIN, "--target-error=.1", "--target-coverage=.9"], "Got --target-error 0.1 and --target-coverage 0.9, but only one of them can be set: leave out the others."),
+    "model there": (["train", "reference.h5ad", "--labels=cell_type", "-o", "model.cellmodel"], "model.cellmodel already exists. Pass --force to replace it."),
+    "strange types": (["evaluate", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel"], "None of the types in 'cell_type' of strange.h5ad is known to model.cellmodel: alpha, beta. The model knows type 0, type 1, type 2. Choose another column with --labels, or another model, or translate the types with --map."),
+    "output is the query": (["predict", "query.csv", "-o", "query.h5ad", "--force"], "query.csv is an input of this command. Choose another output file."),
+    "model is the cells": (["train", "query.h5ad", "--labels=cell_type", "-o", "query.h5ad", "--force"], "query.h5ad is an input of this command. Choose another output file."),
+    "annotated, no such model": (["predict", "annotated.h5ad", "-m", "nothing"], "Model nothing not found. ..."),
+    "annotated": (["predict", "annotated.h5ad", "-m", "model.cellmodel"], "The cells already have obs['predicted_label']: pass --force to replace them."),
     "table of genes in rows": (["predict", "rows.csv"], "rows.csv: Genes seem to be in rows ('gene' in the header); expected cells: pass --transpose."),
     "two genomes": (["predict", "genomes.h5"], "genomes.h5: It holds 2 genomes, 'hg19', 'mm10': pass one, as --genome hg19."),
-    "a genome of none": ([*PREDICT, "--genome=hg19"], "query.h5ad: --genome hg19 chooses from a 10x .h5 file, and this is none: leave it out."),
-    "other names to report": (["report", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel", "-o", "x.html"], "None of the types in --labels is one that the model knows: alpha, beta against type 0, type 1, type 2. Rename those that it calls otherwise with --map."),
+    "a genome of none": ([*PREDICT, "--genome=hg19"], "query.h5ad: --genome hg19 applies only to 10x .h5 files, and this is not one: leave it out."),
+    "other names to report": (["report", "strange.h5ad", "--labels=cell_type", "-m", "model.cellmodel", "-o", "x.html"], "None of the types in --labels is known to the model: alpha, beta. The model knows type 0, type 1, type 2. Translate the types with --map."),
     "no layer to report": (["report", "query.h5ad", "--labels=cell_type", "-m", "model.cellmodel", "-o", "x.html", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
     "no layer to rank": (["genes", "query.h5ad", "--labels=cell_type", "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
 }  # fmt: skip
@@ -76,10 +76,10 @@ MISUSED = {
     "no such file": (["predict", "nothing.h5ad"], "'nothing.h5ad' does not exist"),
     "web": (
         ["predict", "https://example.org/a.h5ad"],
-        "https://example.org/a.h5ad is an address of the web: download it",
+        "https://example.org/a.h5ad is a web address; expected a local file. Download it first.",
     ),
     "wrong output": ([*PREDICT, "-o", "x.txt"], "x.txt must end in .h5ad or .csv"),
-    "all genes": ([*TRAIN, "--preset=cnn_2019", "--genes=5"], "takes all genes"),
+    "all genes": ([*TRAIN, "--preset=cnn_2019", "--genes=5"], "uses all genes, so leave this option out"),
     "no option": (["predict", "query.h5ad", "--modle=x"], "No such option"),
 }
 
@@ -175,15 +175,15 @@ def cut(name, length=None, **attributes):
 
 
 BROKEN = {
-    "fewer names of cells": (cut("obs/_index", 70), "Its obs has 70 names, but 80 values in 'cell_type'."),
-    "fewer names of genes": (cut("var/_index", 50), "Its var has 50 names, but 60 values in 'symbol'."),
-    "fewer labels": (cut("obs/cell_type/codes", 50), "Its obs has 80 names, but 50 values in 'cell_type'."),
+    "fewer names of cells": (cut("obs/_index", 70), "Its obs has 70 names, but 80 values in the column 'cell_type'."),
+    "fewer names of genes": (cut("var/_index", 50), "Its var has 50 names, but 60 values in the column 'symbol'."),
+    "fewer labels": (cut("obs/cell_type/codes", 50), "Its obs has 80 names, but 50 values in the column 'cell_type'."),
     "lost column": (cut("obs/cell_type"), "Its obs lacks the column 'cell_type'."),
     "lost genes": (cut("var"), "It lacks 'var'; found 'X', 'layers', 'obs',"),
-    "other shape": (cut("X", shape=(80, 70)), "Its X has shape (80, 70), but obs and var name 80 cells and 60 genes."),
-    "other layer": (cut("layers/counts", shape=(9, 60)), "Its layers/counts has shape (9, 60), but obs and var name"),
-    "fewer values": (cut("X/data", 50), "Its X is sparse with 50 values and"),
-    "fewer rows": (cut("X/indptr", 20), "but indptr of 20 entries does not lead through them in 80 steps."),
+    "other shape": (cut("X", shape=(80, 70)), "Its X has shape (80, 70), but obs and var list 80 cells and 60 genes."),
+    "other layer": (cut("layers/counts", shape=(9, 60)), "Its layers/counts has shape (9, 60), but obs and var list"),
+    "fewer values": (cut("X/data", 50), "Its sparse matrix X is inconsistent: 50 values,"),
+    "fewer rows": (cut("X/indptr", 20), "and 20 entries in indptr do not fit 80 rows or columns."),
     "lost rows": (cut("X/indptr"), "It lacks 'indptr'; found 'data', 'indices'."),
 }
 
@@ -204,7 +204,7 @@ def test_h5ad_whose_parts_disagree_is_refused_before_prediction(command_folder, 
             read_cells(path)
         said = str(caught.value)
     assert message in said
-    assert "Was its writing broken off? Write it again." in said
+    assert "Writing may have been interrupted. Write the file again." in said
     assert [file.name for file in tmp_path.iterdir()] == ["broken.h5ad"]
 
 
@@ -230,7 +230,7 @@ def test_unexpected_errors_are_one_line_too(command_folder, tmp_path, monkeypatc
     said = r"'some\nlibrary'" if error is KeyError else "some library"
     assert result.output == (
         f"Error: Unexpected error while writing {tmp_path}/named.h5ad and {tmp_path}/named.csv: {error.__name__}: {said}. "
-        "Repeat the command with --traceback to see where it happened.\n"
+        "Run the command again with --traceback for details.\n"
     )
     told = run(*arguments, "--traceback")
     assert told.exit_code == 1
@@ -242,8 +242,8 @@ def test_unexpected_errors_are_one_line_too(command_folder, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(28, "No space left on device", "/data/x"), "No space left on device: /data/x, while writing"),
-        (MemoryError("Unable to allocate 9 GiB"), "The memory of this machine does not suffice, while writing"),
+        (OSError(28, "No space left on device", "/data/x"), "No space left on device while writing"),
+        (MemoryError("Unable to allocate 9 GiB"), "Not enough memory while writing"),
         (ImportError("no module"), "Unexpected error while writing"),
     ],
 )
@@ -266,7 +266,7 @@ def test_genes_of_normalised_values_name_the_layer_that_holds_counts(command_fol
     result = run("genes", tmp_path / "normalised.h5ad", "--labels=cell_type")
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("Warning: X holds neither counts nor log1p of counts")
-    assert result.stderr.endswith("Pass raw counts, whose divergence needs no bins. --layer counts holds counts.\n")
+    assert result.stderr.endswith("Pass raw counts, which need no bins. --layer counts holds counts.\n")
 
 
 def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tmp_path):
@@ -280,7 +280,7 @@ def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tm
     lines = [line for line in result.stderr.splitlines() if line]
     assert all(line.startswith("Warning: ") for line in lines)
     assert len(set(lines)) == len(lines)
-    for said in ("1 of 59 gene names", "look like a missing label", "in outer spaces alone"):
+    for said in ("1 of 59 gene names occurs", "look like missing values", "only in leading or trailing spaces"):
         assert sum(said in line for line in lines) == 1
     assert "not unique" not in result.output
     assert not PYTHON.search(result.stderr)
@@ -293,7 +293,7 @@ def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tm
         ("Found 1. Set layer='counts', or set layer=\"X\".", "Found 1. Pass --layer counts, or pass --layer X."),
         ("It is there: pass overwrite=True, or another.", "It is there: pass --force, or another."),
         ("Found 1. Set bins=10. Or leave it.", "Found 1. Or leave it."),
-        ("Found 1. Pass raw counts, or set bins=10 to say that this is meant.", "Found 1. Pass raw counts."),
+        ("Found 1. Pass raw counts, or set bins=10 to confirm.", "Found 1. Pass raw counts."),
         ("Found 1: pass layer='raw', or set bins='auto'. More.", "Found 1: pass --layer raw. More."),
         ("It lacks 'target_error'. Write it.", "It lacks 'target_error'. Write it."),  # a name in a file
         ("a/target_error/layer=X.h5ad: It is empty.", "a/target_error/layer=X.h5ad: It is empty."),  # and of one
@@ -312,7 +312,7 @@ def test_missing_genes_are_announced_with_the_command_that_helps(command_folder,
     assert result.exit_code == 0, result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("Warning: The cells lack 8 of the 20 genes that the model uses")
-    assert "train a model on the genes that both have: sklearn-cells train REFERENCE --shared-with QUERY." in line
+    assert "train a model on the shared genes: sklearn-cells train REFERENCE --shared-with QUERY." in line
     assert not PYTHON.search(line)
 
 
@@ -331,8 +331,8 @@ def test_names_that_were_made_unique_are_announced_once(command_folder, tmp_path
         tmp_path / "named.h5ad",
     ]
     (line,) = run(*arguments).stderr.splitlines()
-    assert "such as 'gene 3-1' beside 'gene 3'. The counts of 'gene 3' alone are taken." in line
-    assert line.endswith("or pass --duplicates first where this is meant.")
+    assert "such as 'gene 3-1' beside 'gene 3'. Only the counts of 'gene 3' are used." in line
+    assert line.endswith("or pass --duplicates first to confirm.")
     assert run(*arguments, "--force", "--duplicates=first").stderr == ""
 
 

@@ -137,7 +137,7 @@ def test_what_cannot_be_read_by_rows_is_loaded(cells, tmp_path, on_disk):
     for name in "ab":
         by_genes.write_h5ad(tmp_path / "csc" / f"{name}.h5ad")
     refused = run("genes", tmp_path / "csc", "--labels=cell_type")
-    assert "a.h5ad: X is CSC, in which rows cannot be read by themselves." in refused.output
+    assert "a.h5ad: X is CSC, from which single rows cannot be read." in refused.output
 
 
 def test_a_report_of_many_cells_says_what_comes_from_a_sample(
@@ -149,7 +149,7 @@ def test_a_report_of_many_cells_says_what_comes_from_a_sample(
     done(*arguments, "-o", tmp_path / "sampled.html", "--no-peers")
     assert max(block_sizes) <= 60
     pages = [path.read_text() for path in (tmp_path / "sampled.html", in_memory / "report.html")]
-    (n_sampled,) = re.findall(r"come from a sample of (\d+) cells, drawn at random within each type", pages[0])
+    (n_sampled,) = re.findall(r"use a sample of (\d+) cells, drawn at random within each type", pages[0])
     assert 55 <= int(n_sampled) <= 60
     assert "sample" not in pages[1]
     for section in ("scores", "calibration", "unassigned-cells"):
@@ -189,12 +189,12 @@ def test_predict_writes_the_cells_of_a_folder(cells, files, in_memory, tmp_path,
 
 def test_folders_and_patterns_are_checked_before_work(files, tmp_path, monkeypatch):
     refused = {
-        ("predict", files / "none*.h5ad"): (2, "No file fits the pattern"),
-        ("predict", files / "atlas" / "*.h5ad"): (2, "--output: the cells are those of a pattern"),
-        ("predict", files / "atlas", "-o", files / "atlas" / "a.h5ad", "--force"): (1, "is read by this command"),
+        ("predict", files / "none*.h5ad"): (2, "No file matches the pattern"),
+        ("predict", files / "atlas" / "*.h5ad"): (2, "--output: no default name for the pattern"),
+        ("predict", files / "atlas", "-o", files / "atlas" / "a.h5ad", "--force"): (1, "is an input of this command"),
         ("predict", files / "atlas/*.h5ad", "-o", files / "atlas" / "b.h5ad", "--force"): (
             1,
-            "is read by this command",
+            "is an input of this command",
         ),
         ("genes", files / "none", "--labels=cell_type"): (2, "does not exist"),
         ("genes", tmp_path, "--labels=cell_type"): (1, "It lacks matrix.mtx"),
@@ -217,7 +217,7 @@ def test_folders_and_patterns_are_checked_before_work(files, tmp_path, monkeypat
     for name in ("atlas", "one.zarr"):
         result = run("genes", files / name, "--labels=cell_type")
         assert result.exit_code == 1
-        assert result.output.endswith("need Dask to stay on disk: run `pip install 'sklearn_cells[dask]'`.\n")
+        assert result.output.endswith("on disk needs Dask: run `pip install 'sklearn_cells[dask]'`.\n")
 
 
 @pytest.mark.parametrize("is_view", [False, True])

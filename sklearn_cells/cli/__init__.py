@@ -13,13 +13,13 @@ from sklearn_cells.cli._train import train
 def main():
     """Annotate cell types from RNA counts.
 
-    Files of cells are .h5ad, .zarr, 10x .h5, a 10x matrix folder, .loom, .mat, .csv, .tsv or .npz. Several .h5ad and
-    .zarr are taken together: name their folder, or a pattern in quotes such as "atlas/*.h5ad".
+    Cells are read from .h5ad, .zarr, 10x .h5, a 10x matrix folder, .loom, .mat, .csv, .tsv or .npz. To read several
+    .h5ad or .zarr files together, pass their folder, or a pattern in quotes such as "atlas/*.h5ad".
 
-    Cells that would take more than 500 MB in memory are read block by block from .h5ad and, with Dask, from .zarr and
-    several files. Files of other formats are loaded as a whole, and so are matrices by genes (CSC).
+    Cells that would take more than 500 MB of memory are read block by block from .h5ad and, with Dask, from .zarr and
+    from several files. Other formats, and matrices stored by genes (CSC), are loaded as a whole.
 
-    Exit codes: 0 done, 1 an error that is printed, 2 a command that was not understood.
+    Exit codes: 0 for success, 1 for an error, which is printed, 2 for a wrong command line.
     """
 
 

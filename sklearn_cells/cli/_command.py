@@ -21,7 +21,7 @@ class Command(click.Command):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        help_text = "Print where in the program an error happened."
+        help_text = "On an error, also print the Python traceback."
         self.params.append(click.Option(["--traceback"], is_flag=True, expose_value=False, help=help_text))
 
     def parse_args(self, ctx, args):
@@ -60,12 +60,13 @@ def _sentence(error, doing):
         return text
     if isinstance(error, OSError) and error.strerror:
         file = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{file}, while {doing}."
+        return f"{error.strerror} while {doing}{file}."
     if isinstance(error, MemoryError):
-        return f"The memory of this machine does not suffice, while {doing}: {text or 'no more is known'}."
+        known = f": {text}" if text else ""
+        return f"Not enough memory while {doing}{known}. Use fewer cells, or a machine with more memory."
     return (
-        f"Unexpected error while {doing}: {type(error).__name__}: {text[:500]}. "
-        "Repeat the command with --traceback to see where it happened."
+        f"Unexpected error while {doing}: {type(error).__name__}: {text[:500]}. Run the command again with "
+        "--traceback for details."
     )
 
 

@@ -27,14 +27,17 @@ from sklearn_cells.cli._shared import (
     sklearn-cells evaluate labelled.h5ad --labels cell_type --map names.json""",
 )
 @click.argument("cells", type=CELLS)
-@click.option("--labels", required=True, help="The column of obs with the true types.")
+@click.option("--labels", required=True, help="The column of obs that holds the true types.")
 @model
 @label_map
-@click.option("-o", "--output", type=FILE, help="A .csv to write the scores to.")
+@click.option("-o", "--output", type=FILE, help="A .csv file to write the scores to.")
 @of_query
 @force
 def evaluate(cells, labels, model, label_map, output, force, **chosen):
-    """Compare the predicted types of cells with the true ones."""
+    """Compare the predicted types of cells with their true types.
+
+    Prints how many cells are assigned a type, how many are correct, and precision, recall and F1 of each type.
+    """
     if output is not None:
         check_free(output, force, cells)
     import numpy as np
@@ -52,18 +55,18 @@ def evaluate(cells, labels, model, label_map, output, force, **chosen):
     unknown = sorted(set(y) - set(known))
     if len(unknown) == len(set(y)):
         raise click.ClickException(
-            f"None of the types in {labels!r} of {cells} is one that {model} knows: {', '.join(unknown)} against "
-            f"{', '.join(known)}. Name another column with --labels, another model, or a file with --map that says "
-            "how the model calls them."
+            f"None of the types in {labels!r} of {cells} is known to {model}: {', '.join(unknown)}. The model knows "
+            f"{', '.join(known)}. Choose another column with --labels, or another model, or translate the types with "
+            "--map."
         )
-    stage(f"naming the cells of {cells}")
+    stage(f"annotating {cells}")
     annotation = annotate(classifier, data, verbose=progress(), **with_names_of(classifier, data, chosen))
     predicted = annotation["predicted_label"].astype(str).to_numpy()
     unassigned = str(getattr(rejecting_model(classifier), "unassigned_label_", ""))
     assigned = predicted != unassigned
-    click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all cells right")
+    click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all cells correct")
     if assigned.any() and not assigned.all():
-        click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned cells right")
+        click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned cells correct")
     if tree is not None:
         _echo_tree(y, predicted, {"hierarchy": tree, "unassigned_label": unassigned or None})
     if unknown:
@@ -72,7 +75,7 @@ def evaluate(cells, labels, model, label_map, output, force, **chosen):
     elsewhere = ~np.isin(predicted, [*among, unassigned])
     if elsewhere.any():
         absent = ", ".join(sorted(set(predicted[elsewhere])))
-        click.echo(f"{elsewhere.sum():,} cells are named as types that none of them has: {absent}")
+        click.echo(f"Cells predicted as types that no cell has: {elsewhere.sum():,} ({absent})")
     scores = {"labels": sorted(set(y)), "zero_division": 0}  # as in a report, only types that the cells have
     click.echo("\n" + classification_report(y, predicted, digits=3, **scores))
     if output is not None:
@@ -106,11 +109,12 @@ def _echo_tree(y, predicted, in_tree):
     y, predicted = y[known], predicted[known]
     depth = np.mean([tree.depth(name) if name in tree else 0 for name in predicted])
     precision, recall, fscore = hierarchical_precision_recall_fscore(y, predicted, **in_tree)
-    of_cells = "all cells" if known.all() else f"the {known.sum():,} cells whose true type is in it"
+    of_cells = "all cells" if known.all() else f"the {known.sum():,} cells whose true type is in the tree"
     click.echo(
-        f"In the tree: {hierarchical_accuracy(y, predicted, **in_tree):.3f} of {of_cells} right at the depth of their "
-        f"name, mean depth {depth:.2f} of {np.mean([tree.depth(label) for label in y]):.2f}; hierarchical precision "
-        f"{precision:.3f}, recall {recall:.3f}, F1 {fscore:.3f}"
+        f"In the tree: {hierarchical_accuracy(y, predicted, **in_tree):.3f} of {of_cells} correct, counting types "
+        f"above or below the true type; mean depth {depth:.2f}, of the true types "
+        f"{np.mean([tree.depth(label) for label in y]):.2f}; hierarchical precision {precision:.3f}, recall "
+        f"{recall:.3f}, F1 {fscore:.3f}"
     )
 
 
@@ -121,14 +125,17 @@ def _echo_tree(y, predicted, in_tree):
     sklearn-cells report labelled.h5ad --labels cell_type -m blood.cellmodel -o report.html --no-peers""",
 )
 @click.argument("cells", type=CELLS)
-@click.option("--labels", help="The column of obs with the true types. [default: they are not known]")
+@click.option("--labels", help="The column of obs that holds the true types. [default: the types are not known]")
 @model
 @label_map
-@click.option("-o", "--output", type=FILE, required=True, help="The .html to write.")
-@click.option("--batch", help="A column of obs, such as donor: adds what cells of each batch are named.")
-@click.option("--clusters", help="A column of obs: adds what cells of each cluster are named.")
+@click.option("-o", "--output", type=FILE, required=True, help="The .html file to write.")
+@click.option("--batch", help="A column of obs, such as donor: adds a section with results by batch.")
+@click.option("--clusters", help="A column of obs with clusters: adds a section with results by cluster.")
 @click.option(
-    "--peers/--no-peers", default=True, show_default=True, help="With --labels: cross-validate linear classifiers too."
+    "--peers/--no-peers",
+    default=True,
+    show_default=True,
+    help="With --labels: cross-validate a new copy of the model and linear classifiers for comparison.",
 )
 @click.option(
     "--peers-cells",
@@ -136,25 +143,25 @@ def _echo_tree(y, predicted, in_tree):
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="Cross-validate about so many cells at most.",
+    help="With --peers: the largest number of cells to cross-validate, approximately.",
 )
 @of_query
 @force
 def report(cells, labels, model, label_map, output, batch, clusters, peers, peers_budget, force, **chosen):
-    """Write a page about a model on cells, whose types may be known.
+    """Write an HTML report about a model on cells.
 
-    The page is one file. With --labels it compares names and types: scores with their confidence intervals, confused
-    types and the genes that tell them apart, calibration, unassigned cells and markers. Beside them stands what a new
-    copy of the model and linear classifiers reach on these cells, by cross-validation.
+    With --labels, the report compares predicted and true types: scores with confidence intervals, confused types and
+    the genes that distinguish them, calibration, unassigned cells and marker genes. For comparison, a new copy of the
+    model and linear classifiers are cross-validated on these cells.
 
-    Without --labels it shows what speaks for the names: how many cells have each, confidence, unassigned cells and what
-    to do with them, whether the cells show the marker genes of their type, novelty, and a map (needs scanpy).
+    Without --labels, it shows the evidence for the predicted types: cells per type, confidence, unassigned cells and
+    what to do with them, whether cells express the marker genes of their type, novelty, and a map (needs scanpy).
 
-    Of more than 20,000 cells that stay on disk, a sample gives genes, markers and the map.
+    If more than 20,000 cells are read block by block, marker genes, cross-validation and the map use a random sample.
     """
     check_free(output, force, cells)
     if label_map is not None and labels is None:
-        raise click.UsageError("--map renames the types of --labels: name their column.")
+        raise click.UsageError("--map renames the types in --labels. Pass --labels too.")
     from sklearn_cells._models import for_query
     from sklearn_cells.report import write_html
 

@@ -13,7 +13,7 @@ label_map = click.option(
     "--map",
     "label_map",
     type=FILE,
-    help="A .json object, or a .csv or .tsv of two columns, from names of --labels to those of the model.",
+    help="A .json object, or a .csv or .tsv with two columns, that translates types in --labels to types of the model.",
 )
 
 
@@ -36,8 +36,8 @@ def rename(labels, path, model, names):
     """
     stage(f"reading {path}")
     labels, mapped = labels.astype(str), _read(path)
-    _check(mapped, sorted(set(labels)), "to rename, which no cell has", path)
-    _check(mapped.values(), names, f"that {model} does not know", path)
+    _check(mapped, sorted(set(labels)), "translates types that no cell has", path)
+    _check(mapped.values(), names, f"translates to types that {model} does not know", path)
     return labels.map(lambda label: mapped.get(label, label))
 
 
@@ -47,7 +47,7 @@ def _check(found, names, wrong, path):
     if unknown:
         nearest = "; ".join(f"{name!r} (nearest: {_nearest(name, names)})" for name in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise click.ClickException(f"{path} has names {wrong}: {nearest}{more}. Correct them in the file.")
+        raise click.ClickException(f"{path} {wrong}: {nearest}{more}. Correct them in the file.")
 
 
 def _nearest(name, names):
@@ -59,7 +59,7 @@ def _nearest(name, names):
 def _read(path):
     """Return a dict from the names of the cells to those of the model, all as strings."""
     if not path.exists():
-        raise click.ClickException(f"There is no file {path} to read names from.")
+        raise click.ClickException(f"No file found at {path}. Pass a .json, .csv or .tsv file with --map.")
     kind = path.suffix.lower()
     if kind not in (".json", ".csv", ".tsv"):
         raise click.ClickException(f"{path} must end in .json, .csv or .tsv.")
@@ -71,9 +71,9 @@ def _read(path):
     mapped = dict(pairs)
     if len(mapped) < len(pairs):
         twice = next(name for name in mapped if [old for old, _ in pairs].count(name) > 1)
-        raise click.ClickException(f"{path} has {twice!r} twice. Leave one of them out.")
+        raise click.ClickException(f"{path} contains {twice!r} twice. Remove one of the two.")
     if not mapped:
-        raise click.ClickException(f"{path} has no names.")
+        raise click.ClickException(f"{path} is empty. Add the types to translate.")
     return mapped
 
 
@@ -82,8 +82,8 @@ def _of_json(text, path):
     is_object = isinstance(pairs, list) and all(isinstance(pair, tuple) and isinstance(pair[1], str) for pair in pairs)
     if not is_object:
         raise click.ClickException(
-            f'{path} must hold one object of strings, such as {{"T cells": "T"}}, from names of the cells to names of '
-            "the model."
+            f'{path} must hold a single JSON object of strings, such as {{"T cells": "T"}}, which translates types in '
+            "--labels to types of the model."
         )
     return pairs
 
@@ -95,8 +95,8 @@ def _of_table(text, path, delimiter):
             continue
         if len(row) != 2:
             raise click.ClickException(
-                f"Line {number} of {path} has {len(row)} columns; expected two, without a header: a name of the cells, "
-                "and the name in the model."
+                f"Line {number} of {path} has {len(row)} columns; expected two, and no header: a type in --labels, "
+                "and the type of the model."
             )
         pairs.append((row[0].strip(), row[1].strip()))
     return pairs

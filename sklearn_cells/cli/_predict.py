@@ -33,25 +33,31 @@ from sklearn_cells.cli._shared import (
     "-o",
     "--output",
     type=FILE,
-    help="The .h5ad to write, with a .csv beside it, or the .csv alone. [default: QUERY.named.h5ad]",
+    help="The .h5ad file to write, with a .csv next to it, or only a .csv. [default: QUERY.named.h5ad]",
 )
 @click.option(
     "--clusters",
-    help="A column of obs, or auto to make clusters: adds the label, or type of a tree, that most cells of one have.",
+    help="A column of obs with clusters, or auto to compute them: adds the label (in a tree, the type) that most cells "
+    "of the cluster have.",
 )
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), help="The confidence that a label needs. [default: the model's]"
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="The confidence needed to assign a label. [default: as in the model]",
 )
 @of_query
 @force
 def predict(query, model, output, clusters, threshold, force, **chosen):
-    """Annotate cells.
+    """Annotate cells with a trained model.
 
-    Writes the cells with columns of obs, such as predicted_label, confidence and second_label, the probabilities in
-    obsm, and a .csv with the same; with -o NAME.csv that table alone.
+    Writes an .h5ad file with new columns in obs, such as predicted_label, confidence and second_label, and with the
+    probabilities in obsm, and a .csv file with the same values. With -o NAME.csv, only the .csv is written. If the
+    cells already have an annotation, --force replaces it.
     """
     if output is None and is_pattern(query):
-        raise click.BadParameter(f"the cells are those of a pattern, {query}: name the file.", param_hint="--output")
+        raise click.BadParameter(
+            f"no default name for the pattern {query}; pass the file to write.", param_hint="--output"
+        )
     output = output or query.with_name(f"{query.stem}.named.h5ad")
     table = output.with_suffix(".csv")
     if output.suffix not in (".h5ad", ".csv"):
@@ -74,7 +80,7 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
     tree = hierarchy_of(classifier)
     if adds and tree is not None and tree.identifiers:
         check_not_annotated(cells, ["cell_type_ontology_term_id"])
-    stage(f"naming the cells of {query}")
+    stage(f"annotating {query}")
     where = with_names_of(classifier, cells, chosen)
     annotation, probabilities = annotate(
         classifier,

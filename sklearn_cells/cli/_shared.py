@@ -11,7 +11,7 @@ from sklearn_cells.cli._command import stage
 # The column of var with names that were converted to those of the model.
 CONVERTED = "gene_names_of_model"
 
-MODEL_HELP = "A model file, or the name of an installed model (see: sklearn-cells models)."
+MODEL_HELP = "A model file, or the name of an installed model (to list them: sklearn-cells models)."
 
 
 class _File(click.Path):
@@ -22,7 +22,7 @@ class _File(click.Path):
 
     def convert(self, value, param, ctx):
         if "://" in str(value):
-            self.fail(f"{value} is an address of the web: download it first, and name the file.", param, ctx)
+            self.fail(f"{value} is a web address; expected a local file. Download it first.", param, ctx)
         return super().convert(os.path.expanduser(value), param, ctx)
 
 
@@ -37,7 +37,7 @@ class _Cells(_File):
         if os.path.exists(pattern) or not glob.has_magic(pattern):
             return super().convert(value, param, ctx)
         if not glob.glob(pattern):
-            self.fail(f"No file fits the pattern {value}: check it.", param, ctx)
+            self.fail(f"No file matches the pattern {value}. Check the folder and the pattern.", param, ctx)
         return Path(pattern)
 
 
@@ -59,26 +59,27 @@ def _of_cells(*defaults):
     """Return the options about cells, which commands take together as `chosen`."""
     layer, gene_names, duplicates = defaults
     return _options(
-        click.option("--layer", help=f"The layer with the counts, or raw, or X. [default: {layer}]"),
-        click.option("--gene-names", help=f"The column of var with gene names. [default: {gene_names}]"),
+        click.option("--layer", help=f"The layer that holds the counts, or raw, or X. [default: {layer}]"),
+        click.option("--gene-names", help=f"The column of var that holds the gene names. [default: {gene_names}]"),
         click.option(
             "--duplicates",
             type=click.Choice(["sum", "first", "error"]),
-            help=f"What to do with gene names that repeat. [default: {duplicates}]",
+            help=f"How to treat gene names that occur more than once. [default: {duplicates}]",
         ),
-        click.option("--transpose", is_flag=True, help="The file has genes in rows and cells in columns."),
-        click.option("--genome", help="The genome to take of a 10x .h5 file that holds several."),
+        click.option("--transpose", is_flag=True, help="Read a file with genes in rows and cells in columns."),
+        click.option("--genome", help="The genome to read from a 10x .h5 file with several genomes."),
     )
 
 
 of_cells = _of_cells("X", "var_names", "sum")
-_of_query = _of_cells(*["that of the model"] * 3)
+_of_query = _of_cells(*["as in the model"] * 3)
 _species = click.option(
     "--gene-species",
     type=click.Choice(["human", "mouse"]),
-    help="The species of the cells, to convert their gene names (symbols, former symbols, Ensembl IDs) to the model's.",
+    help="The species of the cells: converts their gene names (symbols, former symbols, Ensembl IDs) to those of the "
+    "model.",
 )
-force = click.option("--force", is_flag=True, help="Replace what is there already.")
+force = click.option("--force", is_flag=True, help="Replace existing output.")
 model = click.option("-m", "--model", default="sorted_blood", show_default=True, help=MODEL_HELP)
 
 
@@ -103,7 +104,10 @@ def with_names_of(model, cells, chosen):
 
     aligner = step_of(for_query(model, **options), GeneAligner)
     if aligner.layer == "raw":
-        raise click.ClickException("--gene-species converts the genes of X and layers, but the layer is raw.")
+        raise click.ClickException(
+            "--gene-species cannot convert the gene names of raw, only those of X and layers. Choose another matrix "
+            "with --layer."
+        )
     names = gene_names_of(cells, aligner.gene_names, aligner.layer)
     cells.var[CONVERTED] = convert_gene_names(names, aligner.feature_names_in_, species=chosen["gene_species"])
     return options | {"gene_names": CONVERTED}
@@ -125,7 +129,8 @@ def find(model):
     path = model_path(Path(model).expanduser())
     if not path.exists():
         raise click.ClickException(
-            f"There is no model {model}. Name a file, or one of the installed models {', '.join(installed_models())}."
+            f"Model {model} not found. Pass the path of a model file, or the name of an installed model: "
+            f"{', '.join(installed_models())}."
         )
     return path
 
@@ -146,8 +151,8 @@ def labels_of(cells, column, path):
     values = np.asarray(labels.unique())  # of a column of categories too
     if values.dtype.kind == "f" and (values % 1 != 0).any():
         raise click.ClickException(
-            f"The column {column!r} of {path} holds numbers such as {values[values % 1 != 0][0]:g}; expected a "
-            "type for each cell. Name another column with --labels."
+            f"The column {column!r} of {path} holds numbers such as {values[values % 1 != 0][0]:g}; expected a type "
+            "for each cell. Choose another column with --labels."
         )
     return labels.astype(str) if is_bool_dtype(labels) else labels  # a model needs a label for unassigned cells
 
@@ -157,8 +162,8 @@ def groups_of(cells, column, path):
     groups = _complete(cells, column, path, "--groups")
     if groups.nunique() < 2:
         raise click.ClickException(
-            f"The column {column!r} of {path} has one group, {groups.iloc[0]!r}; expected two or more, so that "
-            "some can be held out. Name another column with --groups, or leave the option out."
+            f"The column {column!r} of {path} has only one group, {groups.iloc[0]!r}; expected at least two, so that "
+            "some can be held out. Choose another column with --groups, or leave the option out."
         )
     return groups
 
@@ -168,13 +173,14 @@ def _complete(cells, column, path, option):
     if column not in cells.obs:
         found = ", ".join(map(repr, cells.obs.columns)) or "no columns"
         raise click.ClickException(
-            f"{path} has no column {column!r} in obs, which has {found}. Name one with {option}."
+            f"{path} has no column {column!r} in obs, which has {found}. Choose one with {option}."
         )
     values = cells.obs[column]
     missing = int(values.isna().sum())
     if missing:
         raise click.ClickException(
-            f"{missing} of {len(values)} cells of {path} have no value in {column!r}. Leave them out of the file first."
+            f"The column {column!r} of {path} has no value for {missing} of {len(values)} cells. Remove these cells "
+            "from the file first."
         )
     return values
 
@@ -187,16 +193,18 @@ def is_pattern(path):
 def check_free(path, force, *inputs):
     """Refuse a file that cannot be written, before the work begins."""
     if any(path.exists() and path.samefile(file) for given in inputs for file in _files_of(given)):
-        raise click.ClickException(f"{path} is read by this command. Name another file to write.")
+        raise click.ClickException(f"{path} is an input of this command. Choose another output file.")
     if path.is_dir():
-        raise click.ClickException(f"{path} is a folder. Name the file to write in it.")
+        raise click.ClickException(f"{path} is a folder. Pass the path of a file to write.")
     if path.exists() and not force:
-        raise click.ClickException(f"{path} is there already. Pass --force to replace it.")
+        raise click.ClickException(f"{path} already exists. Pass --force to replace it.")
     folder = path.resolve().parent
     if not folder.is_dir():
-        raise click.ClickException(f"There is no folder {folder} to write {path.name} to. Make it first.")
+        raise click.ClickException(
+            f"Cannot write {path.name}, because the folder {folder} does not exist. Create it first."
+        )
     if not os.access(folder, os.W_OK):
-        raise click.ClickException(f"{folder} cannot be written to. Name a file in another folder.")
+        raise click.ClickException(f"Cannot write to the folder {folder}. Choose another folder.")
 
 
 def _files_of(path):

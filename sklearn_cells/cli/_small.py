@@ -27,14 +27,20 @@ from sklearn_cells.cli._shared import (
     sklearn-cells genes reference.h5ad --labels cell_type -n 100 --redundancy cmim -o panel.csv""",
 )
 @click.argument("reference", type=CELLS)
-@click.option("--labels", required=True, help="The column of obs with the types.")
-@click.option("-n", "n_genes", type=click.IntRange(min=1), default=20, show_default=True, help="The number to select.")
-@click.option("--redundancy", type=click.Choice(["mrmr", "jmi", "cmim"]), help="Leave out genes that repeat others.")
-@click.option("-o", "--output", type=FILE, help="A .csv to write the whole ranking to.")
+@click.option("--labels", required=True, help="The column of obs that holds the types.")
+@click.option(
+    "-n", "n_genes", type=click.IntRange(min=1), default=20, show_default=True, help="The number of genes to select."
+)
+@click.option(
+    "--redundancy",
+    type=click.Choice(["mrmr", "jmi", "cmim"]),
+    help="The method to leave out genes that repeat others. [default: none]",
+)
+@click.option("-o", "--output", type=FILE, help="A .csv file to write the whole ranking to.")
 @of_cells
 @force
 def genes(reference, labels, n_genes, redundancy, output, force, **chosen):
-    """Rank genes by how much their counts differ between the types."""
+    """Rank genes by how much their counts differ between types."""
     if output is not None:
         check_free(output, force, reference)
     from sklearn_cells import GeneAligner, JSDivergenceSelector
@@ -60,9 +66,9 @@ def genes(reference, labels, n_genes, redundancy, output, force, **chosen):
 )
 @click.argument("model", required=False)
 def models(model):
-    """List the models that come with the package, or show the card of MODEL.
+    """List the installed models, or print the card of MODEL.
 
-    MODEL is an installed model or a model file.
+    MODEL is the name of an installed model, or a model file.
     """
     from sklearn_cells._installed import installed_models
     from sklearn_cells.persistence import read_card
@@ -77,7 +83,7 @@ def models(model):
         formatter.write_text(name)
         with formatter.indentation():
             formatter.write_dl(_summary(read_card(path), path))
-        click.echo(f"{formatter.getvalue()}\nMore about it: sklearn-cells models {name}\n")
+        click.echo(f"{formatter.getvalue()}\nFor the full card: sklearn-cells models {name}\n")
 
 
 def _summary(card, path):
@@ -88,7 +94,7 @@ def _summary(card, path):
         "about": card.get("description"),
         "types": rows.get("classes"),
         "trained on": f"{rows.get('cells', '?')} cells, {rows.get('genes', '?')} genes: {card.get('source', '?')}",
-        "accuracy": f"{', '.join(accuracies)}, of cells that were held out" if accuracies else None,
+        "accuracy": f"{', '.join(accuracies)}, on held-out cells" if accuracies else None,
         "license": card.get("license"),
         "file": f"{path.stat().st_size / 1e6:.1f} MB, {path}",
     }
@@ -102,13 +108,13 @@ def _summary(card, path):
     type=FOLDER,
     default=Path("sklearn-cells-demo"),
     show_default=True,
-    help="The folder to write to; what an earlier demo left there is replaced.",
+    help="The folder to write to. Files from an earlier demo are replaced.",
 )
 def demo(output):
-    """Classify 700 real blood cells of 10 types.
+    """Train and test a model on 700 real blood cells of 10 types.
 
-    Trains on three quarters of the cells and names the types of the rest. Needs scanpy, which ships
-    the cells: python -m pip install ".[demo]" in a checkout.
+    Trains on three quarters of the cells and predicts the types of the rest. Needs scanpy, which ships
+    the cells: run python -m pip install ".[demo]" in a checkout.
     """
     from sklearn_cells._demo import run_demo  # imports TensorFlow
 

@@ -27,57 +27,63 @@ from sklearn_cells.cli._shared import (
     sklearn-cells train "atlas/*.h5ad" --labels cell_type --groups batch -o atlas.cellmodel""",
 )
 @click.argument("reference", type=CELLS)
-@click.option("--labels", required=True, help="The column of obs with the types.")
+@click.option("--labels", required=True, help="The column of obs that holds the types.")
 @click.option("-o", "--output", type=FILE, required=True, help="The model file to write.")
 @of_cells
 @click.option(
     "--shared-with",
     type=CELLS,
-    help="Cells to name later: train on the genes that they have too, by the same --layer and --gene-names.",
+    help="Cells to annotate later: train only on genes that they also have, found with the same --layer and "
+    "--gene-names.",
 )
 @click.option(
     "--preset",
     type=click.Choice(["default", "mlp_2019", "cnn_2019"]),
     default="default",
     show_default=True,
-    help="The recommended chain, or a network of 2019.",
+    help="The recommended pipeline, or one of two networks from 2019.",
 )
 @click.option(
     "--genes",
     "n_genes",
     type=click.IntRange(min=1),
-    help="The number of genes to select. [default: 2000; of mlp_2019 1000]",
+    help="The number of genes to select; cnn_2019 uses all genes. [default: 2000, or 1000 with mlp_2019]",
 )
 @click.option(
     "--target-error",
     type=click.FloatRange(0, 1, max_open=True),
-    help="Errors allowed among assigned cells. [default: 0.05]",
+    help="The share of errors to allow among assigned cells. [default: 0.05]",
 )
 @click.option(
-    "--target-coverage", type=click.FloatRange(0, 1, min_open=True), help="Instead, the share of cells to assign."
+    "--target-coverage",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="The share of cells to assign, instead of --target-error.",
 )
 @click.option(
     "--confidence-level",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.9,
     show_default=True,
-    help="How sure it is that no more of the assigned cells are wrong.",
+    help="The confidence that the share of errors is not above --target-error.",
 )
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of held-out cells.")
-@click.option("--groups", help="A column of obs such as donor or batch: whole groups are held out, in that many folds.")
+@click.option(
+    "--folds", type=click.IntRange(min=2), default=5, show_default=True, help="The number of folds to hold out in turn."
+)
+@click.option("--groups", help="A column of obs such as donor or batch: each fold holds out whole groups.")
 @click.option(
     "--hierarchy",
     type=FILE,
-    help="A .json with the tree of the types, as nested objects of their names: cells are named as deep as it is sure.",
+    help="A .json file with the tree of types, as nested objects of their names: each cell gets the most specific type "
+    "that the model is sure of.",
 )
-@click.option("--name", help="What the model card calls the model. [default: name of the file]")
-@click.option("--description", help="What it is for, on the model card.")
+@click.option("--name", help="The name of the model on its card. [default: the name of the output file]")
+@click.option("--description", help="What the model is for, on its card.")
 @click.option(
     "--checkpoint",
     type=FOLDER,
-    help="A folder for the state of the training, from which the same command goes on after it was killed.",
+    help="A folder to save the state of training in: if training is interrupted, the same command resumes from there.",
 )
-@click.option("--seed", default=0, show_default=True, help="Determines the folds and what training draws.")
+@click.option("--seed", default=0, show_default=True, help="The random seed for folds and training.")
 @force
 def train(
     reference, labels, output, shared_with, preset, n_genes, target_error, target_coverage, confidence_level, folds,
@@ -85,11 +91,11 @@ def train(
 ):  # fmt: skip
     """Train a model on cells whose types are known.
 
-    The model leaves cells unassigned whose confidence is below a threshold. The threshold and the scores on the model
-    card come from cells that were held out: by donor or batch with --groups, else in random folds, which the default
-    preset shows as simulated laboratories would, too.
+    The model leaves cells unassigned if its confidence is below a threshold. The threshold and the scores on the model
+    card come from held-out cells. With --groups, each fold holds out whole groups, such as donors. Otherwise the folds
+    are random, and the default preset also tests on held-out cells as simulated laboratories would measure them.
 
-    Cells that do not fit into memory are read block by block, and the model is the same as from memory.
+    Cells that do not fit into memory are read block by block, which gives the same model.
     """
     check_free(output, force, reference)
     from sklearn.callback import ProgressBar
@@ -112,7 +118,9 @@ def train(
     pipeline = make_cell_pipeline(preset, hierarchy=tree, **of_training, **for_model(chosen))
     if n_genes is not None:
         if preset == "cnn_2019":
-            raise click.BadParameter("the preset cnn_2019 takes all genes.", param_hint="--genes")
+            raise click.BadParameter(
+                "the preset cnn_2019 uses all genes, so leave this option out.", param_hint="--genes"
+            )
         pipeline.set_params(select__n_features_to_select=n_genes)
     targets = {"target_error": target_error, "target_coverage": target_coverage, "confidence_level": confidence_level}
     model = RejectOptionClassifier(pipeline, **targets, hierarchy=tree, cv=folds, random_state=seed)
@@ -121,7 +129,9 @@ def train(
     model.fit(cells, y, **split_params)
     if groups is not None and split_params["groups"].nunique() < folds:
         n_groups = split_params["groups"].nunique()
-        click.echo(f"The column {groups!r} has {n_groups} groups: {n_groups} folds were made instead of {folds}.")
+        click.echo(
+            f"The column {groups!r} has only {n_groups} groups, so {n_groups} folds were used instead of {folds}."
+        )
     card = training_card(model, cells, y, name=name or output.stem, description=description, source=reference.name)
     if groups is not None:
         card["validation"] += f", by {groups!r}"
@@ -135,7 +145,7 @@ def _tree(path, kind):
     try:
         return kind.from_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {path}: pass one with the tree of the types.") from None
+        raise FileNotFoundError(f"No file found at {path}. Pass a .json file with the tree of types.") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 

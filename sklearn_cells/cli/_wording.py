@@ -8,46 +8,46 @@ NAMES |= {"species": "gene_species"}
 
 # Sentences that contain more Python than a parameter.
 PHRASES = {
-    r" In a chain of steps, the first one alone chooses\.": "",
-    r"Pass the one that holds counts\.": "Name the one that holds counts with --layer.",
-    r"Pass layer=\.\.\. to name the counts": "Name the counts with --layer",
-    r"pass one of these, or 'var_names'": "name one of these with --gene-names, or var_names",
-    r"the parameter duplicates \('sum', 'first' or 'error'\) chooses": "--duplicates sum, first or error chooses",
-    r"gene names must differ, but (.*) occurs more than once; .*": (
-        r"Gene names must differ, but \1 occurs more than once. Pass --duplicates sum or first."
+    r" In a pipeline, set the layer in the first step only\.": "",
+    r"Pass the one that holds counts\.": "Choose the one that holds counts with --layer.",
+    r"Pass layer=\.\.\. to choose the counts": "Choose the counts with --layer",
+    r"pass one of these, or 'var_names'": "pass one of these, or var_names, with --gene-names",
+    r"set duplicates to 'sum', 'first' or 'error' to choose": "choose with --duplicates sum, first or error",
+    r"Gene names must be unique, but (.*) occurs more than once: .*": (
+        r"Gene names must be unique, but \1 occurs more than once. Pass --duplicates sum or first."
     ),
-    r"fit a model on the genes that both have: genes = shared_genes\(.*?\); model\.fit\(.*?\)\.": (
-        "train a model on the genes that both have: sklearn-cells train REFERENCE --shared-with QUERY."
+    r"fit a model on the shared genes: genes = shared_genes\(.*?\); model\.fit\(.*?\)\.": (
+        "train a model on the shared genes: sklearn-cells train REFERENCE --shared-with QUERY."
     ),
-    r"set require_counts=False of GeneAligner \(.*?\)\.": "round them first.",
+    r"set require_counts=False in GeneAligner \(.*?\)\.": "round them first.",
     r"pass cells\.T": "pass --transpose",
-    r"Convert them: .*?, (species='\w+')\) \(of .*?\) finds": r"Set \1, which finds",
+    r"Convert them: .*?, (species='\w+')\) \(from .*?\) finds": r"Set \1, which finds",
     r": set the others to None\.": ": leave out the others.",
-    r"(: lower|pass a smaller) cv\b": ": pass a smaller --folds",
-    r"such as RejectOptionClassifier, or no threshold\.": "such as sklearn-cells train writes, or no --threshold.",
+    r"pass a smaller cv\b": "pass a smaller --folds",
+    r"such as RejectOptionClassifier, or no threshold\.": "such as one from sklearn-cells train, or no --threshold.",
     r"(?:pass a model of make_cell_pipeline, .*? GeneAligner|wrap it in RejectOptionClassifier, .*?),": (
-        "name a model that sklearn-cells train wrote,"
+        "pass a model from sklearn-cells train,"
     ),
     r"Lower learning_rate, .*": "Check that the cells hold raw counts.",
-    r"Leave those cells out: adata.*?\]\)\]\.": "Leave those cells out of the file.",
-    r"Pass y\.str\.strip\(\) to join them\.": "Strip the names in the file to join them.",
-    r"KerasCellClassifier\.from_keras loads Keras models \((\.\w+)\)": r"of a Keras model (\1)",
-    r", read_cells reads cells \(\.h5ad\)\.": " or of cells (.h5ad). Name a model that sklearn-cells train wrote.",
-    r"model file of sklearn_cells: (?:save_model writes such files|it seems to be .*(?:joblib|pickle).*)": (
-        "model file of sklearn_cells. Name one that sklearn-cells train wrote."
+    r"Remove those cells: adata.*?\]\)\]\.": "Remove those cells from the file.",
+    r"Pass y\.str\.strip\(\) to merge them\.": "Remove the spaces in the file to merge them.",
+    r", for (?:read_cells|KerasCellClassifier\.from_keras)": "",
+    r"(it seems to be (?:HDF5|another zip archive).*)": r"\1 Pass a model from sklearn-cells train.",
+    r"model file of sklearn_cells: (?:expected a file written by save_model|it seems to be .*(?:joblib|pickle).*)": (
+        "model file of sklearn_cells. Pass a model from sklearn-cells train."
     ),
     r"^y has 1 class": "The labels have 1 class",
     r"None of the types in y": "None of the types in --labels",
-    r"Rename those in y that it calls otherwise\.": "Rename those that it calls otherwise with --map.",
+    r"Rename the types in y to match\.": "Translate the types with --map.",
     r"The number of unique classes is greater than 50% of.*": (
-        "More than half of the labels are different; expected a type that many cells share."
+        "More than half of the labels are unique; expected types that many cells share."
     ),
-    r"Ask for fewer, or for a fraction, to select\.": "Ask for fewer to select.",
+    r"Pass a smaller number, or a fraction, to select genes\.": "Pass a smaller n_genes.",
 }
 
 _PARAMETER = re.compile(r"(?<![\w/])(?:[Ss]et )?(?:\w+__)?(\w+)=('[^']*'|\"[^\"]*\"|[\w.]+\w|\w)")
 # Alternatives that are only possible in Python.
-_CHOICE = re.compile(r",? or (?:set|pass) \w+=\S*\w['\"]?(?: to say that this is meant)?")
+_CHOICE = re.compile(r",? or (?:set|pass) \w+=\S*\w['\"]?(?: to confirm)?")
 # Remaining code: assigned parameters, calls of methods or with parameters, AnnData by its usual name.
 _PYTHON = re.compile(r"\b[a-z]\w*=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|\badata\b|\bmodel\.")
 
