@@ -36,7 +36,7 @@ def folder(cells, tmp_path):
 
 
 def read(path, **options):
-    with pytest.warns(UserWarning, match=r"50 genes are in all 3 files and are kept"):
+    with pytest.warns(UserWarning, match=r"Only the genes found in all 3 files are kept: 50"):
         return read_cells(path, **options)
 
 
@@ -91,13 +91,15 @@ def test_files_on_disk_are_read_block_by_block(folder, cells, monkeypatch):
 def test_names_of_cells_that_repeat_get_that_of_their_file(cells, tmp_path):
     for name in ("a", "b"):
         cells[:5].copy().write_h5ad(tmp_path / f"{name}.h5ad")
-    with pytest.warns(UserWarning, match=r"b.h5ad has the same cell names as a.h5ad, so these cells may count twice"):
+    with pytest.warns(
+        UserWarning, match=r"b.h5ad has the same cell names as a.h5ad, so these cells may be counted twice"
+    ):
         joined = read_cells(tmp_path)
     assert joined.obs_names.tolist() == [f"{cell}-{name}" for name in "ab" for cell in cells.obs_names[:5]]
 
 
 def test_backed_is_true_false_or_auto(tmp_path):
-    with pytest.raises(ValueError, match="backed='yes' is not known: pass True, False or 'auto'"):
+    with pytest.raises(ValueError, match="backed='yes' is not an option: pass True, False or 'auto'"):
         read_cells(tmp_path, backed="yes")
 
 
@@ -136,21 +138,21 @@ def test_what_cannot_be_joined_is_refused(cells, folder, tmp_path, monkeypatch):
     cases = {
         (): (ValueError, "The list of files is empty"),
         (first, first): (ValueError, "is in the list twice"),
-        str(folder / "zz*.h5ad"): (FileNotFoundError, "No file fits the pattern"),
-        (first, folder / "none.h5ad"): (FileNotFoundError, "There is no file or folder at .*none.h5ad"),
+        str(folder / "zz*.h5ad"): (FileNotFoundError, "No file matches the pattern"),
+        (first, folder / "none.h5ad"): (FileNotFoundError, "No file or folder found at .*none.h5ad"),
         (first, folder / "other.h5ad"): (
             ValueError,
-            "The files have no gene in common: first.h5ad has gene 0, .*other 0",
+            "The files have no genes in common: first.h5ad has gene 0, .* has other 0",
         ),
-        (first, folder / "repeated.h5ad"): (ValueError, "repeated.h5ad: The gene 'same' comes more than once"),
+        (first, folder / "repeated.h5ad"): (ValueError, "repeated.h5ad: The gene name 'same' occurs more than once"),
         (first, folder / "csc.h5ad"): (ValueError, "csc.h5ad: X is CSC"),
         (first, folder / "broken.h5ad"): (ValueError, "broken.h5ad: "),
-        (first, folder / "cells.csv"): (ValueError, r"must be .h5ad or .zarr"),
+        (first, folder / "cells.csv"): (ValueError, r"Only .h5ad and .zarr can be read with backed=True"),
     }
     for path, (error, message) in cases.items():
         with pytest.raises(error, match=message):
             read_cells(path, backed=True)
-    with pytest.warns(UserWarning, match="58 genes are in all 2 files"):
+    with pytest.warns(UserWarning, match="found in all 2 files are kept: 58"):
         assert read_cells([first, folder / "repeated.h5ad"], make_unique=True).shape == (105, 58)
     importing = builtins.__import__
 
@@ -160,7 +162,7 @@ def test_what_cannot_be_joined_is_refused(cells, folder, tmp_path, monkeypatch):
         return importing(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_dask)
-    with pytest.raises(ImportError, match="need Dask to stay on disk: run `pip install 'sklearn_cells\\[dask\\]'`"):
+    with pytest.raises(ImportError, match="on disk needs Dask: run `pip install 'sklearn_cells\\[dask\\]'`"):
         read_cells([first, folder / "other.h5ad"], backed=True)
 
 

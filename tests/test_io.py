@@ -288,7 +288,7 @@ def test_count_that_no_float_holds_is_refused(tmp_path):
 def test_unknown_suffix_lists_those_that_are_understood(tmp_path):
     path = write_text(tmp_path / "cells.counts", "")
     ends = ".h5ad, .zarr, .zarr.zip, .h5, .loom, .mat, .npz, .csv, .csv.gz, .tsv, .tsv.gz, .txt, .txt.gz"
-    assert_refused(path, "does not say the format", ends, "matrix.mtx")
+    assert_refused(path, "does not show a known format", ends, "matrix.mtx")
 
 
 def test_missing_file_is_not_found(tmp_path):
@@ -346,7 +346,7 @@ def test_truncated_file_is_called_damaged(tmp_path, name):
     member.write_bytes(content[:half])
     begin = repr(content[:12])
     found = f"{half} bytes that begin with {begin}"
-    error = assert_refused(path, f": {_called(name)} is damaged, truncated", found, "fetch or write it again")
+    error = assert_refused(path, f": {_called(name)} is damaged, truncated", found, "download or write it again")
     assert isinstance(error.__cause__, Exception)
 
 
@@ -357,7 +357,7 @@ def test_file_of_another_kind_is_called_so(tmp_path, name, content):
     member.write_bytes(content)
     path = member.parent if name.startswith("matrix") else member
     found = f"{len(content)} bytes that begin with {content[:12]!r}"
-    assert_refused(path, f": {_called(name)} is damaged", "not what its name says", found)
+    assert_refused(path, f": {_called(name)} is damaged", "not in the format that its name says", found)
 
 
 def test_indices_out_of_bounds_are_called_damage(tmp_path):
@@ -384,7 +384,7 @@ def test_file_that_cannot_be_opened_is_not_called_damaged(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz"])
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "It is empty"), ("cell,A,B\n", "a header and no cells"), ("\n\n", "It is empty")]
+    ("text", "message"), [("", "It is empty"), ("cell,A,B\n", "a header, but no cells"), ("\n\n", "It is empty")]
 )
 def test_text_without_cells_is_refused(tmp_path, name, text, message):
     text = text if "csv" in name else text.replace(",", "\t")
@@ -432,7 +432,7 @@ def test_two_genomes_in_one_file_are_named(tmp_path):
 
 def test_h5_that_is_not_10x_lists_its_groups(tmp_path):
     path = write_h5(tmp_path / "a.h5", {"obs/x": COUNTS, "var/x": COUNTS})
-    error = assert_refused(path, "not a 10x file", "'matrix'", "found 'obs', 'var'", "a name that ends in .h5ad")
+    error = assert_refused(path, "not a 10x file", "'matrix'", "found 'obs', 'var'", "rename it to end in .h5ad")
     assert "Keras" not in str(error)
 
 
@@ -474,7 +474,7 @@ def test_10x_matrix_with_cells_in_rows_looks_transposed(tmp_path):
 def test_10x_genes_of_one_column_are_refused(tmp_path):
     folder = write_10x_folder(tmp_path / "filtered")
     write_text(folder / "features.tsv", "\n".join(GENE_IDS))
-    assert_refused(folder, "one column", "expected ID and symbol")
+    assert_refused(folder, "one column", "expected gene ID and symbol")
 
 
 # What is said about MATLAB files
@@ -508,18 +508,18 @@ def test_sparse_mat_without_an_axis_of_cells_says_both_shapes(tmp_path):
 @pytest.mark.parametrize("label", [0, -1, 1.5, np.nan, np.inf])
 def test_label_that_is_no_whole_number_from_1_is_refused(tmp_path, label):
     path = write_mat(tmp_path / "data.mat", COUNTS, np.array([[2, 1, label, 1.0]]))
-    assert_refused(path, f"label of cell 3 of 4 is {float(label)}", "whole numbers from 1")
+    assert_refused(path, f"label of cell 3 of 4 is {float(label)}", "whole numbers starting at 1")
 
 
 @pytest.mark.parametrize("labels", [list("baca"), np.ones((2, 2)), 1.0])
 def test_labels_that_are_no_vector_of_numbers_are_refused(tmp_path, labels):
     path = write_mat(tmp_path / "data.mat", COUNTS, labels)
-    assert_refused(path, "labels", "expected labels to be a vector of numbers")
+    assert_refused(path, "labels", "expected a vector of numbers")
 
 
 def test_mat_labels_in_a_group_are_refused(tmp_path):
     path = write_h5(tmp_path / "data.mat", {"data": COUNTS, "labels/codes": LABELS})
-    assert_refused(path, "expected labels to be a vector of numbers")
+    assert_refused(path, "expected a vector of numbers")
 
 
 # What is said about text
@@ -590,12 +590,17 @@ def test_npz_of_text_is_refused(tmp_path):
 def test_numbers_under_the_name_of_a_gene_are_not_taken_for_names(tmp_path, n_cells):
     path = write_text(tmp_path / "cells.csv", "CD3E,CD79A,LYZ\n" + "4,0,2\n" * n_cells)
     assert_refused(
-        path, "first column is headed 'CD3E' and holds numbers, '4' first", "names before the counts", "'cell'"
+        path,
+        "first column has the header 'CD3E' and holds numbers, starting with '4'",
+        "names before the counts",
+        "'cell'",
     )
     path = write_text(tmp_path / "genes.csv", "c1,c2\n" + "1,0\n" * n_cells)
-    with pytest.raises(ValueError, match="headed 'c1' and holds numbers, '1' first.*head it 'gene'"):
+    with pytest.raises(
+        ValueError, match="has the header 'c1' and holds numbers, starting with '1'.*change the header to 'gene'"
+    ):
         read_cells(path, transpose=True)
-    assert_refused(write_text(tmp_path / "headless.csv", "2,0,2\n1,3,0\n"), "header holds numbers, '0' first")
+    assert_refused(write_text(tmp_path / "headless.csv", "2,0,2\n1,3,0\n"), "header holds numbers, starting with '0'")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,9 @@ def test_zarr_with_a_part_that_is_unknown_has_the_rest(stored, monkeypatch, back
 
     monkeypatch.setattr(ad, "read_zarr", fail)
     monkeypatch.setattr(ad.io, "read_elem", fail)
-    with pytest.warns(UserWarning, match=r"cannot read it as a whole, so uns is left out\. ValueError: No Zarr"):
+    with pytest.warns(
+        UserWarning, match=r"cannot read all of it, so these parts are left out: uns\. ValueError: No Zarr"
+    ):
         adata = read_cells(stored, backed=backed)
     matrices = adata.layers["counts"], adata.raw.X
     for matrix in [matrix.compute() for matrix in matrices] if backed else matrices:
@@ -93,13 +95,16 @@ def test_zarr_with_a_part_that_is_unknown_has_the_rest(stored, monkeypatch, back
 
 def test_zarr_whose_parts_disagree_is_refused(stored, tmp_path):
     zarr.open_group(stored, mode="r+")["X"].attrs["shape"] = [9, 3]
-    refused(stored, r"Its X has shape \(9, 3\), but obs and var name 4 cells and 3 genes", "Write it again")
+    refused(stored, r"Its X has shape \(9, 3\), but obs and var list 4 cells and 3 genes", "Write the file again")
     part = zarr.open_group(stored, mode="r+")["layers/counts/indices"]
     part[0] = 7
     zarr.open_group(stored, mode="r+")["X"].attrs["shape"] = [4, 3]
     refused(stored, "It is damaged, .*indices must be < 3")
     (tmp_path / "empty.zarr").mkdir()
-    refused(tmp_path / "empty.zarr", r"It is an empty \.zarr folder\. Was its writing broken off\? Write it again\.")
+    refused(
+        tmp_path / "empty.zarr",
+        r"It is an empty \.zarr folder\. Writing may have been interrupted\. Write the file again\.",
+    )
     (tmp_path / "empty.zarr" / "X").mkdir()
     refused(tmp_path / "empty.zarr", r"It is a \.zarr folder without zarr\.json or \.zgroup; found 'X'\.")
     (tmp_path / "empty.zarr.zip").write_bytes(b"")
@@ -128,7 +133,7 @@ def test_loom_without_names_of_cells_is_numbered_and_without_those_of_genes_refu
     path = write_loom(tmp_path / "a.loom", cells=("Cluster", list("baca")))
     assert read_cells(path).obs_names.tolist() == ["0", "1", "2", "3"]
     path = write_loom(tmp_path / "b.loom", genes=("Score", GENES))
-    refused(path, "rows have the attributes 'Score'; expected names of genes as one of 'Accession', 'Gene'")
+    refused(path, "rows have the attributes 'Score'; expected gene names in one of 'Accession', 'Gene'")
     path = write_loom(tmp_path / "c.loom", cells=("CellID", CELLS[:3]))
     refused(path, "matrix has 4 columns, but the column attributes have lengths {'CellID': 3}")
     path = write_loom(tmp_path / "d.loom", counts=COUNTS[:0], cells=("CellID", []))
@@ -162,7 +167,7 @@ def test_a_genome_of_several_is_chosen(tmp_path):
     refused(path, "It has no genome 'GRCh38'; found 'hg19', 'mm10'", genome="GRCh38")
     path = tmp_path / "cells.csv"
     path.write_text("cell,A,B\nc,1,2\n")
-    refused(path, "genome='hg19' chooses from a 10x .h5 file, and this is none", genome="hg19")
+    refused(path, "genome='hg19' applies only to 10x .h5 files, and this is not one", genome="hg19")
 
 
 def test_10x_features_need_no_ids_but_names(tmp_path):
@@ -171,14 +176,14 @@ def test_10x_features_need_no_ids_but_names(tmp_path):
     assert adata.var_names.tolist() == GENES
     with h5py.File(write_10x(tmp_path / "bare.h5", ["mm10"]), "r+") as file:
         del file["mm10/barcodes"]
-    refused(tmp_path / "bare.h5", "group 'mm10' holds a matrix without the names of genes and cells")
+    refused(tmp_path / "bare.h5", "group 'mm10' holds a matrix without gene and cell names")
 
 
 def test_repeated_symbols_are_kept_and_added_up_or_made_unique(tmp_path):
     path = write_10x(tmp_path / "a.h5", ["matrix"], features__name=["TBCE", "LYZ", "TBCE"])
     cells = read_cells(path)
     assert cells.var_names.tolist() == ["TBCE", "LYZ", "TBCE"]
-    with pytest.warns(UserWarning, match="1 of 2 gene names occur more than once.* added up"):
+    with pytest.warns(UserWarning, match="1 of 2 gene names occurs more than once.* added up"):
         summed = GeneAligner().fit_transform(cells)
     np.testing.assert_array_equal(summed.X.toarray(), np.column_stack([COUNTS[:, 0] + COUNTS[:, 2], COUNTS[:, 1]]))
     assert read_cells(path, make_unique=True).var_names.tolist() == ["TBCE", "LYZ", "TBCE-1"]
@@ -192,7 +197,7 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: False)
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     said = refused(tmp_path / "cells.h5ad", "compressed with the HDF5 filter 'deflate' \\(number 1\\)")
-    assert "read_cells needs hdf5plugin for it: python -m pip install hdf5plugin." in said
+    assert "Run `python -m pip install hdf5plugin`." in said
 
 
 def test_a_filter_without_a_name_is_named_by_its_number(tmp_path):
@@ -208,19 +213,19 @@ def test_h5ad_without_any_counts_is_refused_and_with_a_layer_alone_read(tmp_path
     assert "counts" in read_cells(tmp_path / "layer.h5ad", backed=True).layers
     bare = ad.AnnData(obs=adata.obs, var=adata.var)
     bare.write_h5ad(tmp_path / "bare.h5ad")
-    refused(tmp_path / "bare.h5ad", "It holds no counts: there is no X, no layer and no raw")
+    refused(tmp_path / "bare.h5ad", "It holds no counts: it has no X, no layers and no raw")
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("cells.xlsx", "It is an Excel workbook. Save the table as .csv; .* MARCH1"),
-        ("cells.rds", "It holds objects of R. Write them as .h5ad in R"),
-        ("matrix.mtx.gz", "Pass the folder, with barcodes.tsv and features.tsv beside it"),
+        ("cells.xlsx", "It is an Excel workbook. Save the table as .csv, but check the gene names first: .* MARCH1"),
+        ("cells.rds", "It holds R objects. Write them as .h5ad in R"),
+        ("matrix.mtx.gz", "Pass its folder, with barcodes.tsv and features.tsv in it"),
         ("cells.zip", "Unpack it first"),
         (
             "cells.unknown",
-            "The name does not say the format; expected a file that ends in .h5ad, .zarr, .*, or the folder",
+            "The file name does not show a known format; expected a name that ends in .h5ad, .zarr, .*, or a folder",
         ),
     ],
 )
@@ -245,9 +250,9 @@ def test_mudata_and_archives_are_told_which_part_to_pass(tmp_path):
 
 def test_addresses_are_refused_and_the_home_folder_is_found(tmp_path, monkeypatch):
     for path in ("https://example.org/cells.h5ad", "s3://bucket/cells.zarr"):
-        refused(path, "It is an address of the web; expected a file of this machine: download it first")
+        refused(path, "It is a web address; expected a local file. Download it first")
     anndata().write_h5ad(tmp_path / "cells.h5ad")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert read_cells("~/cells.h5ad").shape == (4, 3)
-    with pytest.raises(FileNotFoundError, match=f"There is no file or folder at {tmp_path}/other.h5ad"):
+    with pytest.raises(FileNotFoundError, match=f"No file or folder found at {tmp_path}/other.h5ad"):
         read_cells("~/other.h5ad")

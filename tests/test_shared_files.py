@@ -50,7 +50,7 @@ def test_10x_folder_whose_ids_are_numbers():
     assert adata.var["gene_ids"].iloc[0] == "574405"
 
 
-@pytest.mark.filterwarnings("ignore:.*cannot read it as a whole, so uns is left out:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*cannot read all of it, so these parts are left out:UserWarning")
 def test_zipped_zarr_with_a_type_that_may_be_unknown():
     adata = read_cells(FILES / "10x_pbmc68k_reduced.zarr.zip")
     counts = adata.layers["counts"]
@@ -100,8 +100,8 @@ def test_h5ad_of_all_times_are_read(name, shape, others, backed):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("adata_v0.11.4.h5ad", "It holds no counts: there is no X, no layer and no raw"),
-        ("brain_large_subsampled.h5", "group 'mm10' holds a matrix without the names of genes and cells"),
+        ("adata_v0.11.4.h5ad", "It holds no counts: it has no X, no layers and no raw"),
+        ("brain_large_subsampled.h5", "group 'mm10' holds a matrix without gene and cell names"),
         ("mdata_axis0_v0.3.10.h5mu", r"It is MuData with 2 modalities, 'mod1', 'mod2'; .*\['mod1'\].write_h5ad"),
         ("sc_mixology_dropseq.count.csv.gz", r"Genes seem to be in rows \('ENSG00000223849' .*: pass transpose=True"),
         ("v2_multiple_genomes.h5", "It holds 2 genomes, 'another_genome', 'hg19_chr21': pass one"),

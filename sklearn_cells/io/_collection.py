@@ -35,13 +35,13 @@ def files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
     if not isinstance(path, str | os.PathLike):
         files = [Path(one).expanduser() for one in path]
         if not files:
-            raise ValueError("The list of files is empty: pass one at least.")
+            raise ValueError("The list of files is empty: pass at least one file.")
         twice = [file for place, file in enumerate(files) if file in files[:place]]
         if twice:
-            raise ValueError(f"{twice[0]} is in the list twice: pass it once.")
+            raise ValueError(f"{twice[0]} is in the list twice: pass each file once.")
         return files
     if is_url(os.fspath(path)):
-        raise ValueError(f"{path}: It is an address of the web; expected a file of this machine: download it first.")
+        raise ValueError(f"{path}: It is a web address; expected a local file. Download it first.")
     path = Path(path).expanduser()
     if path.is_dir() and not is_zarr(path) and path.suffix.lower() not in LAZY:
         entries = sorted(path.iterdir())
@@ -51,7 +51,7 @@ def files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
         return path
     files = sorted(Path(file) for file in glob.glob(str(path)))
     if not files:
-        raise FileNotFoundError(f"No file fits the pattern {path}: check it.")
+        raise FileNotFoundError(f"No file matches the pattern {path}. Check the folder and the pattern.")
     return files
 
 
@@ -67,8 +67,8 @@ def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backe
         if not part.var_names.is_unique:
             repeated = part.var_names[part.var_names.duplicated()][0]
             raise ValueError(
-                f"{file}: The gene {repeated!r} comes more than once, so that genes of several files cannot be brought "
-                "together. Pass make_unique=True to keep the first of each under its name."
+                f"{file}: The gene name {repeated!r} occurs more than once, so the genes cannot be matched across "
+                "files. Pass make_unique=True, which keeps the name for the first of them and renames the others."
             )
         batches = part.obs["batch"].astype(str) if "batch" in part.obs else None
         part.obs["batch"] = pd.Categorical([name] * part.n_obs if batches is None else [f"{name}/{b}" for b in batches])
@@ -77,21 +77,24 @@ def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backe
         shared = shared[shared.isin(part.var_names)]
     if not len(shared):
         raise ValueError(
-            f"The files have no gene in common: {files[0].name} has {', '.join(parts[0].var_names[:3])}, ..., "
-            f"{files[-1].name} {', '.join(parts[-1].var_names[:3])}, .... Pass files of the same kind of names."
+            f"The files have no genes in common: {files[0].name} has {', '.join(parts[0].var_names[:3])}, ..., but "
+            f"{files[-1].name} has {', '.join(parts[-1].var_names[:3])}, .... Pass files with the same kind of gene "
+            "names."
         )
     most = max(range(len(parts)), key=lambda place: parts[place].n_vars)
     if parts[most].n_vars > len(shared):
         warn(
-            f"{len(shared):,} genes are in all {len(files)} files and are kept. The others are dropped, "
-            f"{parts[most].n_vars - len(shared):,} of {files[most].name}: consider leaving out files with few genes."
+            f"Only the genes found in all {len(files)} files are kept: {len(shared):,}. This drops "
+            f"{parts[most].n_vars - len(shared):,} genes of {files[most].name}. Consider leaving out files with few "
+            "genes."
         )
     for place, part in enumerate(parts):
         same = next((other for other in range(place) if part.obs_names.equals(parts[other].obs_names)), None)
         if same is not None:
             warn(
-                f"{files[place]} has the same cell names as {files[same].name}, so these cells may count twice: leave "
-                "one of the files out. A file that `sklearn-cells predict` wrote beside its query is such a copy."
+                f"{files[place]} has the same cell names as {files[same].name}, so these cells may be counted twice: "
+                "leave out one of the files. One may be the output of `sklearn-cells predict`, which is a copy of "
+                "its query."
             )
     repeat = pd.Index([name for part in parts for name in part.obs_names]).has_duplicates
     # Take the shared genes of each file in the order of the first file.
@@ -117,9 +120,11 @@ def _lazily(file: Path) -> AnnData:
     """Return the cells of a file, whose matrices Dask reads in blocks of rows."""
     check_dask(file)
     if not file.exists():
-        raise FileNotFoundError(f"There is no file or folder at {file.absolute()}: check the name.")
+        raise FileNotFoundError(f"No file or folder found at {file.absolute()}: check the path.")
     if file.suffix.lower() not in LAZY:
-        raise ValueError(f"{file}: Several files with backed=True must be .h5ad or .zarr; leave out backed=True.")
+        raise ValueError(
+            f"{file}: Only .h5ad and .zarr can be read with backed=True as several files: leave out backed=True."
+        )
     try:
         with reading(file):
             group = opened(file)

@@ -39,7 +39,7 @@ def as_float(values: np.ndarray) -> np.ndarray:
             floats = values.astype(dtype)
             if np.array_equal(floats.astype(values.dtype), values, equal_nan=True):
                 return floats
-    raise Refusal("It holds integers beyond 2**53, which float64 would change; expected counts.")
+    raise Refusal("It holds integers beyond 2**53, which float64 cannot represent exactly; expected counts.")
 
 
 def check_members(found: Any, expected: Sequence[str], remedy: str = "") -> None:

@@ -25,6 +25,6 @@ def reading(path: Path, name: str = "It") -> Iterator[Path]:
             with path.open("rb") as file:
                 found = f" (found {path.stat().st_size} bytes that begin with {file.read(12)!r})"
         raise Refusal(
-            f"{name} is damaged, truncated, or not what its name says{found}; fetch or write it again. "
-            f"{type(error).__name__}: {error}"
+            f"{name} is damaged, truncated, or not in the format that its name says{found}; download or write it "
+            f"again. {type(error).__name__}: {error}"
         ) from error

@@ -15,7 +15,7 @@ from sklearn_cells.io._common import Refusal, check_members
 from sklearn_cells.io._hdf5 import open_hdf5
 from sklearn_cells.io._lazy import BESIDE, has_dask, is_by_genes, matrix_on_disk
 
-BROKEN = " Was its writing broken off? Write it again."
+BROKEN = " Writing may have been interrupted. Write the file again."
 
 
 def read_h5ad(path: Path, backed: bool = False) -> AnnData:
@@ -71,7 +71,7 @@ def check_parts(store: Any) -> None:
         check_members(store, [f"{raw}var"], BROKEN)
         _check_matrix(store[f"{raw}X"], f"{raw}X", (shape[0], _n_rows(store, f"{raw}var")), f"obs and {raw}var")
     elif not matrices:
-        raise Refusal("It holds no counts: there is no X, no layer and no raw. Write them to X.")
+        raise Refusal("It holds no counts: it has no X, no layers and no raw. Write the counts to X.")
 
 
 def _is_there(store: Any, name: str) -> bool:
@@ -91,7 +91,9 @@ def _n_rows(store: Any, name: str) -> int:
     lengths = {column: _length(table[column]) for column in columns}
     for column, length in lengths.items():
         if length != lengths[index]:
-            raise Refusal(f"Its {name} has {lengths[index]} names, but {length} values in {column!r}.{BROKEN}")
+            raise Refusal(
+                f"Its {name} has {lengths[index]} names, but {length} values in the column {column!r}.{BROKEN}"
+            )
     return lengths[index]
 
 
@@ -112,7 +114,7 @@ def _check_matrix(matrix: Any, name: str, expected: tuple[int, int], of: str) ->
     shape = tuple(map(int, found))
     if shape != expected:
         raise Refusal(
-            f"Its {name} has shape {shape}, but {of} name {expected[0]} cells and {expected[1]} genes.{BROKEN}"
+            f"Its {name} has shape {shape}, but {of} list {expected[0]} cells and {expected[1]} genes.{BROKEN}"
         )
     if sparse:
         form = str(matrix.attrs.get("encoding-type", matrix.attrs.get("h5sparse_format", "csr")))
@@ -125,6 +127,6 @@ def _check_sparse(matrix: Any, name: str, n_lines: int) -> None:
     ends = len(starts) == n_lines + 1 and starts[0] == 0 and starts[-1] == n_data == n_indices
     if not ends or np.any(np.diff(starts) < 0):
         raise Refusal(
-            f"Its {name} is sparse with {n_data} values and {n_indices} indices, but indptr of {len(starts)} entries "
-            f"does not lead through them in {n_lines} steps.{BROKEN}"
+            f"Its sparse matrix {name} is inconsistent: {n_data} values, {n_indices} indices and {len(starts)} "
+            f"entries in indptr do not fit {n_lines} rows or columns.{BROKEN}"
         )

@@ -23,8 +23,8 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         missing = _missing_filter(file)
         if missing:
             raise Refusal(
-                f"Its data set {missing[0]!r} is compressed with the HDF5 filter {missing[1]}, which is not installed "
-                "here: read_cells needs hdf5plugin for it: python -m pip install hdf5plugin."
+                f"Its dataset {missing[0]!r} is compressed with the HDF5 filter {missing[1]}, which is not installed "
+                "here. Run `python -m pip install hdf5plugin`."
             )
         yield file
 

@@ -36,8 +36,8 @@ def has_dask() -> bool:
 def check_dask(file: Path) -> None:
     if not has_dask():
         raise ImportError(
-            f"{file}: Several files, or a .zarr, need Dask to stay on disk: run `pip install 'sklearn_cells[dask]'`. "
-            "Drop backed=True to load them."
+            f"{file}: Keeping several files or a .zarr on disk needs Dask: run `pip install 'sklearn_cells[dask]'`. "
+            "Leave out backed=True to load them into memory."
         )
 
 
@@ -91,7 +91,7 @@ def lazy_matrix(group: Any, name: str) -> Any:
     """Return a matrix of a store as a Dask array of CSR blocks."""
     stored = group[name]
     if is_by_genes(stored):
-        raise Refusal(f"{name} is CSC, in which rows cannot be read by themselves. Write it as CSR: X.tocsr().")
+        raise Refusal(f"{name} is CSC, from which single rows cannot be read. Write it as CSR: X.tocsr().")
     is_dense = hasattr(stored, "shape")
     n_genes = int((stored.shape if is_dense else stored.attrs["shape"])[1])
     # As in Cells.slices, blocks have more rows if zeros are not stored.

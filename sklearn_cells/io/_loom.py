@@ -31,7 +31,7 @@ def read_loom(path: Path) -> AnnData:
         gene_names = next((genes[name] for name in GENE_NAMES if name in genes), None)
         if gene_names is None:
             raise Refusal(
-                f"Its rows have the attributes {listed(genes)}; expected names of genes as one of {listed(GENE_NAMES)}."
+                f"Its rows have the attributes {listed(genes)}; expected gene names in one of {listed(GENE_NAMES)}."
             )
         adata = make_cells(
             read_dense(file["matrix"]).T.tocsr(),

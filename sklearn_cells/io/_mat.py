@@ -17,7 +17,7 @@ def read_mat(path: Path) -> AnnData:
     with path.open("rb") as start:
         if start.read(10) == b"MATLAB 5.0":
             raise Refusal(
-                "It was written by a MATLAB format before v7.3; save it with save(file, 'data', 'labels', '-v7.3')."
+                "It is in a MATLAB format older than v7.3. Save it with save(file, 'data', 'labels', '-v7.3')."
             )
     with open_hdf5(path) as file:
         check_members(file, ["data", "labels"])
@@ -29,8 +29,8 @@ def read_mat(path: Path) -> AnnData:
         cells = [axis for axis, length in enumerate(shape) if length == len(labels)]
         if len(shape) != 2 or len(cells) != 1:
             raise Refusal(
-                f"It has data of shape {shape} and labels of shape {file['labels'].shape}; expected one axis of data, "
-                "the cells, to be as long as labels."
+                f"It has data of shape {shape} and labels of shape {file['labels'].shape}; expected one label per "
+                "cell, along one of the two axes of data."
             )
         X = _sparse(data) if is_sparse else read_dense(data)
     adata = make_cells((X if cells == [0] else X.T).tocsr())
@@ -41,14 +41,14 @@ def read_mat(path: Path) -> AnnData:
 def _labels(labels: h5py.Dataset | h5py.Group) -> np.ndarray:
     values = labels[()].ravel() if isinstance(labels, h5py.Dataset) else np.array([""])
     if values.dtype.kind not in "iuf" or values.size != max(labels.shape, default=0):
-        raise Refusal(f"Its labels are {labels}; expected labels to be a vector of numbers.")
+        raise Refusal(f"Its labels are {labels}; expected a vector of numbers.")
     with np.errstate(invalid="ignore"):
         classes = values.astype(np.int64)
     wrong = np.flatnonzero((classes != values) | (classes < 1))
     if wrong.size:
         raise Refusal(
-            f"The label of cell {wrong[0] + 1} of {values.size} is {values[wrong[0]]}; expected labels that are whole "
-            "numbers from 1 on."
+            f"The label of cell {wrong[0] + 1} of {values.size} is {values[wrong[0]]}; expected whole numbers "
+            "starting at 1."
         )
     return classes - 1
 

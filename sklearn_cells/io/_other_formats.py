@@ -11,14 +11,20 @@ import h5py
 
 from sklearn_cells.io._common import Refusal, listed
 
-_R = "It holds objects of R. Write them as .h5ad in R, with the package anndataR or zellkonverter."
+_R = "It holds R objects. Write them as .h5ad in R, with the package anndataR or zellkonverter."
 _REASONS = {
-    (".xlsx", ".xls"): "It is an Excel workbook. Save the table as .csv; check the gene names first, for Excel makes "
-    "dates of names such as MARCH1 and SEPT2.",
+    (".xlsx", ".xls"): "It is an Excel workbook. Save the table as .csv, but check the gene names first: Excel turns "
+    "names such as MARCH1 and SEPT2 into dates.",
     (".rds", ".rda", ".rdata", ".h5seurat", ".qs"): _R,
-    (".mtx", ".mtx.gz"): "It is a matrix without names. Pass the folder, with barcodes.tsv and features.tsv beside it.",
-    (".zip", ".gz", ".bz2", ".xz", ".7z"): "It is an archive or compressed. Unpack it first and pass what it holds.",
-    (".fastq", ".fastq.gz", ".bam"): "It holds reads, not counts of genes. Count them first.",
+    (".mtx", ".mtx.gz"): "It is a matrix without names. Pass its folder, with barcodes.tsv and features.tsv in it.",
+    (
+        ".zip",
+        ".gz",
+        ".bz2",
+        ".xz",
+        ".7z",
+    ): "It is an archive or a compressed file. Unpack it first and pass the result.",
+    (".fastq", ".fastq.gz", ".bam"): "It holds sequencing reads, not gene counts. Count them first.",
 }
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 
@@ -38,8 +44,8 @@ def refuse_other_format(path: Path, formats: list[str]) -> None:
         if name.endswith(ends):
             raise Refusal(reason)
     raise Refusal(
-        f"The name does not say the format; expected a file that ends in {', '.join(formats)}, or the folder that "
-        "holds a 10x matrix.mtx."
+        f"The file name does not show a known format; expected a name that ends in {', '.join(formats)}, or a folder "
+        "with a 10x matrix.mtx."
     )
 
 
@@ -48,8 +54,8 @@ def _mudata(path: Path) -> str:
         names = list(file["mod"]) if "mod" in file else []
     name = next((name for name in names if name in ("rna", "gex", "RNA")), names[0] if names else "rna")
     return (
-        f"It is MuData with {len(names)} modalities, {listed(names)}; expected one, with counts of genes. Write that "
-        f"one as .h5ad in Python: mudata.read_h5mu({path.name!r})[{name!r}].write_h5ad('{name}.h5ad')."
+        f"It is MuData with {len(names)} modalities, {listed(names)}; expected gene counts alone. Write that modality "
+        f"as .h5ad in Python: mudata.read_h5mu({path.name!r})[{name!r}].write_h5ad('{name}.h5ad')."
     )
 
 
@@ -58,5 +64,5 @@ def _tar(path: Path) -> str:
     with suppress(tarfile.TarError, EOFError, OSError), tarfile.open(path) as archive:
         names = [Path(name) for name in archive.getnames()]
         folders = [name.parent for name in names if re.fullmatch(r"(?!\._).*matrix\.mtx(\.gz)?", name.name)]
-    then = f" and pass the folder {str(folders[0])!r}" if folders else " and pass what it holds"
+    then = f" and pass the folder {str(folders[0])!r}" if folders else " and pass its contents"
     return f"It is a tar archive. Unpack it with tar xf {path.name}{then}."

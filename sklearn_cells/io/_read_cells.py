@@ -143,7 +143,7 @@ def read_cells(
     """
     files = files_of(path)
     if backed not in (True, False, "auto"):
-        raise ValueError(f"backed={backed!r} is not known: pass True, False or 'auto'.")
+        raise ValueError(f"backed={backed!r} is not an option: pass True, False or 'auto'.")
     if backed == "auto":
         backed = are_large([files] if isinstance(files, Path) else files)
     backed = backed and not transpose and genome is None
@@ -157,12 +157,12 @@ def _read_one(
     path: Path, *, backed: bool = False, transpose: bool = False, genome: str | None = None, make_unique: bool = False
 ) -> AnnData:
     if not path.exists():
-        raise FileNotFoundError(f"There is no file or folder at {path.absolute()}: check the name.")
+        raise FileNotFoundError(f"No file or folder found at {path.absolute()}: check the path.")
     given = {"backed": backed, "transpose": transpose, "genome": genome}
     try:
         reader, takes = _reader_of(path)
         if genome is not None and "genome" not in takes:
-            raise Refusal(f"genome={genome!r} chooses from a 10x .h5 file, and this is none: leave it out.")
+            raise Refusal(f"genome={genome!r} applies only to 10x .h5 files, and this is not one: leave it out.")
         with reading(path):
             cells = reader(path, **{name: given[name] for name in takes})
     except Refusal as refusal:

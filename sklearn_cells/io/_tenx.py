@@ -37,14 +37,14 @@ def _not_10x(file: h5py.File) -> str:
     for name, group in file.items():
         if isinstance(group, h5py.Group) and all(member in group for member in MATRIX):
             return (
-                f"Its group {name!r} holds a matrix without the names of genes and cells; expected 'barcodes' and "
-                f"'gene_names' beside it, found {listed(group)}. Make AnnData of the matrix and names from elsewhere."
+                f"Its group {name!r} holds a matrix without gene and cell names; expected 'barcodes' and 'gene_names' "
+                f"beside it, found {listed(group)}. Build AnnData from the matrix and names from another source."
             )
     hint = ""
     if "model_weights" in file:
-        hint = " Load a Keras model with KerasCellClassifier.from_keras."
+        hint = " It is a Keras model: load it with KerasCellClassifier.from_keras."
     elif "obs" in file and "var" in file:
-        hint = " It looks like AnnData: give it a name that ends in .h5ad."
+        hint = " It looks like AnnData: rename it to end in .h5ad."
     return (
         "It is not a 10x file: expected a group 'matrix', or one per genome with 'gene_names'; "
         f"found {listed(file)}.{hint}"
@@ -81,7 +81,7 @@ def read_10x_folder(folder: Path) -> AnnData:
     with reading(genes, genes.name) as path:
         features = _columns(path)
     if len(features) < 2:
-        raise Refusal("Its list of genes has one column; expected ID and symbol of the genes, separated by a tab.")
+        raise Refusal("Its list of genes has one column; expected gene ID and symbol, separated by a tab.")
     with reading(matrix, matrix.name) as path, open_maybe_gzipped(path, "rb") as file:
         # mmread(path) leaves a damaged file open (scipy 1.17)
         X = sp.csr_matrix(scipy.io.mmread(file, spmatrix=True).T)

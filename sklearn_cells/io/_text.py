@@ -35,7 +35,7 @@ def read_text(path: Path, transpose: bool = False) -> AnnData:
         lines = filter(str.strip, file)
         first = next(lines, None)
         if first is None:
-            raise Refusal(f"It has a header and no {'genes' if transpose else 'cells'} below it.")
+            raise Refusal(f"It has a header, but no {'genes' if transpose else 'cells'} below it.")
         n_columns = len(next(csv.reader([first], delimiter=separator)))
         # R's write.table leaves out the heading of the first column.
         head, columns = ("", header) if len(header) == n_columns - 1 else (header[0], header[1:])
@@ -54,8 +54,8 @@ def _header(line: str, separator: str) -> list[str]:
         raise Refusal("It is empty; expected a header that names the genes.")
     if separator not in line:
         raise Refusal(
-            f"It has one column only: expected {separator!r} between columns, as the name of the file says, but the "
-            f"header begins with {line[:40]!r}."
+            f"It has only one column; expected {separator!r} between columns, from the file name, but the header "
+            f"begins with {line[:40]!r}."
         )
     return next(csv.reader([line], delimiter=separator))
 
@@ -104,18 +104,18 @@ def _first_fault(lines: list[str], separator: str, columns: list[str], row: str,
         numbers = pd.to_numeric(pd.Series(texts), errors="coerce")
         for i in np.flatnonzero(~np.isfinite(numbers)):
             return f"Expected a number for {row} {name!r} and {column} {columns[i]!r}, got {texts[i]!r}."
-    return "Its values are not plain numbers; expected such as 3 or 0.5."
+    return "Its values are not plain numbers; expected numbers such as 3 or 0.5."
 
 
 def _check_names(head: str, rows: list[str], columns: list[str], transpose: bool) -> None:
     """Refuse numbers where names are expected: they may be counts."""
     across, down = ("cells", "genes") if transpose else ("genes", "cells")
     if all(map(_NUMBER.fullmatch, columns)):
-        raise Refusal(f"Its header holds numbers, {columns[0]!r} first; expected the names of the {across}.")
+        raise Refusal(f"Its header holds numbers, starting with {columns[0]!r}; expected the names of the {across}.")
     names = _GENES if transpose else _CELLS
     if not names.fullmatch(head) and all(map(_NUMBER.fullmatch, rows)):
         raise Refusal(
-            f"Its first column is headed {head!r} and holds numbers, {rows[0]!r} first: counts, or the names of the "
-            f"{down}? Put a column of names before the counts, as DataFrame.to_csv does, or head it {down[:-1]!r} "
-            "if these are the names."
+            f"Its first column has the header {head!r} and holds numbers, starting with {rows[0]!r}: are these "
+            f"counts, or the names of the {down}? Put a column of names before the counts, as DataFrame.to_csv does, "
+            f"or change the header to {down[:-1]!r} if these are the names."
         )

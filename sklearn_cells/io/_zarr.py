@@ -73,7 +73,7 @@ def _read_parts(group: Any, path: Path, read_matrix: Callable[[Any, str], Any]) 
     if errors:
         first = next(iter(errors.values()))
         warn(
-            f"{path}: anndata cannot read it as a whole, so {', '.join(errors)} is left out. {type(first).__name__}: "
-            f"{str(first).partition('{')[0].strip()[:80]}."
+            f"{path}: anndata cannot read all of it, so these parts are left out: {', '.join(errors)}. "
+            f"{type(first).__name__}: {str(first).partition('{')[0].strip()[:80]}."
         )
     return AnnData(**parts)
