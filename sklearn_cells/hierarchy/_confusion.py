@@ -36,8 +36,8 @@ def merged_by_confusion(
     unseen = np.setdiff1d(np.arange(len(names)), codes)
     if len(unseen):
         raise ValueError(
-            f"{len(unseen)} of {len(names)} classes are the label of no cell, so that it is not known what they are "
-            f"confused with: {shortened(names[code] for code in unseen)}. Pass cells of them, or leave out their "
+            f"No cells are labelled with {len(unseen)} of the {len(names)} classes, so nothing is known about their "
+            f"confusion: {shortened(names[code] for code in unseen)}. Pass cells of these classes, or drop their "
             "columns and divide each row by its sum."
         )
     parents: dict[str, str | None] = dict.fromkeys(names)
@@ -73,19 +73,21 @@ def _checked_labels(y_true: ArrayLike, classes: ArrayLike) -> tuple[list[str], N
     for name, values in (("y_true", labels), ("classes", of_columns)):
         if values.hasnans:
             raise ValueError(
-                f"{name} has {values.isna().sum()} missing of {len(values)} labels, the first at "
-                f"{values.isna().argmax()}: leave them out."
+                f"{name} has missing labels: {values.isna().sum()} of {len(values)}, the first at position "
+                f"{values.isna().argmax()}. Remove them."
             )
     names = list(map(str, of_columns))
     repeated = pd.Index(names)[pd.Index(names).duplicated()].unique()
     if len(repeated):
-        raise ValueError(f"classes has {shortened(repeated)} more than once: pass the type of each column, each once.")
+        raise ValueError(
+            f"classes contains {shortened(repeated)} more than once: pass the type of each column, each once."
+        )
     codes = of_columns.get_indexer(labels)
     if (codes < 0).any():
         unknown = labels[codes < 0].unique()
         raise ValueError(
-            f"y_true has labels that are not among the classes: {shortened(unknown)}. Leave those cells out, or pass "
-            "the probabilities of these types too."
+            f"y_true has labels that are not among the classes: {shortened(unknown)}. Remove those cells, or pass the "
+            "probabilities of these types too."
         )
     return names, codes
 
@@ -95,14 +97,14 @@ def _checked_probabilities(probabilities: ArrayLike, names: list[str], n_cells: 
     columns = getattr(probabilities, "columns", pd.RangeIndex(0))
     if not isinstance(columns, pd.RangeIndex) and list(map(str, columns)) != names:
         raise ValueError(
-            f"The columns of probabilities are {shortened(columns)}, but the classes {shortened(names)}: pass both in "
-            "one order."
+            f"The columns of probabilities are {shortened(columns)}, but the classes are {shortened(names)}: pass "
+            "both in the same order."
         )
     values = np.asarray(probabilities, dtype=np.float64)
     if values.shape != (n_cells, len(names)):
         raise ValueError(
-            f"probabilities has the shape {values.shape}, expected {(n_cells, len(names))}: a row for each label and a "
-            "column for each class."
+            f"probabilities has shape {values.shape}, expected {(n_cells, len(names))}: pass one row per label and "
+            "one column per class."
         )
     for wrong, what in ((~np.isfinite(values), "finite values"), (values < 0, "values >= 0")):
         if wrong.any():

@@ -134,7 +134,7 @@ def codes_in_tree(tree: CellTypeTree, labels: NDArray, name: str, unassigned_lab
     """
     if unassigned_label is not None and unassigned_label in tree:
         raise ValueError(
-            f"unassigned_label={unassigned_label!r} is a type of the tree: pass another label, or None where no "
+            f"unassigned_label={unassigned_label!r} is also a type in the tree: pass another label, or None if no "
             "cell is unassigned."
         )
     codes, distinct = pd.factorize(labels)
@@ -145,7 +145,7 @@ def codes_in_tree(tree: CellTypeTree, labels: NDArray, name: str, unassigned_lab
     if unknown:
         allowed = "" if unassigned_label is None else f", nor unassigned_label={unassigned_label!r}"
         raise ValueError(
-            f"{name} has labels that are not in the hierarchy{allowed}: {shortened(map(repr, unknown))}. Add them, "
-            "leave those cells out, or correct the names."
+            f"{name} has labels that are not in the hierarchy{allowed}: {shortened(map(repr, unknown))}. Add them to "
+            "the hierarchy, remove those cells, or correct the labels."
         )
     return np.array([rows[label] for label in distinct.tolist()], dtype=np.intp)[codes]

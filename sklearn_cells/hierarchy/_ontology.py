@@ -21,9 +21,7 @@ def parents_in_ontology(
     try:
         import obonet
     except ImportError as error:
-        raise ImportError(
-            "CellTypeTree.from_obo needs obonet: run `pip install obonet`, or pip install 'sklearn_cells[ontology]'."
-        ) from error
+        raise ImportError("CellTypeTree.from_obo needs obonet: run `pip install 'sklearn_cells[ontology]'`.") from error
     if isinstance(labels, str) or not isinstance(labels, Iterable):
         raise TypeError(f"labels is {labels!r}, expected a list or dict of types: pass the types of the tree.")
     wanted = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
@@ -33,12 +31,14 @@ def parents_in_ontology(
         if relation == "is_a":
             is_a[child].append(parent)
     if root not in is_a:
-        raise ValueError(f"The ontology has no term {root!r} as root: pass the identifier of one that it has.")
+        raise ValueError(f"root={root!r} is not a term of the ontology: pass the identifier of one of its terms.")
     term_of = _terms(graph, is_a, wanted, root)
     above = {name: _above(is_a, term) for name, term in term_of.items()}
     outside = [name for name, terms in above.items() if root not in terms or term_of[name] == root]
     if outside:
-        raise ValueError(f"{outside[:5]} do not lie below the root {root!r}: leave them out, or pass another root.")
+        raise ValueError(
+            f"These labels are not below the root {root!r}: {outside[:5]}. Remove them, or pass another root."
+        )
     distances = _distances(is_a, {term for terms in above.values() for term in terms}, root)
     # A term may have parents that belong to another root, or lie above this one.
     above = {name: {term: None for term in terms if distances[term] >= 0} for name, terms in above.items()}
@@ -48,7 +48,7 @@ def parents_in_ontology(
 def _graph(obonet, path):
     """Read an ontology; raise if the file is of another kind."""
     file = os.fspath(path)
-    expected = "expected an ontology in the OBO format, such as cl-basic.obo of the Cell Ontology: pass that file."
+    expected = "expected an ontology in OBO format: pass a file such as cl-basic.obo of the Cell Ontology."
     try:
         graph = obonet.read_obo(file)
     except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:  # the reader has no error of its own
@@ -78,8 +78,8 @@ def _terms(graph, is_a, wanted: dict[str, str], root: str) -> dict[str, str]:
             terms = [term for term in terms if root in _above(is_a, term)] or terms
         if len(terms) > 1:
             raise ValueError(
-                f"{text!r} is the name or an exact synonym of {len(terms)} terms, {', '.join(terms)}: pass a dict that "
-                "gives the identifier of each label."
+                f"{text!r} is a name or exact synonym of {len(terms)} terms: {', '.join(terms)}. Pass a dict with the "
+                "identifier of each label."
             )
         if not terms:
             nearest = ", ".join(f"{other!r} {texts[other]}" for other in _nearest(str(text), texts, n_below))
@@ -88,16 +88,16 @@ def _terms(graph, is_a, wanted: dict[str, str], root: str) -> dict[str, str]:
             found[name] = terms[0]
     if unknown:
         raise ValueError(
-            f"{len(unknown)} of {len(wanted)} labels are neither identifiers, names nor exact synonyms in the "
-            f"ontology: {'; '.join(unknown[:20])}. Pass a dict that gives the term of each label, such as "
+            f"No term of the ontology has these labels ({len(unknown)} of {len(wanted)}) as its identifier, name or "
+            f"exact synonym: {'; '.join(unknown[:20])}. Pass a dict with the term of each label, such as "
             f"{{{next(name for name in wanted if name not in found)!r}: 'CL:...'}}."
         )
     of_term: dict[str, str] = {}
     for name, term in found.items():
         if of_term.setdefault(term, name) != name:
             raise ValueError(
-                f"{of_term[term]!r} and {name!r} are the same term, {term} ({graph.nodes[term].get('name')!r}): give "
-                "them one name, or another term."
+                f"{of_term[term]!r} and {name!r} are both the term {term} ({graph.nodes[term].get('name')!r}): use "
+                "one label for both, or give one of them another term."
             )
     return found
 
@@ -158,7 +158,9 @@ def _distances(is_a, terms, root) -> dict[str, int]:
         order = list(TopologicalSorter({term: is_a[term] for term in terms}).static_order())  # parents first
     except CycleError as error:
         place = error.args[1][0]
-        raise ValueError(f"The ontology has a cycle of is_a at {place!r}: pass a file without it.") from error
+        raise ValueError(
+            f"The is_a relations of the ontology form a cycle at {place!r}: pass a file without cycles."
+        ) from error
     distances = {root: 0}
     for term in order:
         of_parents = [distances[parent] for parent in is_a[term] if distances[parent] >= 0]
@@ -194,7 +196,7 @@ def _tree_of(graph: Any, is_a, distances, term_of, above) -> tuple[dict[str, str
     if twice:
         terms = [term for term, name in names.items() if name == twice[0]]
         raise ValueError(
-            f"{twice[0]!r} would be the name of {len(terms)} types, of the terms {', '.join(terms)}: rename the label."
+            f"{twice[0]!r} would name {len(terms)} types, for the terms {', '.join(terms)}: rename the label."
         )
     sets = sorted(taken, key=len)
     parents: dict[str, str | None] = {}
@@ -219,9 +221,9 @@ def _check_single_children(graph, is_a, term_of, parents) -> None:
         ]
         advice = f", such as {', '.join(narrower[:5])}" if narrower else ""
         raise ValueError(
-            f"{parent!r} is the term {term} ({graph.nodes[term].get('name')!r}), and of the other labels {name!r} "
-            f"alone lies below it, so that no cell can tell them apart: give {parent!r} a narrower term{advice}, or "
-            "leave out one of them."
+            f"{parent!r} is the term {term} ({graph.nodes[term].get('name')!r}), and {name!r} is the only other label "
+            f"below it, so these two cannot be told apart: give {parent!r} a narrower term{advice}, or remove one of "
+            "the two."
         )
 
 

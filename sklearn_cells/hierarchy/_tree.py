@@ -381,7 +381,7 @@ class CellTypeTree:
             None if they have only the root in common.
         """
         if not names:
-            raise ValueError("Pass the name of one type or more.")
+            raise ValueError("Expected the name of at least one type, got none: pass one or more names.")
         levels = zip(*map(self.path, names), strict=False)
         common = [level[0] for level in levels if len(set(level)) == 1]
         return common[-1] if common else None
@@ -407,7 +407,7 @@ class CellTypeTree:
         columns = self.leaves if leaves is None else tuple(leaves)
         inner = [name for name in columns if name not in self._depths or self._children[name]]
         if inner:
-            raise ValueError(f"{inner[:5]} are not leaves of the tree, which are {shortened(map(repr, self.leaves))}.")
+            raise ValueError(f"Expected leaves of the tree, got {inner[:5]}: use {shortened(map(repr, self.leaves))}.")
         rows = {name: row for row, name in enumerate(self.names)}
         reachable = np.zeros((len(self.names), len(columns)), dtype=bool)
         for column, leaf in enumerate(columns):
@@ -476,7 +476,7 @@ class CellTypeTree:
         return f"CellTypeTree({len(self.leaves)} leaves, {len(self)} types, depth {self.max_depth})"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"A CellTypeTree is immutable: make another one instead of setting {name!r}.")
+        raise AttributeError(f"A CellTypeTree is immutable: create a new one instead of setting {name!r}.")
 
     def __copy__(self) -> CellTypeTree:
         return self
@@ -490,7 +490,7 @@ class CellTypeTree:
     def _check_names(self, names: Iterable[str]) -> None:
         unknown = [name for name in names if name not in self._depths]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is not a type of the tree, which has {shortened(map(repr, self.names))}.")
+            raise ValueError(f"{unknown[0]!r} is not in the tree: pass one of {shortened(map(repr, self.names))}.")
 
 
 def _from_parents(parents, identifiers):

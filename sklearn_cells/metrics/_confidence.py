@@ -124,7 +124,7 @@ def confidence_and_right(
     unknown = np.setdiff1d(unique_labels(y_true, labels), labels)
     if len(unknown):
         raise ValueError(
-            f"y_true has classes {unknown.tolist()} that are not among labels={labels.tolist()}: leave those cells out."
+            f"y_true has classes {unknown.tolist()} that are not in labels={labels.tolist()}: remove those cells."
         )
     y_proba = checked_probabilities(y_proba, y_true, labels)
     return y_proba.max(axis=1), labels[y_proba.argmax(axis=1)] == y_true
@@ -136,11 +136,15 @@ def checked_probabilities(y_proba: ArrayLike, y_true: NDArray, labels: NDArray) 
     check_lengths(y_true, checked, "y_proba")
     if len(labels) != checked.shape[1]:
         raise ValueError(
-            f"y_proba has {checked.shape[1]} columns for {len(labels)} classes: pass the class of each as labels."
+            f"y_proba has {checked.shape[1]} columns, but there are {len(labels)} classes: pass the class of each "
+            "column as labels."
         )
     low, high = checked.min(), checked.max()
     if low < 0 or high > 1 + 1e-5:  # the softmax of a float32 network can round to just above 1
-        raise ValueError(f"expected probabilities from 0 to 1, got values from {low:.3g} to {high:.3g}.")
+        raise ValueError(
+            f"Expected probabilities from 0 to 1, got values from {low:.3g} to {high:.3g}: pass what predict_proba "
+            "returns."
+        )
     return checked
 
 

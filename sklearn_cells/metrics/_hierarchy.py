@@ -213,16 +213,19 @@ def error_specificity_curve(
     y_true, labels = checked_labels(y_true, "y_true"), checked_labels(labels, "labels")
     truth = codes_in_tree(hierarchy, y_true, "y_true")
     if len(twice := pd.Index(labels)[pd.Index(labels).duplicated()]):
-        raise ValueError(f"labels has {twice[0]!r} more than once: pass the class of each column.")
+        raise ValueError(f"labels contains {twice[0]!r} more than once: pass the class of each column, each once.")
     columns = getattr(y_proba, "columns", pd.RangeIndex(0))
     if not isinstance(columns, pd.RangeIndex) and list(columns) != labels.tolist():
-        raise ValueError(f"The columns of y_proba are {list(columns)}, but labels={labels.tolist()}: pass one order.")
+        raise ValueError(
+            f"The columns of y_proba are {list(columns)}, but labels={labels.tolist()}: pass both in the same order."
+        )
     y_proba = checked_probabilities(y_proba, y_true, labels)
     sums = y_proba.sum(axis=1)
     if (np.abs(sums - 1) > 1e-2).any():
         wrong = np.abs(sums - 1).argmax()
         raise ValueError(
-            f"expected probabilities that sum to one, got {sums[wrong]:.3g} at cell {wrong}: pass those of all classes."
+            f"Expected probabilities that sum to one for each cell, got {sums[wrong]:.3g} at cell {wrong}: pass the "
+            "probabilities of all classes."
         )
     names = NamesInTree(hierarchy, labels)
     paths = names.paths(y_proba)

@@ -58,12 +58,12 @@ def checked_labels(labels: ArrayLike, name: str) -> NDArray:
     """
     objects = column_or_1d(np.asarray(labels, dtype=object))
     if len(objects) == 0:
-        raise ValueError(f"{name} has 0 sample(s): pass the label of each cell, of at least one.")
+        raise ValueError(f"{name} has 0 sample(s): pass the label of at least one cell.")
     missing = pd.isna(objects)
     if missing.any():
         raise ValueError(
-            f"{name} contains NaN: {missing.sum()} of {len(missing)} labels are missing, the first at cell "
-            f"{missing.argmax()}; leave those cells out."
+            f"{name} contains NaN: labels are missing for {missing.sum()} of {len(missing)} cells, first for cell "
+            f"{missing.argmax()}. Remove those cells."
         )
     if isinstance(getattr(labels, "dtype", None), pd.api.extensions.ExtensionDtype):
         # scikit-learn would convert pandas' own integers and booleans to floats.
@@ -74,8 +74,8 @@ def checked_labels(labels: ArrayLike, name: str) -> NDArray:
 def check_lengths(y_true: NDArray, other: Sized, name: str) -> None:
     if len(y_true) != len(other):
         raise ValueError(
-            f"Found inconsistent numbers of samples: y_true has {len(y_true)} and {name} {len(other)}. Pass one of "
-            "each for each cell."
+            f"Found inconsistent numbers of samples: y_true has {len(y_true)} and {name} has {len(other)}. Pass one "
+            "value of each per cell."
         )
 
 
