@@ -110,7 +110,10 @@ def test_layers_of_one_seed_differ():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"dropout": (0.1, 0.2, 0.3)}, r"dropout has 3 values \(0.1, 0.2, 0.3\) for 2 layers: pass one, or 2"),
+        (
+            {"dropout": (0.1, 0.2, 0.3)},
+            r"dropout has 3 values \(0.1, 0.2, 0.3\) for 2 layers: pass a single value, or 2",
+        ),
         ({"kernel_l2": (0.1, 0.2)}, "kernel_l2 has 2 values .* for 3 dense layers, the output layer last"),
     ],
 )
@@ -161,8 +164,14 @@ def test_values_out_of_range_are_refused_by_name(params):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"pool_size": (4, 4, 4, 3)}, "pool_size=4 of convolution 3 is larger than the 1 positions .* of 32 genes"),
-        ({"kernel_size": (10, 10, 3, 5)}, "kernel_size=3 of convolution 3 is larger than the 2 positions"),
+        (
+            {"pool_size": (4, 4, 4, 3)},
+            "pool_size=4 of convolution 3 is larger than its input, which has length 1 for 32 genes",
+        ),
+        (
+            {"kernel_size": (10, 10, 3, 5)},
+            "kernel_size=3 of convolution 3 is larger than its input, which has length 2 for",
+        ),
     ],
 )
 def test_cnn_that_does_not_fit_names_the_layer(params, message):

@@ -117,9 +117,9 @@ def test_another_training_begins_anew(cells, tmp_path, monkeypatch, change):
 
 def test_wrong_parameters_are_refused_before_training(cells, tmp_path):
     y = cells.obs["cell_type"]
-    with pytest.raises(ValueError, match="needs a random_state that is an int.*got None"):
+    with pytest.raises(ValueError, match="needs an integer random_state, .*got None"):
         KerasCellClassifier(checkpoint=tmp_path).fit(cells, y)
-    with pytest.raises(ValueError, match="needs names as architecture and optimizer"):
+    with pytest.raises(ValueError, match="needs the names of an architecture and an optimizer"):
         KerasCellClassifier(random_state=0, optimizer=keras.optimizers.Adam, checkpoint=tmp_path).fit(cells, y)
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file: pass a folder"):
@@ -144,7 +144,7 @@ def test_a_damaged_file_is_named(cells, tmp_path, monkeypatch):
             classifier.fit(cells, y)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=f"{path.name} is damaged: remove it"):
+    with pytest.raises(ValueError, match=f"{path.name} is damaged: delete it"):
         classifier.fit(cells, y)
 
 

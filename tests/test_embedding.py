@@ -102,5 +102,5 @@ def test_embedding_is_what_the_output_layer_takes(cells, params, width):
 @pytest.mark.parametrize("params", [{"hidden_layer_sizes": ()}, {"architecture": _of_two_outputs}])
 def test_a_network_without_a_hidden_layer_does_not_embed(cells, params):
     classifier = KerasCellClassifier(epochs=1, random_state=0, **params).fit(cells.X, cells.obs["cell_type"])
-    with pytest.raises(ValueError, match="embed needs a network with a hidden layer before one output layer"):
+    with pytest.raises(ValueError, match="embed needs a network with a hidden layer before a single output layer"):
         classifier.embed(cells.X)

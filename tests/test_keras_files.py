@@ -125,18 +125,20 @@ def test_cnn_takes_rows_of_genes():
 
 
 def test_wrong_number_of_classes_is_refused():
-    with pytest.raises(ValueError, match=r"there are 2 classes, but the output shape of the model is \(None, 3\)"):
+    with pytest.raises(ValueError, match=r"model has output shape \(None, 3\), but there are 2 classes"):
         KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["B", "T"])
 
 
 def test_repeated_class_is_refused():
-    with pytest.raises(ValueError, match="classes must differ.*'B'"):
+    with pytest.raises(ValueError, match="a different class for each output of the model, got classes=.*'B'"):
         KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["B", "T", "B"])
 
 
 def test_model_without_softmax_is_refused():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, bias_initializer="ones")])
-    with pytest.raises(ValueError, match="ends in a softmax.*for one cell range from .* and sum to .*, not 1"):
+    with pytest.raises(
+        ValueError, match="ends in a softmax.*outputs range from .*, and those of one cell sum to .*, not 1"
+    ):
         KerasCellClassifier.from_keras(model, classes=["B", "NK", "T"])
 
 
@@ -173,7 +175,7 @@ def test_gene_names_that_are_numbers_are_compared_as_text():
 
 
 def test_missing_class_is_refused():
-    with pytest.raises(ValueError, match="1 of 3 labels are missing"):
+    with pytest.raises(ValueError, match="labels are missing for 1 of 3 cells"):
         KerasCellClassifier.from_keras(build_mlp(4, 3), classes=["B", None, "T"])
 
 
@@ -186,7 +188,7 @@ def test_model_of_any_length_is_refused():
 
 
 def test_files_that_are_no_model(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no Keras model at .*nothing.h5"):
+    with pytest.raises(FileNotFoundError, match="No Keras model found at .*nothing.h5"):
         KerasCellClassifier.from_keras(tmp_path / "nothing.h5", classes=["B", "T"])
     for name in ("broken.h5", "broken.keras", "model.onnx"):
         (tmp_path / name).write_bytes(b"not a model")
@@ -281,7 +283,7 @@ def test_layers_that_cannot_be_built_again_are_refused_by_fit(layer, labelled):
     model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(3, activation="softmax")])
     classifier = KerasCellClassifier.from_keras(model, classes=["B", "NK", "T"])
     assert classifier.predict_proba(X).shape == (90, 3)
-    with pytest.raises(ValueError, match="cannot be built again for 4 genes and 3 classes.* or set architecture to"):
+    with pytest.raises(ValueError, match="cannot be rebuilt for 4 genes and 3 classes.* or set architecture to"):
         clone(classifier).fit(X, y)
     assert clone(classifier).set_params(architecture="mlp", epochs=1).fit(X, y).n_iter_ == 1
 

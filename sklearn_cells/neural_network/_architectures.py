@@ -194,12 +194,12 @@ def build_cnn(
     kernels = per_layer("kernel_size", kernel_size, n_conv, int, 1)
     paddings = [padding] * n_conv if isinstance(padding, str) else list(padding)
     if len(paddings) != n_conv or not set(paddings) <= {"same", "valid"}:
-        raise ValueError(f"expected padding 'same' or 'valid' for {n_conv} layers, got {padding!r}.")
+        raise ValueError(f"Expected padding 'same' or 'valid' for each of {n_conv} layers, got {padding!r}.")
     pools = per_layer("pool_size", pool_size, n_conv, int, 1)
     dropouts = _fractions("conv_dropout", conv_dropout, n_conv)
     l2s = per_layer("conv_l2", conv_l2, n_conv)
     if pooling not in ("max", "average"):
-        raise ValueError(f"expected pooling 'max' or 'average', got {pooling!r}.")
+        raise ValueError(f"Expected pooling 'max' or 'average', got {pooling!r}.")
     pool_layer = layers.MaxPooling2D if pooling == "max" else layers.AveragePooling2D
     _check_lengths(n_genes, kernels, paddings, pools)
     _check_activation(activation)
@@ -285,7 +285,7 @@ def _seeds(seed: int | None) -> Iterator[int | None]:
 def _fractions(name: str, value: Any, n_layers: int) -> list[float]:
     fractions = per_layer(name, value, n_layers)
     if any(fraction >= 1 for fraction in fractions):
-        raise ValueError(f"expected float values below 1 for {name}, got {value}.")
+        raise ValueError(f"Expected float values below 1 for {name}, got {value}.")
     return fractions
 
 
@@ -298,7 +298,7 @@ def _check_activation(activation: str) -> None:
         keras.activations.get(activation)
     except ValueError as error:
         raise ValueError(
-            f"activation={activation!r} is not one that Keras knows: pass a name such as 'relu', 'gelu' or 'tanh'."
+            f"activation={activation!r} is unknown to Keras: pass a name such as 'relu', 'gelu' or 'tanh'."
         ) from error
 
 
@@ -316,6 +316,6 @@ def _check_lengths(n_genes: int, kernels: list, paddings: list, pools: list) -> 
 
 def _too_large(name: str, size: int, layer: int, length: int, n_genes: int) -> str:
     return (
-        f"{name}={size} of convolution {layer} is larger than the {length} positions that are left there of "
-        f"{n_genes} genes: pass more genes, fewer convolutions, or smaller kernel_size and pool_size."
+        f"{name}={size} of convolution {layer} is larger than its input, which has length {length} for {n_genes} "
+        "genes. Pass more genes, fewer convolutions, or a smaller kernel_size and pool_size."
     )

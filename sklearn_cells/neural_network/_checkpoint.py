@@ -78,7 +78,7 @@ class Checkpoint:
                     else:
                         state[name] = file[name]
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"The checkpoint {self.path} is damaged: remove it, and training begins anew.") from error
+            raise ValueError(f"The checkpoint {self.path} is damaged: delete it to start training again.") from error
         return state
 
     def remove(self) -> None:

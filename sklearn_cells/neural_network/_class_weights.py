@@ -40,8 +40,8 @@ def weights_of_classes(class_weight: Any, classes: NDArray, counts: NDArray) -> 
         # Keys of classes that do not occur, as in a fold of the cells, do no harm.
         if unknown and without:
             raise ValueError(
-                f"class_weight has keys that are not classes: {unknown}, and none for the classes {without}. "
-                "Name the classes as y does."
+                f"class_weight has keys that are not classes, {unknown}, and no weight for the classes {without}. "
+                "Pass the class names as they are in y."
             )
         weights[:] = [class_weight.get(label, 1) for label in labels]
     else:
@@ -51,7 +51,7 @@ def weights_of_classes(class_weight: Any, classes: NDArray, counts: NDArray) -> 
         )
         weights = np.sqrt(weights) if class_weight == "sqrt" else weights
     if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
-        raise ValueError(f"Expected class weights >= 0, not all of them zero, got class_weight={class_weight}.")
+        raise ValueError(f"Expected class weights >= 0, at least one of them above 0, got class_weight={class_weight}.")
     return weights
 
 
@@ -94,18 +94,18 @@ def prior_ratios(
     elif isinstance(priors, str) and priors == "training":
         wanted = in_training
     elif isinstance(priors, str):
-        raise ValueError(f"priors={priors!r} is not one of 'training', None, or a number for each class.")
+        raise ValueError(f"priors={priors!r} is not an option: pass 'training', None, or a number for each class.")
     else:
         wanted = np.asarray(priors, dtype=np.float64)
     if wanted.shape != classes.shape:
         raise ValueError(f"Expected one prior for each of {len(classes)} classes, got priors={priors!r}.")
     if not as_trained.any():
         raise ValueError(
-            f"priors={priors!r} needs to know how often each class was in the training cells, which a network of Keras "
-            "does not tell. Set priors=None."
+            f"priors={priors!r} needs the number of training cells of each class, which is unknown for a network "
+            "loaded from Keras. Set priors=None."
         )
     if not (np.isfinite(wanted) & (wanted >= 0)).all() or not wanted.any():
-        raise ValueError(f"Expected priors >= 0, not all of them zero, got priors={priors!r}.")
+        raise ValueError(f"Expected priors >= 0, at least one of them above 0, got priors={priors!r}.")
     return np.divide(shares(wanted), as_trained, out=np.ones(len(classes)), where=as_trained > 0)
 
 

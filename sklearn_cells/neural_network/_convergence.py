@@ -29,8 +29,8 @@ def check_finite(losses: Sequence[float], probabilities: NDArray) -> None:
         what = f"the loss is {losses[diverged[0]]}" if len(diverged) else "probabilities are NaN"
         epoch = diverged[0] + 1 if len(diverged) else len(losses)
         raise ValueError(
-            f"Training diverged: {what} in epoch {epoch}. Lower learning_rate, or pass values of a smaller range, such "
-            "as log-normalised ones."
+            f"Training diverged: {what} in epoch {epoch}. Lower learning_rate, or pass values with a smaller range, "
+            "such as log-normalised counts."
         )
 
 
@@ -40,8 +40,8 @@ def warn_unless_converged(of_labels: NDArray, weights: NDArray, added_penalty: f
     loss = np.average(losses, weights=weights) + max(added_penalty, 0)
     if loss > np.log(n_classes) + FAR_ABOVE_CHANCE:
         warn(
-            f"Training did not converge: the loss of the training cells is {loss:.3g}, far above the "
-            f"{np.log(n_classes):.3g} of a guess among {n_classes} classes. Lower learning_rate, train more epochs, or "
-            "pass values of a smaller range, such as log-normalised ones.",
+            f"Training did not converge: the loss on the training cells is {loss:.3g}, far above "
+            f"{np.log(n_classes):.3g}, the loss of random guesses among {n_classes} classes. Lower learning_rate, "
+            "train for more epochs, or pass values with a smaller range, such as log-normalised counts.",
             ConvergenceWarning,
         )

@@ -108,8 +108,8 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
             hidden = network.hidden if network.layers else None
         if hidden is None:
             raise ValueError(
-                "embed needs a network with a hidden layer before one output layer, and this one has none: set "
-                "hidden_layer_sizes=(128,), and call fit."
+                "embed needs a network with a hidden layer before a single output layer, and this network has none: "
+                "set hidden_layer_sizes=(128,), and call fit."
             )
         return hidden
 
@@ -149,8 +149,8 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         views = self._views()
         if views is None or not (views.gene_noise or views.program_noise or views.missing_genes):
             raise ValueError(
-                "in_laboratory needs a classifier that was trained on simulated laboratories, such as that of "
-                "make_cell_pipeline(): set views and gene_noise."
+                "in_laboratory needs a classifier trained on simulated laboratories, such as the one in "
+                "make_cell_pipeline(): set views and gene_noise, and call fit."
             )
         seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
         classifier = copy(self)
@@ -219,7 +219,7 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
             If its weights are changed, predictions use the changed weights.
         """
         if "_saved_network" not in vars(self):
-            raise AttributeError(f"This {type(self).__name__} is not fitted: it has no model_.")
+            raise AttributeError(f"This {type(self).__name__} is not fitted, so it has no model_: call fit first.")
         with FIT_LOCK:
             return vars(self)["model_"] if "model_" in vars(self) else self._saved_network.model()
 
@@ -257,8 +257,8 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not hasattr(self, "novelty_"):
             raise ValueError(
-                "novelty_of needs a classifier whose `fit` learned it, with novelty=True and cells whose labels are "
-                "classes: partial_fit does not learn it. Set novelty=True, and call fit."
+                "novelty_of needs a classifier fitted with novelty=True, on cells labelled with its classes. Set "
+                "novelty=True and call fit; partial_fit does not learn novelty."
             )
         codes = np.argmax(self.predict_proba(X) if y_proba is None else np.asarray(y_proba), axis=1)
         return self.novelty_.of_cells(self._views(), self._check_cells(X, reset=False), codes)
@@ -375,7 +375,7 @@ class FittedNetwork(ClassifierMixin, BaseEstimator):
             if len(names) != attributes["n_features_in_"]:
                 raise ValueError(
                     f"feature_names has {len(names)} names, but the model takes {attributes['n_features_in_']} genes. "
-                    "Pass one per input."
+                    "Pass one name per gene."
                 )
             check_genes(classifier, names)
         classifier.__dict__.update(attributes)

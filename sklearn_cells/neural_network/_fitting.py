@@ -69,17 +69,20 @@ class Fitting:
             return None
         if not isinstance(classifier.random_state, Integral):
             raise ValueError(
-                f"checkpoint={str(classifier.checkpoint)!r} needs a random_state that is an int, by which a training "
-                f"that goes on is known, got {classifier.random_state!r}."
+                f"checkpoint={str(classifier.checkpoint)!r} needs an integer random_state, so that the same training "
+                f"can be resumed, got {classifier.random_state!r}. Pass an integer such as 0."
             )
         if Path(classifier.checkpoint).expanduser().is_file():
             raise NotADirectoryError(f"checkpoint={str(classifier.checkpoint)!r} is a file: pass a folder.")
         if classifier.engine != "tensorflow":
-            raise ValueError(f"checkpoint needs engine='tensorflow', got {classifier.engine!r}.")
+            raise ValueError(
+                f"checkpoint needs engine='tensorflow', got {classifier.engine!r}: set engine='tensorflow', or "
+                "checkpoint=None."
+            )
         if callable(classifier.architecture) or callable(classifier.optimizer):
             raise ValueError(
-                "checkpoint needs names as architecture and optimizer: of a function or class, nobody can tell "
-                "whether it is the one of before."
+                "checkpoint needs the names of an architecture and an optimizer: functions and classes cannot be "
+                "compared with those of an earlier run. Pass names, or set checkpoint=None."
             )
         left_out = ("checkpoint", "verbose", "priors", "hierarchy")
         parameters = {name: value for name, value in classifier.get_params(deep=False).items() if name not in left_out}

@@ -104,9 +104,9 @@ def dense(X, means: NDArray | None) -> NDArray:
         return block
     if means is None:
         raise ValueError(
-            "Input X contains NaN, which stands for a gene that was not measured and is taken as the mean of that gene "
-            "over the training cells. The network of this classifier came from Keras without these means: set its "
-            "attribute means_ to them, an array of one number for each gene, or impute the values first."
+            "Input X contains NaN, which marks genes that were not measured and is replaced by their means over the "
+            "training cells. This classifier was loaded from Keras without these means: set its attribute means_ to "
+            "an array with one number per gene, or impute the values first."
         )
     return np.where(np.isnan(block), means, block)
 

@@ -37,7 +37,7 @@ def as_keras_model(model: str | os.PathLike | keras.Model) -> keras.Model:
         return model
     path = Path(model)
     if not path.exists():
-        raise FileNotFoundError(f"There is no Keras model at {path}.")
+        raise FileNotFoundError(f"No Keras model found at {path}. Check the path.")
     try:
         # Layers draw seeds for initial weights, which the file then replaces.
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, seeded(0):
@@ -91,7 +91,7 @@ def attributes_of(model: keras.Model, classes: Iterable) -> dict[str, Any]:
     classes = list(classes)
     sorted_classes, codes = check_labels(classes, len(classes))
     if len(sorted_classes) < len(classes):
-        raise ValueError(f"classes must differ, one for each output of the model, got {classes}.")
+        raise ValueError(f"Expected a different class for each output of the model, got classes={classes}.")
     n_genes = check_classifier_model(model, n_classes=len(classes))
     attributes = {"n_features_in_": n_genes, "classes_": sorted_classes, "model_": model, "history_": {}, "n_iter_": 0}
     attributes["hierarchy_"] = None
@@ -126,24 +126,24 @@ def check_classifier_model(model: keras.Model, *, n_classes: int, n_genes: int |
         not return one probability for each class.
     """
     if not isinstance(model, keras.Model) or not model.built or not model.inputs:
-        raise ValueError(f"expected a Keras model that is built: give it an Input first. Got {model!r}.")
+        raise ValueError(f"Expected a Keras model that is built, got {model!r}: start it with an Input layer.")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
-            f"expected a model of one input and one output, got {len(model.inputs)} inputs and "
-            f"{len(model.outputs)} outputs."
+            f"Expected a model with one input and one output, got {len(model.inputs)} inputs and {len(model.outputs)} "
+            "outputs."
         )
     batch_size, *shape = model.input_shape
     if batch_size is not None or None in shape:
         raise ValueError(
-            "expected a model for any number of cells and a fixed number of genes, with input shape "
-            f"(None, n_genes), got {model.input_shape}."
+            "Expected a model for any number of cells and a fixed number of genes, with input shape (None, n_genes), "
+            f"got {model.input_shape}."
         )
     if n_genes is not None and np.prod(shape) != n_genes:
-        raise ValueError(f"expected a model for {n_genes} genes, got input shape {model.input_shape}.")
+        raise ValueError(f"Expected a model for {n_genes} genes, got input shape {model.input_shape}.")
     if model.output_shape[1:] != (n_classes,):
         raise ValueError(
-            f"there are {n_classes} classes, but the output shape of the model is {model.output_shape}: it "
-            "needs one output per class."
+            f"The model has output shape {model.output_shape}, but there are {n_classes} classes: it needs one output "
+            "per class."
         )
     cells = np.random.default_rng(0).exponential(size=(8, *shape)).astype(np.float32)
     outputs = keras.ops.convert_to_numpy(model(cells, training=False))
@@ -151,7 +151,7 @@ def check_classifier_model(model: keras.Model, *, n_classes: int, n_genes: int |
     if (outputs < 0).any() or not np.allclose(sums, 1, atol=1e-4):
         wrong = sums[np.abs(sums - 1).argmax()]
         raise ValueError(
-            f"expected a model that ends in a softmax, but the outputs for one cell range from {outputs.min():.4g} to "
-            f"{outputs.max():.4g} and sum to {wrong:.4g}, not 1: add a softmax layer."
+            f"Expected a model that ends in a softmax, but its outputs range from {outputs.min():.4g} to "
+            f"{outputs.max():.4g}, and those of one cell sum to {wrong:.4g}, not 1: add a softmax layer."
         )
     return int(np.prod(shape))

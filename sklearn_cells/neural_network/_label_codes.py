@@ -23,11 +23,11 @@ def labels_for_fit(classifier, y, n_cells: int, *, goes_on: bool) -> tuple[NDArr
     tree = classifier.hierarchy
     classes, codes = check_labels(y, n_cells) if tree is None else _codes_in_tree(tree, y, n_cells)
     if tree is not None and len(np.unique(codes)) == 1:
-        raise ValueError(f"All labels are {tree.names[codes[0]]!r}: pass cells of two types or more.")
+        raise ValueError(f"All labels are {tree.names[codes[0]]!r}: pass cells of at least two types.")
     if goes_on:
-        refusal = f"warm_start goes on with the classes {classifier.classes_.tolist()}, but y has {classes.tolist()}."
+        refusal = f"warm_start continues with the classes {classifier.classes_.tolist()}, but y has {classes.tolist()}."
         _check_same_classes(
-            tree, classes, classifier.classes_, refusal, "Pass labels of the same classes, or train anew."
+            tree, classes, classifier.classes_, refusal, "Pass labels of the same classes, or train a new classifier."
         )
     if tree is not None:
         _warn_of_unseen_leaves(tree, codes, classifier.classes_ if goes_on else ())
@@ -50,10 +50,12 @@ def labels_for_partial_fit(classifier, y, n_cells: int, classes, *, goes_on: boo
     elif classes is not None:
         classes, _ = check_labels(classes, len(classes))
     elif not goes_on:
-        raise ValueError("Got no classes in the first call to partial_fit. Pass all labels that y will ever have.")
+        raise ValueError("The first call to partial_fit needs classes. Pass all labels that y will ever contain.")
     if goes_on and classes is not None:
-        refusal = f"`classes` is {classes.tolist()}, but was {classifier.classes_.tolist()} before."
-        _check_same_classes(tree, classes, classifier.classes_, refusal, "Pass the same, or none.")
+        refusal = f"`classes` is {classes.tolist()}, but was {classifier.classes_.tolist()} in an earlier call."
+        _check_same_classes(
+            tree, classes, classifier.classes_, refusal, "Pass the same classes, or leave the argument out."
+        )
     if tree is None:
         return check_labels(y, n_cells, classes=classifier.classes_ if goes_on else classes)
     classes, codes = _codes_in_tree(tree, y, n_cells)
@@ -66,7 +68,7 @@ def _codes_in_tree(tree, y, n_cells):
     """Return the sorted leaves of a tree, and the index of the type that is the label of each cell."""
     names = np.array(tree.names)
     order = np.argsort(names)
-    remedy = "add them to the hierarchy, or leave those cells out"
+    remedy = "add them to the hierarchy, or remove those cells"
     _, places = check_labels(y, n_cells, classes=names[order], remedy=remedy)
     return np.array(sorted(tree.leaves)), order[places]
 
@@ -75,7 +77,7 @@ def _check_same_classes(tree, classes: NDArray, before: NDArray, refusal: str, r
     """Raise if the classes have changed, unless they come from a tree that contains all former classes."""
     if np.array_equal(classes, before) or (tree is not None and all(name in tree for name in before.tolist())):
         return
-    raise ValueError(f"{refusal} {remedy if tree is None else 'Add the types that the hierarchy lacks.'}")
+    raise ValueError(f"{refusal} {remedy if tree is None else 'Add the missing types to the hierarchy.'}")
 
 
 def _warn_of_unseen_leaves(tree, codes: NDArray, before: Iterable[str]) -> None:
@@ -87,9 +89,9 @@ def _warn_of_unseen_leaves(tree, codes: NDArray, before: Iterable[str]) -> None:
     unseen = [leaf for leaf in tree.leaves if leaf not in labels]
     if unseen:
         warn(
-            f"{len(unseen)} of {len(tree.leaves)} leaves of the hierarchy are the label of no cell: {unseen[:5]}"
-            f"{' ...' if len(unseen) > 5 else ''}. Whether a cell is named so is arbitrary: leave them out of the "
-            "tree, so that the type above them is a leaf."
+            f"No cells are labelled with {len(unseen)} of the {len(tree.leaves)} leaves of the hierarchy: "
+            f"{unseen[:5]}{' ...' if len(unseen) > 5 else ''}. Predictions of these leaves are arbitrary. Remove them "
+            "from the tree, so that the type above them becomes a leaf."
         )
 
 
@@ -98,8 +100,8 @@ def _warn_of_lone_cells(classes: NDArray, codes: NDArray) -> None:
     alone = classes[np.bincount(codes, minlength=len(classes)) == 1].tolist()
     if alone:
         warn(
-            f"{len(alone)} of {len(classes)} classes have one cell, which is all that is learned of them: "
-            f"{alone[:5]}{' ...' if len(alone) > 5 else ''}. Leave them out, or merge them with others."
+            f"Only one cell to learn from in {len(alone)} of {len(classes)} classes: "
+            f"{alone[:5]}{' ...' if len(alone) > 5 else ''}. Remove these classes, or merge them with others."
         )
 
 

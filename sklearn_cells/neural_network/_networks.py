@@ -31,10 +31,10 @@ def check_views(classifier) -> None:
         return
     given = [name for name in (*NOISE_PARAMETERS, "home_network", "novelty") if getattr(classifier, name)]
     if classifier.views is not None or given or (classifier.linear_path and classifier.architecture != "mlp"):
+        settings = ", ".join(f"{name}={getattr(classifier, name)!r}" for name in ("architecture", "views", *given))
         raise ValueError(
-            f"views={classifier.views!r}, {', '.join(f'{name}={getattr(classifier, name)}' for name in given) or ''} "
-            f"need architecture='mlp' and views of counts, got architecture={classifier.architecture!r}. Set "
-            "views='depth_free' and pass counts, or set these parameters to 0."
+            "Views and the parameters that depend on them need architecture='mlp' and views of counts, got "
+            f"{settings}. Set views='depth_free' and pass counts, or leave these parameters at their defaults."
         )
 
 
@@ -49,7 +49,7 @@ def build_network(classifier, n_genes: int, n_classes: int, seed: int) -> keras.
         model = classifier.architecture(n_genes, n_classes)
     check_classifier_model(model, n_classes=n_classes, n_genes=n_genes)
     if model.compiled:
-        raise ValueError("architecture returned a model that is compiled. Return it as it is: fit compiles it.")
+        raise ValueError("architecture returned a compiled model. Return it without compiling: fit does that.")
     return model
 
 
@@ -86,8 +86,8 @@ def take_weights(network: keras.Model, trained: keras.Model, outputs: NDArray | 
     others = [type(layer).__name__ for layer in ends[0] if not isinstance(layer, layers.Dense)]
     if others:
         raise ValueError(
-            f"The classes of a tree cannot grow in a network that ends in {others[0]}, whose weights are not known to "
-            "be of one class each: let it end in a Dense layer, or train anew."
+            f"New types cannot be added to a network that ends in {others[0]}, because its weights cannot be assigned "
+            "to single classes: end it with a Dense layer, or train a new classifier."
         )
     wanted, found = (layers_of(model, of_any_units=end) for model, end in zip((network, trained), ends, strict=True))
     targets, sources = learned_weights(network), learned_weights(trained)
@@ -99,8 +99,8 @@ def take_weights(network: keras.Model, trained: keras.Model, outputs: NDArray | 
     if wanted != found or shapes[0] != shapes[1]:
         of_function = "" if outputs is None else " Only the output layer may depend on the number of classes."
         raise ValueError(
-            f"Training cannot go on: the parameters describe a network of other layers, {wanted}, than the one that is "
-            f"there, {found}. Set the parameters that it was trained with.{of_function}"
+            f"Training cannot continue: the parameters describe a network with the layers {wanted}, but the fitted "
+            f"network has {found}. Set the parameters that it was trained with.{of_function}"
         )
     values = [source.numpy() for source in sources]
     places = [place for place, target in enumerate(targets) if id(target) in at_end[0]]
@@ -125,8 +125,8 @@ def make_optimizer(optimizer: Any, learning_rate: float) -> keras.optimizers.Opt
             optimizer = type(keras.optimizers.get(optimizer))
         except ValueError as error:
             raise ValueError(
-                f"optimizer={optimizer!r} is not one that Keras knows. Pass a name such as 'adam', 'sgd' or 'rmsprop', "
-                "or a class from keras.optimizers."
+                f"optimizer={optimizer!r} is unknown to Keras. Pass a name such as 'adam', 'sgd' or 'rmsprop', or a "
+                "class from keras.optimizers."
             ) from error
     return optimizer(learning_rate=float(learning_rate))
 

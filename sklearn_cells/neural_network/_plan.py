@@ -84,7 +84,9 @@ def plan_training(classifier, classes, codes, sample_weight, *, goes_on: bool, i
         prior_ratios(classifier.priors, classes, shares(class_counts), as_trained)
     rows, held_out = np.flatnonzero(weights), None
     if not len(rows):
-        raise ValueError("All cells have weight zero. Pass sample_weight and class_weight that leave some.")
+        raise ValueError(
+            "All cells have weight zero. Pass a sample_weight and class_weight that are above zero for some cells."
+        )
     if classifier.early_stopping and not incremental:
         rows, held_out = set_aside(rows, codes, classifier.validation_fraction, seed)
     epochs = range(n_epochs(classifier, len(rows)))
@@ -139,8 +141,8 @@ def set_aside(rows: NDArray, codes: NDArray, fraction: float, seed: int) -> tupl
     except ValueError as error:
         sizes = np.unique(codes[rows], return_counts=True)[1]
         raise ValueError(
-            f"early_stopping cannot set aside {fraction:.0%} of {len(rows)} cells with cells of each of {len(sizes)} "
-            f"classes on both sides, the smallest of {sizes.min()}. Raise validation_fraction, leave out classes of "
-            "one cell, or train without early_stopping."
+            f"early_stopping cannot split off {fraction:.0%} of {len(rows)} cells so that each of {len(sizes)} "
+            f"classes has cells on both sides; the smallest class has {sizes.min()}. Raise validation_fraction, "
+            "remove classes with one cell, or train without early_stopping."
         ) from error
     return np.sort(train), np.sort(held_out)

@@ -71,10 +71,9 @@ class SavedArchitecture:
             except Exception as error:  # custom layers can raise any exception
                 problem = _first_line(error)
         raise ValueError(
-            f"The layers of the network from Keras cannot be built again for {n_genes} genes and {n_classes} classes, "
-            f"as fit of a new network needs it: {problem} Register layers of your own with "
-            "keras.saving.register_keras_serializable before from_keras, or set architecture to 'mlp', 'cnn' or a "
-            "function that builds the network."
+            f"Cannot fit a new network, because the layers loaded from Keras cannot be rebuilt for {n_genes} genes "
+            f"and {n_classes} classes: {problem} Register custom layers with keras.saving.register_keras_serializable "
+            "before from_keras, or set architecture to 'mlp', 'cnn' or a function that builds the network."
         )
 
     def __repr__(self) -> str:

@@ -43,18 +43,20 @@ class SavedNetwork:
             the parameters describe.
         """
         if callable(classifier.architecture):
-            raise ValueError("The parameters do not describe a network that a function builds.")
+            raise ValueError("The network was built by a function, so the parameters alone do not describe it.")
         if len(weights) > MAX_SAVED_WEIGHTS:
-            raise ValueError(f"a network of {len(weights)} weights is more than the {MAX_SAVED_WEIGHTS} allowed.")
+            raise ValueError(
+                f"The network has {len(weights)} weight arrays, more than the {MAX_SAVED_WEIGHTS} allowed."
+            )
         n_genes, n_classes, means = state["n_features_in_"], len(state["classes_"]), state.get("means_")
         parameters = _parameters_of(classifier)
         # Checked before building: parameters of unknown origin may describe a network that exceeds the memory.
         if _shapes(n_genes, n_classes, parameters) != [values.shape for values in weights]:
-            raise ValueError("the weights are not of the shapes that the parameters describe.")
+            raise ValueError("The shapes of the weights do not match the parameters.")
         dtype = np.float64 if classifier.dtype == "float64" else np.float32
         weights = [values.astype(dtype, copy=False) for values in weights]
         if means is not None and means.shape != (n_genes,):
-            raise ValueError("the means are not one for each gene.")
+            raise ValueError("The means do not match the genes: expected one per gene.")
         norm = None if means is None else InputNorm(means, state["_input_scale"])
         return cls(classifier.architecture, parameters, weights, n_genes, n_classes, norm)
 

@@ -32,9 +32,9 @@ def packed(classifier, state: dict[str, Any]) -> dict[str, Any]:
         weights = saved.weights if saved.is_described_by(classifier) else None
     if weights is None:
         raise TypeError(
-            "The network of this KerasCellClassifier cannot be made again from its parameters: it comes from a "
-            "function or from Keras, or parameters were set after fit. joblib.dump writes the classifier as it is, "
-            "model_.save('network.keras') the network alone."
+            "The network of this KerasCellClassifier cannot be rebuilt from its parameters: it was built by a "
+            "function, loaded from Keras, or parameters were set after fit. Save the classifier with joblib.dump, or "
+            "the network alone with model_.save('network.keras')."
         )
     parts = {name: state[name].arrays() for name in PARTS if state.get(name) is not None}
     return state | {"model_": {"weights": weights}} | parts

@@ -66,8 +66,9 @@ def per_layer(
     values = [value] * n_layers if np.ndim(value) == 0 else list(value)
     if len(values) != n_layers:
         raise ValueError(
-            f"{name} has {len(values)} values {tuple(values)} for {n_layers} {what}: pass one, or {n_layers}."
+            f"{name} has {len(values)} values {tuple(values)} for {n_layers} {what}: pass a single value, or "
+            f"{n_layers}."
         )
     if not all(isinstance(v, (int, float, np.number)) and v == kind(v) and v >= low for v in values):
-        raise ValueError(f"expected {kind.__name__} values >= {low} for {name}, got {value}.")
+        raise ValueError(f"Expected {kind.__name__} values >= {low} for {name}, got {value}.")
     return [kind(v) for v in values]
