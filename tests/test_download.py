@@ -43,17 +43,20 @@ def test_a_file_of_the_web_with_its_checksum(path, address):
 
 def test_another_checksum_or_none_is_refused(path, address):
     for place in (address, path):
-        with pytest.raises(ValueError, match="has the SHA-256 checksum [0-9a-f]{64}, expected 00: it is another file"):
+        with pytest.raises(
+            ValueError,
+            match="has the SHA-256 checksum [0-9a-f]{64}, expected 00: the file is damaged or a different one",
+        ):
             load_model(place, sha256="00")
-    with pytest.raises(ValueError, match="needs the checksum of the file, sha256="):
+    with pytest.raises(ValueError, match="can only be loaded with a checksum, .*: pass sha256="):
         load_model(address)
 
 
 def test_what_cannot_be_read_is_said(address, monkeypatch):
     with pytest.raises(OSError, match=r"missing.cellmodel cannot be read: .*404"):
         load_model(address.replace("log.", "missing."), sha256="00")
-    with pytest.raises(ValueError, match="expected a file, the name of a model, or an address"):
+    with pytest.raises(ValueError, match="expected a file, the name of an installed model, or a web address"):
         load_model("ftp://127.0.0.1/model.cellmodel", sha256="00")
     monkeypatch.setattr(_download, "MAX_SIZE", 10)
-    with pytest.raises(OSError, match="which no model has"):
+    with pytest.raises(OSError, match="which is too large for a model"):
         load_model(address, sha256="00")

@@ -372,7 +372,7 @@ def test_a_file_that_is_cut_or_longer_is_refused(small_file):
     data = small_file.read_bytes()
     for wrong in [data[:-1], data[: len(data) // 2], data[:60], data + b"\0", data + data]:
         small_file.write_bytes(wrong)
-        with pytest.raises(ValueError, match="is damaged: not all of its .* bytes are those that were written"):
+        with pytest.raises(ValueError, match="is damaged: its .* bytes do not match its checksum"):
             load_model(small_file)
 
 
@@ -386,7 +386,7 @@ def test_swapped_members_are_refused_by_their_checksums(model_file, tmp_path):
             archive.writestr(zipfile.ZipInfo(name), data)
         archive.comment = _archive.SIGNATURE + b"0" * 64
     sign(path)
-    with pytest.raises(ValueError, match=r"the checksum of arrays/1\.npy is another"):
+    with pytest.raises(ValueError, match=r"The checksum of arrays/1\.npy does not match"):
         load_model(path)
 
 
@@ -407,12 +407,18 @@ def zip_bytes():
     ("content", "message"),
     [
         (b"", "it is empty"),
-        (joblib_bytes(), "seems to be a pickle, such as joblib.dump writes: joblib.load"),
-        (joblib_bytes(compress=3), "seems to be compressed, perhaps a pickle"),
-        (gzip.compress(joblib_bytes()), "seems to be compressed, perhaps a pickle"),
-        (b"\x89HDF\r\n\x1a\n" + b"\0" * 200, "seems to be HDF5: KerasCellClassifier.from_keras"),
-        (zip_bytes(), "seems to be another zip archive: KerasCellClassifier.from_keras"),
-        (b"gene,cell\n" * 50, "save_model writes such files"),
+        (joblib_bytes(), "seems to be a pickle, perhaps from joblib.dump. joblib.load"),
+        (joblib_bytes(compress=3), "seems to be a compressed file, perhaps from joblib.dump"),
+        (gzip.compress(joblib_bytes()), "seems to be a compressed file, perhaps from joblib.dump"),
+        (
+            b"\x89HDF\r\n\x1a\n" + b"\0" * 200,
+            r"seems to be HDF5, such as cells \(.h5ad, .* Keras model \(.h5, for KerasCellClassifier.from_keras\)",
+        ),
+        (
+            zip_bytes(),
+            r"seems to be another zip archive, such as a Keras model \(.keras, for KerasCellClassifier.from_keras\)",
+        ),
+        (b"gene,cell\n" * 50, "expected a file written by save_model"),
     ],
     ids=["empty", "pickle", "compressed pickle", "gzip", "HDF5", "zip", "text"],  # contents hold the time
 )
@@ -439,7 +445,7 @@ def test_other_objects_than_a_path_are_refused(small_file):
 
 def test_missing_file_and_folder_are_told_apart(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"There is no model file at .*blood\.cellmodel\. Pass .* the package: sorted_blood\."
+        FileNotFoundError, match=r"No model file found at .*blood\.cellmodel\. Pass .* installed model: sorted_blood\."
     ):
         load_model(tmp_path / "blood.cellmodel")
     with pytest.raises(IsADirectoryError, match="is a folder"):
@@ -582,25 +588,27 @@ def unsorted_classes(content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (rename, "holds an estimator 'FunctionTransformer', and only those of"),
-        (cache, r"memory='folder_of_pickles' is not for files"),
-        (cache_later, "some parameters of CellPipeline are among its fitted attributes"),
+        (rename, "holds an estimator 'FunctionTransformer'; expected one of"),
+        (cache, r"memory='folder_of_pickles' cannot be stored in a model file"),
+        (cache_later, "Some parameters of CellPipeline are stored as fitted attributes"),
         (lambda_layer, "'activation' parameter of KerasCellClassifier must be an instance of 'str'"),
-        (giant, "weights are not of the shapes that the parameters describe"),
-        (giant_kernel, "weights are not of the shapes that the parameters describe"),
-        (many_genes, "weights are not of the shapes that the parameters describe"),
+        (giant, "shapes of the weights do not match the parameters"),
+        (giant_kernel, "shapes of the weights do not match the parameters"),
+        (many_genes, "shapes of the weights do not match the parameters"),
         (unknown_parameter, "unexpected keyword argument 'spline'"),
         (unknown_value, "a value of an unknown kind, 'bytes'"),
-        (no_estimator, "there is no estimator"),
-        (table_with(gene_beyond), "not those of a table of counts"),
-        (table_with(unsorted_keys), "not those of a table of counts"),
-        (table_with(too_many_cells), "not those of a table of counts"),
-        (table_with(other_dtype), "not those of a table of counts"),
+        (no_estimator, "It holds no estimator"),
+        (table_with(gene_beyond), "The stored count table does not fit"),
+        (table_with(unsorted_keys), "The stored count table does not fit"),
+        (table_with(too_many_cells), "The stored count table does not fit"),
+        (table_with(other_dtype), "The stored count table does not fit"),
         (unsorted_classes, "classes are not sorted"),
     ],
 )
 def test_forged_model_is_refused(forged, change, message):
-    with pytest.raises(ValueError, match=rf"forged\.cellmodel holds nothing that sklearn_cells .*{message}"):
+    with pytest.raises(
+        ValueError, match=rf"forged\.cellmodel is intact, but sklearn_cells .* cannot load its content: .*{message}"
+    ):
         load_model(forged(change))
 
 
@@ -634,7 +642,7 @@ def test_pickled_array_is_not_unpickled(tmp_path):
     np.save(buffer, payload, allow_pickle=True)
     path = tmp_path / "pickled.cellmodel"
     archive_of(path, {MODEL: ONE_ARRAY, "arrays/0.npy": buffer.getvalue()})
-    with pytest.raises(ValueError, match="an array of dtype object .* does not fit"):
+    with pytest.raises(ValueError, match="An array of dtype object .* does not match its 367 bytes"):
         load_model(path)
     assert not (tmp_path / "made").exists()
     pickle.loads(pickle.dumps(payload))  # it would have been
@@ -648,7 +656,7 @@ def test_array_that_is_not_what_its_header_says_is_refused(tmp_path, shape, dtyp
     np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
     path = tmp_path / "array.cellmodel"
     archive_of(path, {MODEL: ONE_ARRAY, "arrays/0.npy": buffer.getvalue() + b"\0" * 16})
-    with pytest.raises(ValueError, match=r"array\.cellmodel holds nothing .*does not fit the .* bytes it has"):
+    with pytest.raises(ValueError, match=r"array\.cellmodel is intact, but .*does not match its .* bytes"):
         load_model(path)
 
 
@@ -656,14 +664,14 @@ def test_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(_archive, "MAX_SIZE", 2**16)
     path = tmp_path / "bomb.cellmodel"
     archive_of(path, {MODEL: ONE_ARRAY, "arrays/0.npy": b"\0" * 2**22}, compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(ValueError, match=r"bytes unpack to 4194\d+, and \d+ are allowed"):
+    with pytest.raises(ValueError, match=r"bytes unpack to 4194\d+ bytes, more than the \d+ allowed"):
         load_model(path)
     monkeypatch.undo()
     archive_of(path, {MODEL: b" " * (2**25 + 1)}, compression=zipfile.ZIP_DEFLATED)
-    with pytest.raises(ValueError, match=r"model\.json unpacks to 33554433 bytes, and 33554432 are allowed"):
+    with pytest.raises(ValueError, match=r"model\.json unpacks to 33554433 bytes, more than the 33554432 allowed"):
         load_model(path)
     archive_of(path, {MODEL: ONE_ARRAY}, compression=zipfile.ZIP_LZMA)
-    with pytest.raises(ValueError, match="compressed in another way than deflate"):
+    with pytest.raises(ValueError, match="is not compressed with deflate"):
         load_model(path)
 
 
@@ -671,7 +679,9 @@ def test_values_nested_without_end_are_refused(tmp_path):
     path = tmp_path / "nested.cellmodel"
     for nested in [b"[" * 10**5 + b"]" * 10**5, b'{"tuple":[' * 450 + b"]}" * 450]:
         archive_of(path, {MODEL: nested})
-        with pytest.raises(ValueError, match=r"nested\.cellmodel holds nothing .*(RecursionError|no estimator)"):
+        with pytest.raises(
+            ValueError, match=r"nested\.cellmodel is intact, but .*(RecursionError|It holds no estimator)"
+        ):
             load_model(path)
 
 
@@ -700,9 +710,9 @@ def test_what_a_file_cannot_hold_is_refused_by_step_and_parameter(cells, labels,
     seeded = JSDivergenceSelector(10, random_state=np.random.RandomState(0)).fit(cells, labels)
     refused(seeded, "parameter 'random_state' of JSDivergenceSelector is of type numpy.random.*RandomState")
     search = GridSearchCV(LogNormalizer(), {"target_sum": [10]}, scoring=lambda *_: 0, cv=2).fit(cells.X)
-    refused(search, "GridSearchCV is of type .* Of a search, save its best_estimator_")
+    refused(search, "GridSearchCV is of type .* For a search, save its best_estimator_")
     own = KerasCellClassifier(partial(build_mlp, seed=0), **SMALL).fit(values, labels)
-    refused(own, r"comes from a function or from Keras.*joblib\.dump.*model_\.save\('network\.keras'\)")
+    refused(own, r"built by a function, loaded from Keras.*joblib\.dump.*model_\.save\('network\.keras'\)")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -712,14 +722,14 @@ class NormalizerOfMyOwn(LogNormalizer):
 
 def test_subclass_of_a_known_estimator_is_refused(tmp_path):
     NormalizerOfMyOwn.__name__ = "LogNormalizer"
-    with pytest.raises(TypeError, match="which a model file does not hold"):
+    with pytest.raises(TypeError, match="which cannot be stored in a model file"):
         save_model(NormalizerOfMyOwn().fit([[1.0]]), tmp_path / "own.cellmodel")
 
 
 def test_network_that_the_parameters_do_not_describe_is_refused(values, labels, tmp_path):
     network = build_mlp(values.shape[1], 3, hidden_layer_sizes=(5, 4), seed=0)
     classifier = KerasCellClassifier.from_keras(network, classes=["B", "NK", "T"])
-    with pytest.raises(TypeError, match="cannot be made again from its parameters"):
+    with pytest.raises(TypeError, match="cannot be rebuilt from its parameters"):
         save_model(classifier, tmp_path / "keras.cellmodel")
     for changed in [{"activation": "gelu"}, {"hidden_layer_sizes": (8, 8)}, {"dtype": "mixed_bfloat16"}, CNN]:
         classifier = KerasCellClassifier(**SMALL).fit(values, labels).set_params(**changed)
@@ -730,7 +740,7 @@ def test_network_that_the_parameters_do_not_describe_is_refused(values, labels, 
 def test_network_of_keras_that_the_parameters_describe_is_saved(values, tmp_path):
     classes = ["T", "B", "NK"]  # outputs in another order than sorted
     classifier = KerasCellClassifier.from_keras(build_mlp(values.shape[1], 3, seed=0), classes=classes)
-    with pytest.raises(TypeError, match="comes from a function or from Keras"):
+    with pytest.raises(TypeError, match="built by a function, loaded from Keras"):
         save_model(classifier, tmp_path / "keras.cellmodel")
     classifier.set_params(architecture="mlp")
     loaded = saved_and_loaded(classifier, tmp_path)
@@ -927,12 +937,12 @@ def test_class_with_fewer_cells_than_folds_is_named(cells, labels):
 
 def test_values_that_are_not_of_json_are_refused(tmp_path):
     for wrong in [{"cells": np.int64(3)}, {"score": float("nan")}, {"genes": {"CD3E"}}]:
-        with pytest.raises(TypeError, match="card must hold values of JSON"):
+        with pytest.raises(TypeError, match="card must hold only JSON values"):
             save_model(LogNormalizer().fit([[1.0]]), tmp_path / "card.cellmodel", card=wrong)
 
 
 def test_card_of_anything_can_be_shown():
-    assert str(ModelCard()) == "Model without a name"
+    assert str(ModelCard()) == "Unnamed model"
     assert "macro_f1 0.500 in 2 folds, 0.400 to 0.600" in str(
         ModelCard(scores={"macro_f1": {"mean": 0.5, "folds": [0.4, 0.6]}})
     )

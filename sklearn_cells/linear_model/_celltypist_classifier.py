@@ -102,8 +102,8 @@ class CellTypistClassifier(ClassifierMixin, BaseEstimator):
             Always.
         """
         raise NotImplementedError(
-            "CellTypistClassifier has the weights of a CellTypist model and is not trained here. Pass what "
-            "from_celltypist returned, which keeps them, or fit make_cell_pipeline."
+            "CellTypistClassifier holds the weights of a CellTypist model and cannot be fitted. Use the model that "
+            "from_celltypist returned as it is, or fit make_cell_pipeline."
         )
 
     def predict(self, X: CellsLike) -> NDArray:

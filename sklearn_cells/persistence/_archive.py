@@ -40,13 +40,14 @@ ARRAY_KINDS = "biufU"
 
 # The first bytes of other kinds of files, and what to do with such files.
 PICKLE = (
-    "a pickle, such as joblib.dump writes: joblib.load reads it, and runs any code that is in it; of CellTypist, "
-    "from_celltypist reads it and runs none"
+    "a pickle, perhaps from joblib.dump. joblib.load reads it, but runs any code in it; from_celltypist reads "
+    "pickled CellTypist models without running code"
 )
-COMPRESSED = "compressed, perhaps a pickle of joblib.dump: joblib.load reads that, and runs any code that is in it"
+COMPRESSED = "a compressed file, perhaps from joblib.dump. joblib.load reads it, but runs any code in it"
 OTHER_FILES = {
-    b"\x89HDF": "HDF5: KerasCellClassifier.from_keras loads Keras models (.h5), read_cells reads cells (.h5ad)",
-    b"PK": "another zip archive: KerasCellClassifier.from_keras loads Keras models (.keras)",
+    b"\x89HDF": "HDF5, such as cells (.h5ad, for read_cells) or a Keras model (.h5, for "
+    "KerasCellClassifier.from_keras)",
+    b"PK": "another zip archive, such as a Keras model (.keras, for KerasCellClassifier.from_keras)",
     b"\x80": PICKLE,
     b"\x1f\x8b": COMPRESSED,
     b"\x78": COMPRESSED,
@@ -99,7 +100,7 @@ class Archive:
 
     def __init__(self, path: Path):
         if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder: name the model file in it.")
+            raise IsADirectoryError(f"{path} is a folder: pass the path of the model file in it.")
         self._file = open(path, "rb")  # noqa: SIM115  (closed by __exit__)
         try:
             _check_digest(self._file, path)
@@ -141,7 +142,7 @@ class Archive:
     def _read(self, name: str) -> bytes:
         data = self._zip.read(name)
         if hashlib.sha256(data).hexdigest() != self.manifest["members"][name]:
-            raise ValueError(f"the checksum of {name} is another.")
+            raise ValueError(f"The checksum of {name} does not match.")
         return data
 
 
@@ -163,7 +164,7 @@ def _array(data: bytes) -> NDArray:
     shape, _, dtype = read_header[version](buffer)
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind not in ARRAY_KINDS or dtype.itemsize == 0 or size != len(data) - buffer.tell():
-        raise ValueError(f"an array of dtype {dtype} and shape {shape} does not fit the {len(data)} bytes it has.")
+        raise ValueError(f"An array of dtype {dtype} and shape {shape} does not match its {len(data)} bytes.")
     buffer.seek(0)
     return np.lib.format.read_array(buffer, allow_pickle=False)
 
@@ -191,20 +192,22 @@ def _check_digest(file: IO[bytes], path: Path) -> None:
         raise ModelFileError(f"{path} is not a model file of sklearn_cells: {_kind(start)}.")
     if end != SIGNATURE + _digits(file):
         raise ModelFileError(
-            f"{path} is damaged: not all of its {size} bytes are those that were written, by its checksum. Copy it "
-            "again from where it came from, or save the model again."
+            f"{path} is damaged: its {size} bytes do not match its checksum. Copy it again from its source, or save "
+            "the model again."
         )
 
 
 def _check_sizes(members: list[ZipInfo], file_size: int) -> None:
     size, limit = sum(member.file_size for member in members), MAX_SIZE + MAX_EXPANSION * file_size
     if size > limit:
-        raise ValueError(f"its {file_size} bytes unpack to {size}, and {limit} are allowed.")
+        raise ValueError(f"Its {file_size} bytes unpack to {size} bytes, more than the {limit} allowed.")
     for member in members:
         if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-            raise ValueError(f"{member.filename} is compressed in another way than deflate.")
+            raise ValueError(f"{member.filename} is not compressed with deflate.")
         if member.filename.endswith(".json") and member.file_size > MAX_JSON_SIZE:
-            raise ValueError(f"{member.filename} unpacks to {member.file_size} bytes, and {MAX_JSON_SIZE} are allowed.")
+            raise ValueError(
+                f"{member.filename} unpacks to {member.file_size} bytes, more than the {MAX_JSON_SIZE} allowed."
+            )
 
 
 def _check_version(manifest: dict[str, Any], path: Path) -> None:
@@ -219,6 +222,6 @@ def _check_version(manifest: dict[str, Any], path: Path) -> None:
 def _kind(start: bytes) -> str:
     """Return what a file seems to be, and what reads it."""
     if not start:
-        return "it is empty, as after a copy that failed; copy it again"
+        return "it is empty, perhaps after a failed copy. Copy it again"
     kinds = [f"it seems to be {kind}" for magic, kind in OTHER_FILES.items() if start.startswith(magic)]
-    return kinds[0] if kinds else "save_model writes such files"
+    return kinds[0] if kinds else "expected a file written by save_model"

@@ -47,7 +47,7 @@ class ModelCard(dict):
         heading : list of str
             The name and the description, if the card has them.
         """
-        return [str(self[key]) for key in ("name", "description") if self.get(key)] or ["Model without a name"]
+        return [str(self[key]) for key in ("name", "description") if self.get(key)] or ["Unnamed model"]
 
     def rows(self) -> dict[str, str]:
         """Return everything but the heading as text.
@@ -321,7 +321,7 @@ def _folds(cv, y, random_state):
     fewest, rarest = min(zip(counts, labels, strict=True))
     if fewest < cv:
         raise ValueError(
-            f"{cv} folds need {cv} cells of each class, but {rarest!r} has {fewest}: pass a "
-            "smaller cv, or leave that class out."
+            f"{cv} folds need {cv} cells of each class, but {rarest!r} has {fewest}: pass a smaller cv, or remove "
+            "that class."
         )
     return StratifiedKFold(cv, shuffle=True, random_state=random_state)

@@ -25,8 +25,8 @@ TARGET_SUM = 10_000.0
 PACKAGES = ("sklearn", "_loss", "_sgd_fast")
 
 HOLDS = (
-    "A CellTypist model is a pickled dict with 'Model', a LogisticRegression or SGDClassifier of scikit-learn, "
-    "'Scaler_', a StandardScaler, and 'description'"
+    "A CellTypist model is a pickled dict with 'Model' (a scikit-learn LogisticRegression or SGDClassifier), "
+    "'Scaler_' (a StandardScaler) and 'description'"
 )
 
 
@@ -117,8 +117,8 @@ def from_celltypist(path: str | os.PathLike) -> FrozenEstimator:
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f"There is no file {path}. Pass the path of a model, such as ~/.celltypist/data/models/Immune_All_Low.pkl, "
-            "where CellTypist puts those that it downloads."
+            f"No file found at {path}. Pass the path of a model, such as "
+            "~/.celltypist/data/models/Immune_All_Low.pkl, where CellTypist stores its downloads."
         )
     try:
         content = read_pickle(path.read_bytes(), PACKAGES)
@@ -126,12 +126,11 @@ def from_celltypist(path: str | os.PathLike) -> FrozenEstimator:
         model = _pipeline_of(weights)
     except ForeignCodeError as error:
         raise ValueError(
-            f"{path} names {error}, which a model of CellTypist does not hold. {HOLDS}; its arrays are of NumPy. "
-            "Nothing of the file was run. A program that unpickles it would run what it names: unpickle it only if "
-            "you know who wrote it."
+            f"{path} refers to {error}, which does not belong in a CellTypist model. {HOLDS}, with NumPy arrays. No "
+            "code from the file was run. Unpickling it would run that code: do so only if you trust its author."
         ) from None
     except ValueError as error:
-        raise ValueError(f"{path} is not a model of CellTypist that can be read: {error}. {HOLDS}.") from error
+        raise ValueError(f"{path} cannot be read as a CellTypist model: {error}. {HOLDS}.") from error
     model.card_ = _card_of(path, content, weights)
     return model
 
@@ -145,20 +144,20 @@ def _weights_of(content: Any) -> Weights:
     scaler = _attributes_of(content, "Scaler_", ("StandardScaler",))
     classes, genes = _names(model, "classes_", "Model", "Uiu"), _names(model, "features", "Model", "U")
     if len(classes) < 2:
-        raise ValueError("there is one cell type in it, and two or more are needed")
+        raise ValueError("it has one cell type, but at least two are needed")
     n_rows = 1 if len(classes) == 2 and len(_array(model, "coef_", "Model")) == 1 else len(classes)
     coef = _numbers(model, "coef_", "Model", (n_rows, len(genes)))
     intercept = _numbers(model, "intercept_", "Model", (n_rows,))
     scale = _numbers(scaler, "scale_", "Scaler_", (len(genes),))
     if scale.min() <= 0:
-        raise ValueError(f"'scale_' of 'Scaler_' is {scale.min()} for a gene, and values above 0 are expected")
+        raise ValueError(f"'scale_' of 'Scaler_' is {scale.min()} for a gene; expected values above 0")
     if scaler.get("with_mean", True) is False:
         return Weights(classes, coef, intercept, np.zeros(len(genes)), scale, genes)
     mean = _numbers(scaler, "mean_", "Scaler_", (len(genes),))
     if mean.min() < 0 or mean.max() > np.log1p(TARGET_SUM):
         raise ValueError(
-            f"'mean_' of 'Scaler_' is from {mean.min():.3g} to {mean.max():.3g}, and means of log1p of counts at "
-            f"{TARGET_SUM:,.0f} per cell are expected, from 0 to {np.log1p(TARGET_SUM):.3g}"
+            f"'mean_' of 'Scaler_' ranges from {mean.min():.3g} to {mean.max():.3g}; expected means of log1p of "
+            f"counts scaled to {TARGET_SUM:,.0f} per cell, from 0 to {np.log1p(TARGET_SUM):.3g}"
         )
     return Weights(classes, coef, intercept, mean, scale, genes)
 
@@ -168,7 +167,7 @@ def _attributes_of(content, key, classes):
     stored = content[key]
     found = stored.name if isinstance(stored, Stored) else type(stored).__name__
     if found.rpartition(".")[2] not in classes or not isinstance(stored.state, dict):
-        raise ValueError(f"{key!r} is a {found}, and a {' or '.join(classes)} is expected")
+        raise ValueError(f"{key!r} is of type {found}; expected a {' or '.join(classes)}")
     return stored.state
 
 
@@ -187,10 +186,10 @@ def _names(attributes, name, of, kinds):
     if names.dtype == object and all(isinstance(value, str) for value in names):
         names = names.astype(str)
     if names.dtype.kind not in kinds or names.ndim != 1 or len(names) == 0:
-        raise ValueError(f"{name!r} of {of!r} is of type {names.dtype} and shape {names.shape}, and names are expected")
+        raise ValueError(f"{name!r} of {of!r} has type {names.dtype} and shape {names.shape}; expected a list of names")
     unique, counts = np.unique(names, return_counts=True)
     if len(unique) < len(names):
-        raise ValueError(f"{name!r} of {of!r} has {unique[counts.argmax()].item()!r} more than once")
+        raise ValueError(f"{name!r} of {of!r} contains {unique[counts.argmax()].item()!r} more than once")
     return names
 
 
@@ -199,8 +198,8 @@ def _numbers(attributes, name, of, shape):
     numbers = _array(attributes, name, of)
     if numbers.dtype.kind not in "fiu" or numbers.shape != shape:
         raise ValueError(
-            f"{name!r} of {of!r} is of type {numbers.dtype} and shape {numbers.shape}, and numbers of shape {shape} "
-            "are expected, by the numbers of cell types and genes"
+            f"{name!r} of {of!r} has type {numbers.dtype} and shape {numbers.shape}; expected numbers of shape "
+            f"{shape}, from the numbers of cell types and genes"
         )
     if not np.isfinite(numbers).all():
         raise ValueError(f"{name!r} of {of!r} has values that are not finite")

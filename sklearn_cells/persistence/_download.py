@@ -28,11 +28,14 @@ def downloaded(address: str, folder: str | os.PathLike, sha256: str | None) -> P
         If the file cannot be read, or is larger than `MAX_SIZE`.
     """
     if not address.startswith(("https://", "http://")):
-        raise ValueError(f"{address}: expected a file, the name of a model, or an address with https:// or http://.")
+        raise ValueError(
+            f"{address} is not supported: expected a file, the name of an installed model, or a web address that "
+            "starts with https:// or http://."
+        )
     if sha256 is None:
         raise ValueError(
-            f"{address} needs the checksum of the file, sha256=..., as its author gives it: else nobody knows what "
-            "comes from there."
+            f"{address} can only be loaded with a checksum, which shows that the downloaded file is the right one: "
+            "pass sha256=..., as published by its author."
         )
     path = Path(folder) / "downloaded.cellmodel"
     size = 0
@@ -41,7 +44,7 @@ def downloaded(address: str, folder: str | os.PathLike, sha256: str | None) -> P
             while content := source.read(AT_ONCE):
                 size += len(content)
                 if size > MAX_SIZE:
-                    raise OSError(f"it has more than {MAX_SIZE / 1e9:.1f} GB, which no model has")
+                    raise OSError(f"it has more than {MAX_SIZE / 1e9:.1f} GB, which is too large for a model")
                 target.write(content)
     except (OSError, HTTPException) as error:
         raise OSError(f"{address} cannot be read: {error}.") from error
@@ -55,5 +58,6 @@ def check_sha256(path: Path, sha256: str, name: str | None = None) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256.lower():
         raise ValueError(
-            f"{name or path} has the SHA-256 checksum {found}, expected {sha256}: it is another file. Ask its author."
+            f"{name or path} has the SHA-256 checksum {found}, expected {sha256}: the file is damaged or a different "
+            "one. Check the checksum with its author."
         )

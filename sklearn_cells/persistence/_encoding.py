@@ -151,13 +151,13 @@ def decode(content: Any, array: Callable[[int], NDArray], version: int = FORMAT_
         values = np.empty(len(inner), dtype=object)
         values[:] = items(inner)
         return values
-    raise ValueError(f"there is a value of an unknown kind, {kind!r}.")
+    raise ValueError(f"It holds a value of an unknown kind, {kind!r}.")
 
 
 def _decode_estimator(content, array, version):
     name = content["estimator"]
     if name not in ESTIMATORS:
-        raise ValueError(f"it holds an estimator {name!r}, and only those of {sorted(ESTIMATORS)} are loaded.")
+        raise ValueError(f"It holds an estimator {name!r}; expected one of {sorted(ESTIMATORS)}.")
     parameters, fitted = (
         {key: decode(v, array, version) for key, v in content[kind].items()} for kind in ("parameters", "fitted")
     )
@@ -165,7 +165,7 @@ def _decode_estimator(content, array, version):
     estimator = _class(name)(**_anywhere(parameters))
     _check_parameters(estimator)
     if fitted.keys() & estimator.get_params(deep=False).keys():  # these would not have been checked
-        raise ValueError(f"some parameters of {name} are among its fitted attributes.")
+        raise ValueError(f"Some parameters of {name} are stored as fitted attributes.")
     if hasattr(type(estimator), "_unpack_state"):
         fitted = estimator._unpack_state(fitted)
     vars(estimator).update(fitted)
@@ -189,13 +189,16 @@ def _check_parameters(estimator):
     validate_parameter_constraints(constraints, parameters, caller_name=name)
     if parameters.get("memory") is not None:
         # joblib.Memory reads pickles from the folder that is named here.
-        raise ValueError(f"a {name} with memory={parameters['memory']!r} is not for files: set_params(memory=None).")
+        raise ValueError(
+            f"A {name} with memory={parameters['memory']!r} cannot be stored in a model file: call "
+            "set_params(memory=None)."
+        )
 
 
 def _refusal(where, value):
-    best = " Of a search, save its best_estimator_." if hasattr(value, "best_estimator_") else ""
+    best = " For a search, save its best_estimator_." if hasattr(value, "best_estimator_") else ""
     return TypeError(
-        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which a model file does not hold: it "
-        f"holds numbers, strings, arrays and the estimators {', '.join(ESTIMATORS)}.{best} joblib.dump writes the "
-        "model as it is; load such files only where you trust who wrote them."
+        f"{where} is of type {type(value).__module__}.{type(value).__qualname__}, which cannot be stored in a model "
+        f"file; expected numbers, strings, arrays or one of the estimators {', '.join(ESTIMATORS)}.{best} joblib.dump "
+        "can save any model, but load such files only if you trust their author."
     )

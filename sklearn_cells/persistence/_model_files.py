@@ -187,7 +187,7 @@ def load_model(path: str | os.PathLike, *, sha256: str | None = None) -> Any:
     with _opened(path) as archive:
         model = decode(archive.json(MODEL), lambda number: archive.array(_array_name(number)), archive.format_version)
         if not isinstance(model, BaseEstimator):
-            raise ValueError("there is no estimator in it.")
+            raise ValueError("It holds no estimator.")
         model.card_ = _card_of(archive)
     return model
 
@@ -234,8 +234,8 @@ def _opened(path: str | os.PathLike) -> Iterator[Archive]:
     found = model_path(path)
     if not found.exists():
         raise FileNotFoundError(
-            f"There is no model file at {found}. Pass the path of one, or the name of a model that comes with the "
-            f"package: {', '.join(installed_models())}."
+            f"No model file found at {found}. Pass the path of a model file, or the name of an installed model: "
+            f"{', '.join(installed_models())}."
         )
     try:
         with Archive(found) as archive:
@@ -244,8 +244,8 @@ def _opened(path: str | os.PathLike) -> Iterator[Archive]:
         raise
     except Exception as error:
         raise ValueError(
-            f"{path} holds nothing that sklearn_cells {__version__} can load, though it is as it was written: "
-            f"{type(error).__name__}: {error}"
+            f"{path} is intact, but sklearn_cells {__version__} cannot load its content: {type(error).__name__}: "
+            f"{error}"
         ) from error
 
 
@@ -259,7 +259,7 @@ def _checked_card(card: dict[str, Any]) -> dict[str, Any]:
         json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"card must hold values of JSON, such as strings, lists and finite numbers: {error}."
+            f"card must hold only JSON values, such as strings, lists and finite numbers: {error}."
         ) from error
     return card
 

@@ -63,7 +63,7 @@ class _Unpickler(pickle._Unpickler):
         return self.classes.setdefault(full_name, type("Stored", (Stored,), {"name": full_name}))
 
     def get_extension(self, code):
-        raise ForeignCodeError(f"extension {code} of pickle")
+        raise ForeignCodeError(f"the pickle extension {code}")
 
 
 def read_pickle(content: bytes, packages: tuple[str, ...]) -> Any:
@@ -82,7 +82,7 @@ def read_pickle(content: bytes, packages: tuple[str, ...]) -> Any:
     except ForeignCodeError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly any error
-        raise ValueError(f"it is cut off, damaged or no pickle ({type(error).__name__}: {error})") from error
+        raise ValueError(f"it is truncated, damaged or not a pickle ({type(error).__name__}: {error})") from error
 
 
 def array_of(stored: Any) -> NDArray:
@@ -110,7 +110,7 @@ def array_of(stored: Any) -> NDArray:
             array = np.frombuffer(values, dtype=dtype).astype(dtype.newbyteorder("="))
         return array.reshape(shape, order="F" if is_fortran else "C")
     except Exception as error:  # a forged state can hold anything anywhere
-        raise ValueError(f"expected an array of NumPy, got {function} ({error})") from error
+        raise ValueError(f"expected a NumPy array, got {function} ({error})") from error
 
 
 def _dtype_of(stored):
