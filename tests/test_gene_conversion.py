@@ -56,7 +56,7 @@ def test_former_symbols_and_other_spellings_are_known():
 
 def test_names_of_a_model_are_chosen_from():
     model = ["SEPT7", "ENSG00000198851", "HLA.DRA", "XYZ"]
-    with pytest.warns(UserWarning, match="^1 of 6 gene names .*: 1 are not in the table, such as 'nothing'"):
+    with pytest.warns(UserWarning, match="^Left 1 of 6 gene names .*: 1 not in the table, such as 'nothing'"):
         converted = convert_gene_names(["SEPTIN7", "CD3E", "HLA-DRA", "XYZ", "PTPRC", "nothing"], to=model)
     assert converted.tolist() == [*model, "PTPRC", "nothing"]
 
@@ -64,37 +64,37 @@ def test_names_of_a_model_are_chosen_from():
 @pytest.mark.parametrize(
     ("names", "to", "expected", "reason"),
     [
-        (["A", "?"], "ensembl", ["ENSG00000000001", "?"], "1 are not in the table, such as '?'"),
-        (["A", "TWICE"], "ensembl", ["ENSG00000000001", "TWICE"], "1 are names of several genes, such as 'TWICE'"),
-        (["A", "BOTH"], "ensembl", ["ENSG00000000001", "BOTH"], "1 are names of several genes, such as 'BOTH'"),
+        (["A", "?"], "ensembl", ["ENSG00000000001", "?"], "1 not in the table, such as '?'"),
+        (["A", "TWICE"], "ensembl", ["ENSG00000000001", "TWICE"], "1 shared by several genes, such as 'TWICE'"),
+        (["A", "BOTH"], "ensembl", ["ENSG00000000001", "BOTH"], "1 shared by several genes, such as 'BOTH'"),
         (["B"], "ensembl", ["ENSG00000000002"], None),  # in use, and the former name of another
         (["OLD"], "symbol", ["A"], None),
         (["C"], "ensembl", ["ENSG00000000005"], None),
-        (["A", "C"], "symbol", ["A", "C"], "1 have no symbol, such as 'C'"),
+        (["A", "C"], "symbol", ["A", "C"], "1 without a symbol, such as 'C'"),
         (["ENSG00000000003"], "symbol", ["TWICE"], None),
         (
             ["ENSG00000000003", "ENSG00000000004"],
             "symbol",
             ["ENSG00000000003", "ENSG00000000004"],
-            "2 are several names",
+            "2 different names",
         ),
-        (["A", "OLD"], "ensembl", ["A", "OLD"], "2 are several names of one gene, such as 'A'"),
-        (["A", "ENSG00000000001"], "symbol", ["A", "ENSG00000000001"], "2 are several names of one gene"),
+        (["A", "OLD"], "ensembl", ["A", "OLD"], "2 different names of one gene, such as 'A'"),
+        (["A", "ENSG00000000001"], "symbol", ["A", "ENSG00000000001"], "2 different names of one gene"),
         (
             ["ENSG00000000001", "OLD", "B"],
             ["OLD", "B"],
             ["ENSG00000000001", "OLD", "B"],
-            "1 are several names of one gene",
+            "1 different names of one gene",
         ),
         (["OLD", "ENSG00000000001"], ["A", "ENSG00000000001"], ["OLD", "ENSG00000000001"], None),
-        (["B", "ENSG00000000002"], ["A", "B"], ["B", "ENSG00000000002"], "1 are several names of one gene"),
+        (["B", "ENSG00000000002"], ["A", "B"], ["B", "ENSG00000000002"], "1 different names of one gene"),
     ],
 )
 def test_what_is_ambiguous_or_unknown_stays_and_is_counted(names, to, expected, reason):
     if reason is None:
         assert convert_gene_names(names, to, table=TABLE).tolist() == expected
     else:
-        with pytest.warns(UserWarning, match=f"of {len(names)} gene names are not converted: {reason}") as told:
+        with pytest.warns(UserWarning, match=f"of {len(names)} gene names unconverted: {reason}") as told:
             converted = convert_gene_names(names, to, table=TABLE)
         assert converted.tolist() == expected
         assert len(told) == 1
@@ -102,7 +102,7 @@ def test_what_is_ambiguous_or_unknown_stays_and_is_counted(names, to, expected, 
 
 
 def test_one_to_one_orthologs_replace_genes_and_others_are_marked():
-    with pytest.warns(UserWarning, match="1 have no one-to-one ortholog, such as 'Klrb1c'"):
+    with pytest.warns(UserWarning, match="1 without a one-to-one ortholog, such as 'Klrb1c'"):
         converted = convert_gene_names(["Cd3e", "Klrb1c", MOUSE["Ptprc"]], species="mouse", to_species="human")
     assert converted.tolist() == ["CD3E", "mouse_Klrb1c", "PTPRC"]
     back = convert_gene_names(["CD3E", "PTPRC"], "ensembl", species="human", to_species="mouse")
@@ -115,7 +115,7 @@ def test_the_species_of_a_model_is_seen_from_its_names():
 
 
 def test_a_gene_of_another_genome_is_not_taken():
-    with pytest.warns(UserWarning, match="1 are not in the table, such as 'mm10___C3'"):
+    with pytest.warns(UserWarning, match="1 not in the table, such as 'mm10___C3'"):
         assert convert_gene_names(["mm10___C3", "GRCh38_CD3E"]).tolist() == ["mm10___C3", "CD3E"]
 
 
@@ -124,15 +124,15 @@ def test_a_gene_of_another_genome_is_not_taken():
     [
         (
             {"names": list(MOUSE)},
-            "They are names of mouse genes: pass species='mouse'",
+            "They are mouse genes: pass species='mouse'",
         ),
         (
             {"names": ["gene 1", "gene 2"]},
-            "None of the 2 names .* of human genes, such as 'gene 1'. Expected",
+            "None of the 2 gene names, such as 'gene 1', .* of human genes. Expected",
         ),
-        ({"names": ["D"], "table": TABLE}, "None of the 1 names is in table, such as 'D'"),
+        ({"names": ["D"], "table": TABLE}, "None of the 1 gene names, such as 'D', is in table"),
         ({"names": ["A"], "table": TABLE[["symbol"]]}, "table has no column 'ensembl'"),
-        ({"names": ["A"], "table": TABLE, "to_species": "mouse"}, "table is one of a single species"),
+        ({"names": ["A"], "table": TABLE, "to_species": "mouse"}, "table holds genes of a single species"),
         ({"names": "CD3E"}, "The 'names' parameter of convert_gene_names must be an array-like"),
         ({"names": ["CD3E"], "to": "entrez"}, "The 'to' parameter of convert_gene_names must be"),
         ({"names": ["CD3E"], "species": "rat"}, "The 'species' parameter of convert_gene_names must be"),

@@ -206,7 +206,7 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
             if aligned.measured is not None and not aligned.measured.any():
                 raise ValueError(
                     f"The cells have none of the {len(wanted)} training genes: their genes are "
-                    f"{_some(cells.gene_names)}, those of the training cells {_some(wanted)}. {self._advice(cells)}"
+                    f"{_some(cells.gene_names)}, but the training genes are {_some(wanted)}. {self._advice(cells)}"
                 )
             if self.duplicates != "first" and cells.first == 0:  # all blocks of a query have the same genes
                 _warn_of_renamed(pd.Index(cells.gene_names), wanted)
@@ -263,28 +263,28 @@ class GeneAligner(  # type: ignore[call-arg]  # scikit-learn has no types
         """Return a sentence that says what is probably wrong with the gene names of a query."""
         names, wanted = pd.Index(cells.gene_names), without_version(self.feature_names_in_)
         if without_version(names).isin(wanted).mean() > 0.5:
-            raw = " layer='raw' may have more of them." if getattr(cells.origin, "raw", None) is not None else ""
-            return f"The names fit, but these genes are few. Pass all genes that were measured.{raw}"
+            raw = " layer='raw' may have more genes." if getattr(cells.origin, "raw", None) is not None else ""
+            return f"The names match, but most training genes are missing. Pass all genes that were measured.{raw}"
         if cells.origin is not None:
             for column in cells.origin.var:
                 if without_version(cells.origin.var[column].astype(str)).isin(wanted).mean() > 0.5:
-                    return f"The column {column!r} of var has names that fit: set gene_names={column!r}."
+                    return f"The column {column!r} of var has matching names: set gene_names={column!r}."
             if without_version(cells.origin.obs_names).isin(wanted).mean() > 0.5:
-                return "The genes are in the rows: pass cells.T."
+                return "The genes seem to be in the rows: pass cells.T."
         kinds = [_kind(n) for n in (names, wanted)]
         said = ""
         if kinds[0] != kinds[1]:
-            said = f"The cells have {kinds[0]}, the training cells {kinds[1]}. "
+            said = f"The cells have {kinds[0]}, but the training cells have {kinds[1]}. "
         elif names.str.upper().isin(wanted.str.upper()).mean() > 0.5:
-            said = "They are the same in capital letters: are these cells of another species? "
+            said = "The names match if case is ignored: are these cells from another species? "
         species, n_found = conversion_that_fits(names, wanted)
         if n_found > 0.5 * min(len(names), len(wanted)):
             where = _code_for_names(cells, self.gene_names)
             return (
                 f"{said}Convert them: {where} = convert_gene_names({where}, to=model.feature_names_in_, "
-                f"species={species!r}) (of sklearn_cells.preprocessing) finds {n_found:,} of the training genes."
+                f"species={species!r}) (from sklearn_cells.preprocessing) finds {n_found:,} of the training genes."
             )
-        return f"{said}Pass cells of the same species, whose genes are named the same way."
+        return f"{said}Pass cells of the same species, with the same kind of gene names."
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -321,17 +321,17 @@ def _warn_of_renamed(names, wanted):
     second = second[first.isin(names) & first.isin(wanted) & ~second.isin(wanted)]
     if len(second):
         warn(
-            f"{len(second)} gene names look like repeated ones that var_names_make_unique changed, such as "
-            f"{second[0]!r} beside {second[0][:-2]!r}. The counts of {second[0][:-2]!r} alone are taken. Pass the "
-            "cells without that change to add up the counts, or set duplicates='first' where this is meant."
+            f"Found gene names that look as if var_names_make_unique had renamed repeated ones: {len(second)}, such "
+            f"as {second[0]!r} beside {second[0][:-2]!r}. Only the counts of {second[0][:-2]!r} are used. Pass the "
+            "cells with the original names to add up the counts, or set duplicates='first' to confirm."
         )
 
 
 def _warn_of_respelled(spelled, meant):
     """Warn of training genes that were found in the spelling of R, or with a genome as prefix."""
     warn(
-        f"{len(meant):,} training genes are in the cells in another spelling, such as {spelled!r} for {meant[0]!r}. "
-        "They are taken as the same genes."
+        f"Training genes spelled differently in the cells: {len(meant):,}, such as {spelled!r} for {meant[0]!r}. They "
+        "are treated as the same genes."
     )
 
 

@@ -122,13 +122,16 @@ def convert_gene_names(
     to = to if isinstance(to, str) else pd.Index(np.asarray(to, dtype=str)).unique()
     if table is not None:
         if to_species not in (None, species):
-            raise ValueError("table is one of a single species; leave it out, or leave out to_species.")
+            raise ValueError(
+                f"table holds genes of a single species, so it cannot convert names to {to_species!r}: leave out "
+                "table, or to_species."
+            )
         genes = target = _genes_of(table)
     else:
         genes = _genes(species)
         target = _genes(to_species or (species if isinstance(to, str) else _species_of(to, species)))
     converted, reasons = _convert(unique_names, to, genes, target, species)
-    if reasons["are not in the table"].all():
+    if reasons["not in the table"].all():
         raise ValueError(_none_known(unique_names, species, table))
     _warn_of_kept(unique_names, reasons)
     # In another species, the same name may be another gene.
@@ -223,7 +226,9 @@ def _genes_of(table: pd.DataFrame) -> _Genes:
     """Return the genes of a table that the user passed."""
     missing = [column for column in ("ensembl", "symbol") if column not in table]
     if missing:
-        raise ValueError(f"table has no column {missing[0]!r}; it needs 'ensembl' and 'symbol', a row for each gene.")
+        raise ValueError(
+            f"table has no column {missing[0]!r}; expected 'ensembl' and 'symbol', with a row for each gene."
+        )
     table = table.reindex(columns=["ensembl", "symbol", "former_names"]).astype(object)
     table = table.where(table.notna(), "").astype(str).drop_duplicates(ignore_index=True)
     return _Genes(table.assign(ensembl=without_genome(table["ensembl"]).to_numpy()))
@@ -238,23 +243,23 @@ def _convert(names, to, genes, target, species):
     """Return the new name for each name, or None, and a mask of the names for each reason not to convert them."""
     places = genes.find(names)
     places[np.isin(genome_of(names), GENOMES[OTHER[species]])] = UNKNOWN
-    reasons = {"are not in the table": places == UNKNOWN, "are names of several genes": places == AMBIGUOUS}
+    reasons = {"not in the table": places == UNKNOWN, "shared by several genes": places == AMBIGUOUS}
     if target is not genes:
         orthologs = np.where(places >= 0, genes.places_in(target)[places], UNKNOWN)
-        reasons["have no one-to-one ortholog"] = (places >= 0) & (orthologs < 0)
+        reasons["without a one-to-one ortholog"] = (places >= 0) & (orthologs < 0)
         places = orthologs
     known = places >= 0
     new, own = np.full(len(names), None), np.zeros(len(names), dtype=bool)
     if isinstance(to, str):
         new[known] = target.names(to)[places[known]]
-        reasons["have no symbol"] = known & (new == None)  # noqa: E711
+        reasons["without a symbol"] = known & (new == None)  # noqa: E711
     else:
         new[known] = target.names_among(to)[places[known]]
         if target is genes:  # within a species, the same name is the same gene
             own = pd.Index(names).isin(to)
     has = pd.Series(new).notna().to_numpy()
     shared = has & (pd.Series(new).duplicated(keep=False).to_numpy() | pd.Index(new).isin(names[own]))
-    reasons["are several names of one gene"] = shared
+    reasons["different names of one gene"] = shared
     new[shared] = None
     new[own] = names[own]
     return new, {reason: where & ~own for reason, where in reasons.items()}
@@ -266,15 +271,15 @@ def _warn_of_kept(names, reasons):
     if kept:
         parts = [f"{len(some):,} {reason}, such as {str(some[0])!r}" for reason, some in kept.items()]
         n_kept = sum(map(len, kept.values()))
-        warn(f"{n_kept:,} of {len(names):,} gene names are not converted: {'; '.join(parts)}.")
+        warn(f"Left {n_kept:,} of {len(names):,} gene names unconverted: {'; '.join(parts)}.")
 
 
 def _none_known(names, species, table):
     """Return the message that no name is in the table, and what may be wrong."""
-    text = f"None of the {len(names):,} names is in the table of {species} genes, such as {str(names[0])!r}."
+    text = f"None of the {len(names):,} gene names, such as {str(names[0])!r}, is in the table of {species} genes."
     if table is not None:
         return text.replace(f"the table of {species} genes", "table")
     other = OTHER[species]
     if (_genes(other).find(names) != UNKNOWN).mean() > 0.5:
-        return f"{text} They are names of {other} genes: pass species={other!r}."
+        return f"{text} They are {other} genes: pass species={other!r}."
     return f"{text} Expected gene symbols or Ensembl IDs."

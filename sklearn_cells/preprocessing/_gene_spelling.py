@@ -89,7 +89,7 @@ def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[
     if repeated.any():
         pair = names[other[plain_other == plain_other[repeated][0]]]
         raise ValueError(
-            f"{plain_other[repeated].nunique()} training genes come in two spellings in the cells, such as {pair[0]!r} "
+            f"The cells have training genes in two spellings: {plain_other[repeated].nunique()}, such as {pair[0]!r} "
             f"and {pair[1]!r}. Keep one of each, or add them up."
         )
     places[respelled] = other[plain_other.get_indexer(plain_wanted[respelled])]
@@ -110,6 +110,6 @@ def refuse_repeated(names: pd.Index, where: str) -> None:
     repeated = names[names.duplicated()]
     if len(repeated):
         raise ValueError(
-            f"{len(repeated)} training genes come more than once in the {where}, such as {repeated[0]!r}, where "
-            "versions of Ensembl IDs are left out. Keep one of each, or add them up."
+            f"Some training genes occur more than once in the {where} if versions of Ensembl IDs are ignored: "
+            f"{len(repeated)}, such as {repeated[0]!r}. Keep one of each, or add them up."
         )

@@ -134,7 +134,10 @@ class LogNormalizer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin
             return self.target_sum
         totals = np.concatenate([row_sums(X, shares=self.gene_shares_) for X in blocks_again(cells)])
         if not totals.any():
-            raise ValueError("target_sum=None, the median, needs cells with counts, but all values of X are zero.")
+            raise ValueError(
+                "target_sum=None uses the median total of the cells, but all values of X are zero: pass cells with "
+                "counts, or a number as target_sum."
+            )
         return float(np.median(totals[totals > 0]))
 
     def _check(self, X, *, reset):

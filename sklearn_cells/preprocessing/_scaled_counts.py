@@ -38,16 +38,15 @@ def warn_of_scaled_counts(cells):
     values = values[values > 0]
     if len(values) > LEAST_ONES and (values == 1).all():
         warn(
-            f"All {len(values):,} values above zero that were looked at are 1: they seem to say whether a gene was "
-            "seen, and no longer how often. Expected counts as they were sequenced. Pass "
-            f"those.{cells.counts_elsewhere()}"
+            f"X seems to hold binary values, not counts: all {len(values):,} values above zero that were checked are "
+            f"1. Pass the original counts.{cells.counts_elsewhere()}"
         )
         return
     found = evidence_of_scaling(X)
     if found:
         warn(
-            f"The values are whole numbers, but look like counts that were scaled and rounded: {found}. Expected "
-            f"counts as they were sequenced. Pass those.{cells.counts_elsewhere()}"
+            f"X holds whole numbers that look like scaled and rounded counts: {found}. Pass the original "
+            f"counts.{cells.counts_elsewhere()}"
         )
 
 
@@ -63,11 +62,11 @@ def evidence_of_scaling(X):
     totals = np.bincount(rows, values, X.shape[0])[chosen]
     low, middle, high = totals.min(), np.median(totals), totals.max()
     if 0 < high - low <= ROUNDING * middle:
-        return f"the cells have nearly the same total, from {low:,.0f} to {high:,.0f}"
+        return f"all cells have nearly the same total, from {low:,.0f} to {high:,.0f}"
     least = np.full(X.shape[0], np.inf)
     np.minimum.at(least, rows[values > 0], values[values > 0])
     # A cell that expresses all genes may have no gene with a count of one.
     chosen &= n_genes < X.shape[1]
     if chosen.sum() >= LEAST_CELLS and np.median(least[chosen]) > 1:
-        return f"the least count above zero is {np.median(least[chosen]):,.0f} or more in half of the cells"
+        return f"the smallest count above zero is {np.median(least[chosen]):,.0f} or more in half of the cells"
     return ""

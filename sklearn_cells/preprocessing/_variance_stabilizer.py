@@ -204,7 +204,7 @@ class VarianceStabilizer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         shares = {"sqrt": self.sqrt_share, "linear": self.linear_share, "log1p": self.log_share}
         total = sum(shares.values())
         if total == 0:
-            raise ValueError("sqrt_share, linear_share and log_share are all 0: one of them at least must be more.")
+            raise ValueError("sqrt_share, linear_share and log_share are all 0: set at least one of them above 0.")
         if y is None and self.divergence_power > 0:
             raise ValueError(
                 "VarianceStabilizer requires y to be passed, but the target y is None: pass one label per cell, or set "
