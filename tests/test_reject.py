@@ -199,7 +199,9 @@ def test_an_error_out_of_reach_warns_and_takes_the_least():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 2)), TYPES[rng.integers(3, size=60)]
     classifier = RejectOptionClassifier(DecisionTreeClassifier(max_depth=1, random_state=0), target_error=0.0, cv=3)
-    with pytest.warns(UserWarning, match=r"No threshold reaches an error of 0 .* the least is 0\.\d+, where") as seen:
+    with pytest.warns(
+        UserWarning, match=r"No threshold reaches an error of 0 .* the smallest error: 0\.\d+, with"
+    ) as seen:
         classifier.fit(X, y)
     assert seen[0].filename == __file__
     curve = classifier.risk_coverage_
@@ -213,7 +215,7 @@ def test_what_each_fold_warns_of_comes_once(cells, n_jobs):
     X[:3] = 0
     steps = JSDivergenceSelector(100), LogNormalizer(), LogisticRegression()
     classifier = RejectOptionClassifier(make_pipeline(*steps), target_error=0.2, cv=3, random_state=0, n_jobs=n_jobs)
-    with pytest.warns(UserWarning, match="n_features_to_select=100|3 of 240 cells have no counts") as seen:  # noqa: SIM117
+    with pytest.warns(UserWarning, match="n_features_to_select=100|zero counts in 3 of 240 cells") as seen:  # noqa: SIM117
         with joblib.parallel_config(backend="threading"):
             classifier.fit(X, y)
     assert len(seen) == 2
@@ -222,7 +224,7 @@ def test_what_each_fold_warns_of_comes_once(cells, n_jobs):
 
 def test_more_than_one_target_is_refused(data):
     classifier = RejectOptionClassifier(LogisticRegression(), threshold=0.5, target_coverage=0.9)
-    with pytest.raises(ValueError, match="threshold=0.5 and target_coverage=0.9 are given, but one of them"):
+    with pytest.raises(ValueError, match="Got threshold=0.5 and target_coverage=0.9, but only one of them"):
         classifier.fit(*data)
 
 
@@ -325,11 +327,11 @@ def test_a_label_that_is_a_class_is_refused(data, classes, label, message):
 @pytest.mark.parametrize(
     ("labels", "label", "message"),
     [
-        (["B", "T"], -1, "unassigned_label=-1 cannot stand beside the classes ['B', 'T'] in one array: pass a string"),
-        ([0, 1], "Unassigned", "unassigned_label='Unassigned' cannot stand beside the classes [0, 1] in one array"),
+        (["B", "T"], -1, "unassigned_label=-1 does not have the same type as the classes ['B', 'T']: pass a string"),
+        ([0, 1], "Unassigned", "unassigned_label='Unassigned' does not have the same type as the classes [0, 1]"),
         ([False, True], None, "classes are booleans"),
-        (["B", None], None, "1 of 2 labels are missing, the first at cell 1"),
-        (["B"], None, "X has 2 cells but y has 1 labels"),
+        (["B", None], None, "labels are missing for 1 of 2 cells, first for cell 1"),
+        (["B"], None, "X has 2 cells, but y has 1 labels"),
     ],
 )
 def test_labels_that_do_not_go_together_are_refused(labels, label, message):
@@ -341,9 +343,13 @@ def test_labels_that_do_not_go_together_are_refused(labels, label, message):
 @pytest.mark.parametrize(
     ("labels", "groups", "message"),
     [
-        (["a"] * 9 + ["b"], None, "Class 'b' has 1 cell, but at least 2 are needed to hold cells out: .* 'a' alone"),
-        (["a"] * 6 + ["b"] * 4, [0, 0, 1, 1, 2, 3, 3, 3, 3, 3], "All 4 cells of class 'b' are held out in one fold"),
-        (["a"] * 5 + ["b"] * 5, [0] * 5 + [1] * 5, "No cell is held out whose class .* classes in common, or none"),
+        (["a"] * 9 + ["b"], None, "Class 'b' has 1 cell, but at least 2 are needed: .* only 'a'"),
+        (["a"] * 6 + ["b"] * 4, [0, 0, 1, 1, 2, 3, 3, 3, 3, 3], "One fold holds out all 4 cells of class 'b'"),
+        (
+            ["a"] * 5 + ["b"] * 5,
+            [0] * 5 + [1] * 5,
+            "No fold has held-out cells whose class .* share classes, or no groups",
+        ),
     ],
 )
 def test_a_fold_with_one_class_to_train_on_is_named(labels, groups, message):
@@ -429,10 +435,14 @@ def test_a_class_of_one_cell_is_not_counted_among_the_held_out(data):
 
 
 def test_more_folds_than_cells_of_any_class_are_refused():
-    with pytest.raises(ValueError, match="cv=5 needs a class of 5 cells, but the largest has 2: lower cv"):
+    with pytest.raises(
+        ValueError, match="cv=5 needs a class with at least 5 cells, but the largest has 2: pass a smaller cv"
+    ):
         RejectOptionClassifier(LogisticRegression()).fit([[0], [1], [2], [3]], ["B", "B", "T", "T"])
     apart = [([0, 1], np.array([2, 3]))]
-    with pytest.raises(ValueError, match="No cell is held out whose class has cells to train on: pass another cv"):
+    with pytest.raises(
+        ValueError, match="No fold has held-out cells whose class is also among its training cells: pass another cv"
+    ):
         RejectOptionClassifier(LogisticRegression(), cv=apart).fit([[0], [1], [2], [3]], ["B", "B", "T", "T"])
 
 
@@ -519,7 +529,9 @@ def test_a_fitted_estimator_takes_calibration_cells(data):
 
 def test_one_value_for_each_pair_of_classes_is_refused(data):
     X, y = np.vstack([data[0], data[0][:50] + 9]), np.concatenate([data[1], ["X"] * 50])
-    with pytest.raises(ValueError, match="returns 6 values for 4 classes: let it return one for each class"):
+    with pytest.raises(
+        ValueError, match="returns 6 values for 4 classes: pass an estimator that returns one per class"
+    ):
         RejectOptionClassifier(SVC(decision_function_shape="ovo")).fit(X, y)
 
 
@@ -667,18 +679,18 @@ def test_groups_are_routed_to_folds_by_default(data):
 def test_groups_of_cells_in_another_order_raise_a_warning(cells):
     groups = pd.Series(np.arange(240) % 2, index=cells.obs_names)
     classifier = RejectOptionClassifier(make_cell_pipeline(**SMALL), target_error=0.5, cv=2, random_state=0)
-    with pytest.warns(UserWarning, match="X and groups hold the same cells in another order"):
+    with pytest.warns(UserWarning, match="X and groups hold the same cells in a different order"):
         classifier.fit(cells, cells.obs["cell_type"], groups=groups[::-1])
 
 
 def test_cells_without_a_group_are_refused(data):
     X, y = data
     groups = np.where(np.arange(len(y)) == 7, None, "one")
-    with pytest.raises(ValueError, match="1 of 600 cells have no group, the first is cell 7"):
+    with pytest.raises(ValueError, match="The group is missing for 1 of 600 cells, first for cell 7"):
         RejectOptionClassifier(LogisticRegression()).fit(X, y, groups=groups)
 
 
 def test_one_group_is_refused(data):
     X, y = data
-    with pytest.raises(ValueError, match="groups has one group"):
+    with pytest.raises(ValueError, match="groups contains only one group"):
         RejectOptionClassifier(LogisticRegression()).fit(X, y, groups=np.zeros(len(y)))

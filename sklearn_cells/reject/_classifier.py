@@ -369,8 +369,8 @@ class RejectOptionClassifier(EmbeddingMixin, CallbackSupportMixin, MetaEstimator
         check_is_fitted(self)
         if len(self.estimator_.classes_) != len(self.classes_):
             raise ValueError(
-                f"The classifier inside has the classes {self.estimator_.classes_.tolist()}, and had "
-                f"{self.classes_.tolist()} in this fit: fit this one again, for its threshold is that of the old ones."
+                f"The inner classifier now has the classes {self.estimator_.classes_.tolist()}, but had "
+                f"{self.classes_.tolist()} when the threshold was set: fit this RejectOptionClassifier again."
             )
         return softmax(logits_of(self.estimator_, X, self.classes_) / self.temperature_, axis=1)
 

@@ -17,14 +17,14 @@ def check_one_target(classifier):
     }
     if len(given) > 1:
         found = " and ".join(f"{name}={value}" for name, value in given.items())
-        raise ValueError(f"{found} are given, but one of them makes the threshold: set the others to None.")
+        raise ValueError(f"Got {found}, but only one of them can be set: set the others to None.")
 
 
 def checked_labels(classifier, y, n_cells):
     """Return the labels that cells may have, sorted, and the index of the label of each cell."""
     if classifier.hierarchy is None:
         return check_labels(y, n_cells)
-    remedy = "add them to the hierarchy, or leave those cells out"
+    remedy = "add them to the hierarchy, or remove those cells"
     return check_labels(y, n_cells, classes=np.array(sorted(classifier.hierarchy)), remedy=remedy)
 
 
@@ -35,15 +35,15 @@ def names_of(classifier, estimator, labels):
         inner = [label for label in found if label not in classifier.hierarchy.leaves]
         if inner:
             raise ValueError(
-                f"The fitted estimator has the classes {inner[:5]}, which are not leaves of the hierarchy: set the "
-                "hierarchy of the estimator too, if it has that parameter, or pass cells whose labels are leaves."
+                f"The fitted estimator has the classes {inner[:5]}, which are not leaves of the hierarchy: set "
+                "hierarchy in the estimator too, if it has that parameter, or pass cells whose labels are leaves."
             )
         _check_same_tree(classifier.hierarchy, hierarchy_of(estimator))
         return NamesInTree(classifier.hierarchy, estimator.classes_)
     if not np.array_equal(estimator.classes_, labels):
         raise ValueError(
             f"The fitted estimator has the classes {found}, but y has {labels.tolist()}: pass cells of the same "
-            "classes, or the hierarchy of the estimator."
+            "classes, or set the same hierarchy as in the estimator."
         )
     return NamesOfClasses(labels)
 
@@ -56,26 +56,26 @@ def _check_same_tree(tree, of_estimator):
         leaves, learned = ({leaf for leaf in one.leaves if name in one.path(leaf)} for one in (tree, of_estimator))
         if leaves != learned:
             raise ValueError(
-                f"{name!r} covers {sorted(leaves)[:5]} in the hierarchy, and {sorted(learned)[:5]} in that of the "
-                "estimator: pass the same tree to both."
+                f"{name!r} covers {sorted(leaves)[:5]} in the hierarchy, but {sorted(learned)[:5]} in the hierarchy "
+                "of the estimator: pass the same tree to both."
             )
 
 
 def checked_label(label, classes):
     """Return the label of unassigned cells; raise if it cannot be in one array with the classes."""
     if classes.dtype.kind == "b":
-        raise ValueError("The classes are booleans, which have no value left for unassigned cells: pass y.astype(str).")
+        raise ValueError("The classes are booleans, which leave no value for unassigned cells: pass y.astype(str).")
     label = default_unassigned_label(classes) if label is None else label
     are_strings = isinstance(classes[0], str)
     if isinstance(label, str) != are_strings:
         raise ValueError(
-            f"unassigned_label={label!r} cannot stand beside the classes {classes[:3].tolist()} in one array: pass "
+            f"unassigned_label={label!r} does not have the same type as the classes {classes[:3].tolist()}: pass "
             f"{'a string' if are_strings else 'an integer'}."
         )
     if label in classes:
         other = "unknown" if are_strings else int(max(classes)) + 1
         raise ValueError(
-            f"{label!r} is one of the classes, but also the label of cells that are left unassigned: rename the class "
-            f"or leave its cells out, or set unassigned_label={other!r}."
+            f"{label!r} is one of the classes, but also the label for unassigned cells: rename the class or remove its "
+            f"cells, or set unassigned_label={other!r}."
         )
     return label

@@ -28,19 +28,25 @@ def splits_of(cv, X, classes, codes, split_params, random_state):
         missing = pd.isna(np.asarray(groups, dtype=object))
         if missing.any():
             raise ValueError(
-                f"{missing.sum()} of {len(missing)} cells have no group, the first is cell {missing.argmax()}: pass a "
-                "group for each cell, or leave those cells out."
+                f"The group is missing for {missing.sum()} of {len(missing)} cells, first for cell "
+                f"{missing.argmax()}: pass a group for each cell, or remove those cells."
             )
         n_groups = len(np.unique(groups))
         if n_groups < 2:
-            raise ValueError("groups has one group, but some are held out while others train: pass two or more.")
+            raise ValueError(
+                "groups contains only one group, but at least 2 are needed, so that some can be held out: pass more "
+                "groups."
+            )
         n_folds = min(5 if cv is None else cv, n_groups)
         cv = StratifiedGroupKFold(n_folds, shuffle=True, random_state=random_state)
     elif cv is None or isinstance(cv, Integral):
         n_folds = 5 if cv is None else cv
         largest = np.bincount(codes).max()
         if largest < n_folds:
-            raise ValueError(f"cv={n_folds} needs a class of {n_folds} cells, but the largest has {largest}: lower cv.")
+            raise ValueError(
+                f"cv={n_folds} needs a class with at least {n_folds} cells, but the largest has {largest}: pass a "
+                "smaller cv."
+            )
         cv = StratifiedKFold(n_folds, shuffle=True, random_state=random_state)
     with warnings.catch_warnings():
         # Not every fold needs cells of each class here.
@@ -51,8 +57,8 @@ def splits_of(cv, X, classes, codes, split_params, random_state):
     splits = [(train, test[np.isin(codes[test], codes[train])]) for train, test in splits]
     splits = [(train, test) for train, test in splits if len(test)]
     if not splits:
-        remedy = "another cv" if groups is None else "groups that have classes in common, or none"
-        raise ValueError(f"No cell is held out whose class has cells to train on: pass {remedy}.")
+        remedy = "another cv" if groups is None else "groups that share classes, or no groups"
+        raise ValueError(f"No fold has held-out cells whose class is also among its training cells: pass {remedy}.")
     for train, _ in splits:
         _check_two_classes(train, classes, codes, groups)
     return splits
@@ -67,13 +73,13 @@ def _check_two_classes(train, classes, codes, groups):
     n_lost, lost, left = np.sum(codes == lost), classes.tolist()[lost], classes.tolist()[left[0]]
     if n_lost == 1:
         raise ValueError(
-            f"Class {lost!r} has 1 cell, but at least 2 are needed to hold cells out: where it is held out, {left!r} "
-            "alone is left to train on. Pass more cells of it."
+            f"Class {lost!r} has 1 cell, but at least 2 are needed: with that cell held out, only {left!r} is left to "
+            f"train on. Pass more cells of {lost!r}."
         )
-    remedy = "another cv" if groups is None else "groups that have classes in common, or none"
+    remedy = "another cv" if groups is None else "groups that share classes, or no groups"
     raise ValueError(
-        f"All {n_lost} cells of class {lost!r} are held out in one fold, where {left!r} alone is left to train on: "
-        f"pass {remedy}."
+        f"One fold holds out all {n_lost} cells of class {lost!r}, which leaves only {left!r} to train on: pass "
+        f"{remedy}."
     )
 
 
@@ -126,8 +132,8 @@ def logits_of(estimator, X, classes):
             logits = np.column_stack([np.zeros_like(logits), logits])
     if logits.shape[1] != len(estimator.classes_):
         raise ValueError(
-            f"The estimator returns {logits.shape[1]} values for {len(estimator.classes_)} classes: let it return one "
-            "for each class, such as SVC(decision_function_shape='ovr')."
+            f"The estimator returns {logits.shape[1]} values for {len(estimator.classes_)} classes: pass an estimator "
+            "that returns one per class, such as SVC(decision_function_shape='ovr')."
         )
     logits -= logits.max(axis=1, keepdims=True)
     if len(estimator.classes_) == len(classes):

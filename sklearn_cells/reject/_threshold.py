@@ -56,9 +56,9 @@ class ErrorCurve:
         if reached is None:
             best = self.risk.argmin()  # the first of equal ones has the greatest coverage
             warn(
-                f"No threshold reaches an error of {target:g} among the assigned of the held-out cells: the least is "
-                f"{self.risk[best]:.3g}, where {self.coverage[best]:.1%} of them are assigned, at the threshold "
-                f"{self.thresholds[best]:.3g} that is used. Allow a greater target_error, or train a better "
+                f"No threshold reaches an error of {target:g} among the assigned held-out cells. The threshold "
+                f"{self.thresholds[best]:.3g} is used, which has the smallest error: {self.risk[best]:.3g}, with "
+                f"{self.coverage[best]:.1%} of the cells assigned. Allow a larger target_error, or train a better "
                 "classifier."
             )
             return float(self.thresholds[best])
@@ -68,10 +68,10 @@ class ErrorCurve:
         if sure is not None:
             return sure
         warn(
-            f"The held-out cells are too few, or too often wrong, to be sure at a confidence level of "
-            f"{confidence_level:g} that at most {target:g} of the assigned cells are wrong: the threshold "
-            f"{reached:.3g} is the one at which they just are. Pass more cells, allow a greater target_error, or lower "
-            "confidence_level."
+            "The held-out cells are too few, or too often wrong, to be sure at a confidence level of "
+            f"{confidence_level:g} that at most {target:g} of the assigned cells are wrong. The threshold "
+            f"{reached:.3g} is used, which reaches this error on the held-out cells, but without that confidence. "
+            "Pass more cells, allow a larger target_error, or lower confidence_level."
         )
         return reached
 
