@@ -53,7 +53,7 @@ def test_one_cell_of_a_rare_class_is_no_proof():
 def test_sparse_noise_beside_a_rare_class_is_not_found():
     X, y = noise(0.01, [20, 2000], n_genes=1000)
     params = {"n_features_to_select": None, "max_fdr": 0.05, "bias_correction": "permutation", "random_state": 0}
-    with pytest.warns(UserWarning, match="Allow a greater max_fdr or more n_permutations"):
+    with pytest.warns(UserWarning, match="Use a larger max_fdr or more n_permutations"):
         assert JSDivergenceSelector(**params).fit(X, y).n_features_ == 0
 
 
@@ -146,7 +146,9 @@ def test_selectors_by_error_rate(cells):
 
 def test_no_gene_passes_where_labels_say_nothing():
     X, codes = noise(1.0, [50, 50], n_genes=40)
-    with pytest.warns(UserWarning, match=r"no gene passes max_fdr=0.01, the least adjusted p-value is .* check that"):
+    with pytest.warns(
+        UserWarning, match=r"none passes max_fdr=0.01, and the smallest adjusted p-value is .* check that"
+    ):
         selector = JSDivergenceSelector(10, max_fdr=0.01).fit(X, codes)
     assert selector.n_features_ == 0
     assert not selector.get_support().any()
@@ -166,7 +168,8 @@ def test_permutations_refuse_fractions_of_cells(cells):
     y = cells.obs["cell_type"].to_numpy(dtype=str)
     selector = JSDivergenceSelector(5, bias_correction="permutation", random_state=0)
     with pytest.raises(
-        ValueError, match="bias_correction='permutation' .* need numbers of cells, but sample_weight has fractions"
+        ValueError,
+        match="bias_correction='permutation' .* need whole numbers of cells, but sample_weight has fractions",
     ):
         selector.fit(cells, y, sample_weight=np.full(len(y), 0.5))
     doubled = selector.fit(cells, y, sample_weight=np.full(len(y), 2)).divergences_

@@ -241,7 +241,7 @@ def test_progress_is_shown_when_asked_for(cells, types, capsys):
     ("change", "message"),
     [
         ({"X": [[-1.0], [0.0], [1.0], [2.0]]}, "expected counts >= 0, got -1.0 at cell 0"),
-        ({"y": ["B", "B", "T"]}, "X has 4 cells but y has 3 labels"),
+        ({"y": ["B", "B", "T"]}, "X has 4 cells, but y has 3 labels"),
         ({"method": "drop"}, "'method' parameter of gene_ablation must be a str among"),
         ({"block_size": 0}, "'block_size' parameter of gene_ablation must be an int in the range"),
     ],
@@ -316,14 +316,14 @@ def test_a_constant_gene_correlates_with_none(method):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "Neither y nor genes are given: pass the class of each cell"),
-        ({"genes": ["CD3E"]}, "Expected genes of X, got ['CD3E']: the names in X are ['gene 0', 'gene 1', 'gene 2']"),
-        ({"genes": []}, "Expected genes of X, got []"),
-        ({"genes": ["GENE 7"]}, "X has 'gene 7', in this spelling"),
+        ({}, "Both y and genes are None: pass the class of each cell"),
+        ({"genes": ["CD3E"]}, "X does not have the genes ['CD3E']: pass names such as ['gene 0', 'gene 1', 'gene 2']"),
+        ({"genes": []}, "The list of genes is empty"),
+        ({"genes": ["GENE 7"]}, "Did you mean 'gene 7'?"),
         ({"genes": "gene 7"}, "genes is 'gene 7': pass a list of genes, such as ['gene 7']"),
-        ({"genes": [True, False]}, "genes is a mask of 2 genes, but X has 60: pass one value for each"),
+        ({"genes": [True, False]}, "genes is a mask of 2 values, but X has 60 genes: pass one value per gene"),
         ({"genes": ["gene 1"], "layer": "counts"}, "layer='counts' is not in the AnnData object"),
-        ({"genes": ["gene 1"], "gene_names": "symbol"}, "gene_names='symbol' is no column of var"),
+        ({"genes": ["gene 1"], "gene_names": "symbol"}, "gene_names='symbol' is not a column of var"),
     ],
 )
 def test_what_cannot_be_correlated_is_refused(cells, arguments, message):
@@ -472,9 +472,9 @@ def test_genes_that_speak_against_a_class_are_no_markers():
 
 def test_markers_of_genes_and_classes_that_are_missing_are_refused(cells, types):
     evidence = pd.DataFrame({"type 0": [1.0], "type 1": [1.0]}, index=["CD3E"])
-    with pytest.raises(ValueError, match=re.escape("Expected genes of X, got ['CD3E']")):
+    with pytest.raises(ValueError, match=re.escape("X does not have the genes ['CD3E']")):
         marker_genes(evidence, cells, types)
-    with pytest.raises(ValueError, match=r"\['type 2'\] that are not among the classes .*: leave these cells out\.$"):
+    with pytest.raises(ValueError, match=r"\['type 2'\] that are not among the classes .*: remove these cells\.$"):
         marker_genes(evidence.set_axis(["gene 0"]), cells, types)
 
 
@@ -587,7 +587,7 @@ def test_other_classifiers_and_unknown_classes_are_refused(cells, types, fitted)
     linear = make_pipeline(LogNormalizer(), MultinomialNB()).fit(cells.X, types)
     with pytest.raises(TypeError, match="Expected a KerasCellClassifier, or a pipeline that ends with one, got Multi"):
         gene_attributions(linear, cells.X)
-    with pytest.raises(ValueError, match=r"\['T'\] that are not among the classes .*: leave these cells out, or pass"):
+    with pytest.raises(ValueError, match=r"\['T'\] that are not among the classes .*: remove these cells, or pass"):
         gene_attributions(fitted, cells[:2], ["T", "T"])
 
 
@@ -626,7 +626,7 @@ def test_labels_of_the_same_cells_in_another_order_are_told_and_taken_by_place(c
         "gene_correlation": lambda: gene_correlation(cells, y),
         "marker_genes": lambda: marker_genes(pd.DataFrame(1.0, index=["gene 0"], columns=np.unique(y)), cells, y),
     }
-    with pytest.warns(UserWarning, match="in another order") as caught:
+    with pytest.warns(UserWarning, match="in a different order") as caught:
         calls[function]()
     assert [warning.category for warning in caught].count(UserWarning) == 1
 
@@ -668,7 +668,7 @@ def test_counts_and_names_elsewhere_in_anndata_are_inspected_alike(cells, types,
     assert marker_genes(model, elsewhere, types).shape == found.shape  # by layer and names of the model
     pd.testing.assert_frame_equal(found, marker_genes(attributions, cells, types))
     with pytest.raises(
-        ValueError, match="layer='counts' and gene_names='symbol' choose from AnnData, but X is ndarray"
+        ValueError, match="layer='counts' and gene_names='symbol' need AnnData to choose from, but X is ndarray"
     ):
         gene_correlation(elsewhere.X, types, **where)
 
@@ -687,7 +687,7 @@ def test_genes_whose_names_occur_twice_are_refused(cells, types, column, remedy)
         lambda: gene_correlation(cells, genes=["gene 5"], gene_names=column),
         lambda: marker_genes(evidence, cells, types, gene_names=column),
     ):
-        with pytest.raises(ValueError, match=f"'gene 0' occurs more than once; .*{remedy}"):
+        with pytest.raises(ValueError, match=f"'gene 0' occurs more than once: .*{remedy}"):
             function()
 
 

@@ -126,7 +126,7 @@ def test_chosen_among_candidates(cells, tmp_path):
     backed.file.close()
     with pytest.raises(AttributeError, match="partial_fit") as error:
         selector.partial_fit(cells, y)
-    assert "redundancy compares genes in all cells" in str(error.value.__cause__)
+    assert "redundancy needs all cells at once, not partial_fit" in str(error.value.__cause__)
 
 
 def test_depth_scaled_values_have_levels_too(cells):

@@ -74,7 +74,7 @@ def test_fraction_of_genes(cells, fraction, n_selected):
 
 
 def test_fewer_genes_than_asked_keeps_all_and_says_so(cells):
-    with pytest.warns(UserWarning, match="n_features_to_select=1000, but X has only 60 genes: all of them are kept"):
+    with pytest.warns(UserWarning, match="n_features_to_select=1000, but X has only 60 genes: all are kept"):
         selector = JSDivergenceSelector().fit(cells, cells.obs["cell_type"])
     assert selector.get_support().all()
 
@@ -180,7 +180,7 @@ def test_partial_fit_goes_on_after_fit_and_after_loading(cells):
 
 def test_partial_fit_refuses_what_does_not_fit_the_cells_before(cells):
     y = cells.obs["cell_type"].to_numpy(dtype=str)
-    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+    with pytest.raises(ValueError, match="The first call to partial_fit needs classes"):
         JSDivergenceSelector(3).partial_fit(cells, y)
     selector = JSDivergenceSelector(3, bins=None).partial_fit(cells, y, np.unique(y))
     before = selector.divergences_
@@ -288,21 +288,21 @@ def test_what_is_set_after_fit_does_not_change_contributions(cells):
 
 def test_max_fdr_refuses_weights_that_are_no_numbers_of_cells(cells):
     y = cells.obs["cell_type"]
-    with pytest.raises(ValueError, match="max_fdr=0.05 need numbers of cells, but sample_weight has fractions"):
+    with pytest.raises(ValueError, match="max_fdr=0.05 need whole numbers of cells, but sample_weight has fractions"):
         JSDivergenceSelector(5, max_fdr=0.05).fit(cells, y, sample_weight=np.full(240, 0.5))
 
 
 def test_labels_of_the_same_cells_in_another_order_are_announced(cells):
     y = cells.obs["cell_type"]
     shuffled = y.sample(frac=1, random_state=0)
-    with pytest.warns(UserWarning, match="the same cells in another order: the first that differs is 'cell 0' in X"):
+    with pytest.warns(UserWarning, match="the same cells in a different order: the first difference is 'cell 0' in X"):
         by_place = JSDivergenceSelector(5).fit(cells, shuffled).divergences_
     np.testing.assert_array_equal(by_place, JSDivergenceSelector(5).fit(cells, shuffled.to_numpy()).divergences_)
     in_order = JSDivergenceSelector(5).fit(cells, shuffled.loc[cells.obs_names]).divergences_
     np.testing.assert_array_equal(in_order, JSDivergenceSelector(5).fit(cells, y.set_axis(range(240))).divergences_)
 
 
-@pytest.mark.filterwarnings("ignore:X and y hold the same cells in another order:UserWarning")
+@pytest.mark.filterwarnings("ignore:X and y hold the same cells in a different order:UserWarning")
 def test_permutation_test_permutes_labels_that_have_names(cells):
     model = make_pipeline(JSDivergenceSelector(10), MultinomialNB())
     score, permuted, p_value = permutation_test_score(

@@ -42,8 +42,8 @@ def is_passing(selector, pvalues, n_genes):
     if not passing.any():
         remedy = " or more n_permutations" if selector.bias_correction == "permutation" else ""
         warn(
-            f"no gene passes max_fdr={selector.max_fdr}, the least adjusted p-value is {adjusted.min():.3g}: nothing "
-            f"is selected. Allow a greater max_fdr{remedy}, or check that the labels are those of these cells."
+            f"No genes were selected: none passes max_fdr={selector.max_fdr}, and the smallest adjusted p-value is "
+            f"{adjusted.min():.3g}. Use a larger max_fdr{remedy}, or check that the labels belong to these cells."
         )
     return passing
 
@@ -57,8 +57,8 @@ def n_features_of(selector, n_genes, n_passing):
         return min(max(1, int(wanted * n_genes)), n_passing)
     if wanted > n_genes:
         warn(
-            f"n_features_to_select={wanted}, but X has only {n_genes} genes: all of them are kept. "
-            "Ask for fewer, or for a fraction, to select."
+            f"n_features_to_select={wanted}, but X has only {n_genes} genes: all are kept. Pass a smaller number, or "
+            "a fraction, to select genes."
         )
     return min(wanted, n_passing)
 
@@ -66,6 +66,6 @@ def n_features_of(selector, n_genes, n_passing):
 def _check_whole(table, selector):
     if (table.n_cells != np.rint(table.n_cells)).any() or (table.class_sizes != np.rint(table.class_sizes)).any():
         raise ValueError(
-            f"bias_correction={selector.bias_correction!r} and max_fdr={selector.max_fdr} need numbers of cells, but "
-            "sample_weight has fractions: pass how many cells each one stands for, or leave out one or the other."
+            f"bias_correction={selector.bias_correction!r} and max_fdr={selector.max_fdr} need whole numbers of "
+            "cells, but sample_weight has fractions: pass whole numbers, or drop sample_weight or these parameters."
         )

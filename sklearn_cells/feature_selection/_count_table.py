@@ -146,10 +146,10 @@ class NeitherCountsNorLog1pError(ValueError):
 
     def __init__(self, example=""):
         super().__init__(
-            f"X holds neither counts nor log1p of counts{example}. Values that are scaled by depth or otherwise "
-            "continuous hardly repeat, and then the divergence is close to its maximum for every gene: pass raw "
-            "counts, such as those of layer='counts' or layer='raw' of AnnData, or set bins='auto'. Counts from 2**32 "
-            "on, and float32 log1p of counts from some 500,000 on, are no longer distinguished."
+            f"X holds neither counts nor log1p of counts{example}. Continuous values, such as counts scaled by depth, "
+            "hardly ever repeat, so the divergence of every gene would be close to its maximum: pass raw counts, "
+            "such as layer='counts' or layer='raw' of AnnData, or set bins='auto'. Counts of 2**32 or more, and "
+            "float32 log1p of counts above about 500,000, cannot be recognised."
         )
 
 
@@ -198,8 +198,8 @@ def count_table(
     """
     if X.shape[1] * n_classes >= MAX_KEY // N_COUNTS:
         raise ValueError(
-            f"{n_classes} classes times {X.shape[1]} genes are too many to tabulate, expected less than "
-            f"{MAX_KEY // N_COUNTS}: does y hold cell types, or names of cells?"
+            f"{n_classes} classes times {X.shape[1]} genes are too many to tabulate; expected a product below "
+            f"{MAX_KEY // N_COUNTS}. Check that y holds cell types, not cell names."
         )
     # Without weights, cells are counted in half of the memory.
     weights = np.ones(X.shape[0], np.uint32) if sample_weight is None else sample_weight.astype(np.float64)
@@ -246,7 +246,7 @@ def checked_table(parts: dict[str, Any], n_genes: int, n_classes: int) -> CountT
     """
     table = CountTable(**parts)
     if not _is_sound(table, n_genes, n_classes):
-        raise ValueError(f"the parts are not those of a table of counts of {n_genes} genes in {n_classes} classes.")
+        raise ValueError(f"The stored count table does not fit {n_genes} genes and {n_classes} classes.")
     return table
 
 

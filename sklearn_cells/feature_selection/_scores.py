@@ -256,8 +256,8 @@ def binned(table: CountTable, bins: int | str | None, cells: Cells) -> CountTabl
     if bins == "auto":
         warn(
             "X holds neither counts nor log1p of counts, so the values above zero of each gene are pooled into up to "
-            "10 bins before they are compared. Pass raw counts, whose divergence needs no bins, or set bins=10 to say "
-            f"that this is meant.{cells.counts_elsewhere()}"
+            "10 bins before they are compared. Pass raw counts, which need no bins, or set bins=10 to "
+            f"confirm.{cells.counts_elsewhere()}"
         )
         return pooled(table, bins_of_enough_cells(table))
     return pooled(table, np.full(table.n_genes, bins))

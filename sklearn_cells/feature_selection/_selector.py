@@ -42,7 +42,7 @@ from sklearn_cells.hierarchy import CellTypeTree
 
 def _needs_no_pairs(selector):
     if selector.redundancy is not None:
-        raise AttributeError("redundancy compares genes in all cells: call fit, or set redundancy=None.")
+        raise AttributeError("redundancy needs all cells at once, not partial_fit: call fit, or set redundancy=None.")
     return True
 
 
@@ -315,12 +315,13 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             known, _ = check_labels(classes, np.size(classes))
             if hasattr(self, "divergences_") and not np.array_equal(known, self.classes_):
                 raise ValueError(
-                    f"`classes` is {known.tolist()}, but was {self.classes_.tolist()} before: pass the same, or none."
+                    f"`classes` is {known.tolist()}, but was {self.classes_.tolist()} in an earlier call: pass the "
+                    "same classes, or leave the argument out."
                 )
         elif hasattr(self, "divergences_"):
             known = self.classes_
         else:
-            raise ValueError("classes must be passed on the first call to partial_fit: all labels that y will have.")
+            raise ValueError("The first call to partial_fit needs classes. Pass all labels that y will ever contain.")
         with all_or_nothing(self, goes_on=hasattr(self, "divergences_")):
             return self._count(X, y, known, sample_weight)
 
@@ -450,7 +451,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
                 coverage_of_selection(self, measured).check(refuse=False)
         support = np.flatnonzero(self.get_support())
         if not len(support):
-            warn("No genes were selected: the selection is empty. Ask for more genes, or allow a greater max_fdr.")
+            warn("No genes were selected. Set a larger n_features_to_select or max_fdr.")
         return columns_of(cells, support)
 
     def gene_table(self) -> pd.DataFrame:
@@ -482,7 +483,7 @@ class JSDivergenceSelector(CallbackSupportMixin, SelectorMixin, BaseEstimator):
             return state
         classes = state["classes_"]
         if not np.array_equal(classes, np.unique(classes)):
-            raise ValueError(f"the classes are not sorted: {classes}.")
+            raise ValueError(f"The classes are not sorted: {classes}.")
         shape = len(state["divergences_"]), len(classes)
         table, compared = checked_table(state["_table"], *shape), state["_compared"]
         compared = table if compared is None else checked_table(compared, *shape)

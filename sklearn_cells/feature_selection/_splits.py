@@ -48,12 +48,12 @@ def best_splits(
     unknown = [name for name in classes.tolist() if name not in tree]
     if unknown:
         numbers = (
-            " The labels are numbers: pass names, as text. scikit-learn's cross_val_predict with predict_proba and its "
-            "VotingClassifier make numbers of names, and cannot be used with a tree."
+            " The labels are numbers: pass names as strings. scikit-learn's VotingClassifier, and its "
+            "cross_val_predict with predict_proba, turn names into numbers, so they cannot be used with a tree."
         )
         raise ValueError(
-            f"y has {unknown[:5]}, which are not types of the hierarchy: add them to it, or give these cells a label "
-            f"that it has.{'' if isinstance(unknown[0], str) else numbers}"
+            f"y has labels that are not in the hierarchy: {unknown[:5]}. Add them to the hierarchy, or give these "
+            f"cells one of its labels.{'' if isinstance(unknown[0], str) else numbers}"
         )
     ranks = np.full(table.n_genes, table.n_genes)
     splits = np.full(table.n_genes, -1)
@@ -77,7 +77,7 @@ def best_splits(
         ranks = np.minimum(ranks, of_split)
     if not is_split:
         raise ValueError(
-            f"At no split of the hierarchy do two types have cells, whose labels are {classes.tolist()}: there is "
-            "nothing to tell apart."
+            f"The labels {classes.tolist()} leave nothing to tell apart: no split of the hierarchy has cells on two "
+            "of its branches. Pass cells of more types."
         )
     return ranks, splits

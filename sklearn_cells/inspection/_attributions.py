@@ -142,7 +142,7 @@ def gene_attributions(
     steps, classifier = _parts_of(model)
     codes = None
     if y is not None:
-        remedy = "leave these cells out, or pass y=None"
+        remedy = "remove these cells, or pass y=None"
         _, codes = check_labels(y, X.shape[0], classes=classifier.classes_, remedy=remedy)
     start = np.zeros(classifier.n_features_in_)
     if baseline == "mean":
@@ -162,8 +162,8 @@ def gene_attributions(
             counts += block_counts[:, np.newaxis]
     if baseline == "mean" and np.sum(counts > 0) == 1:
         warn(
-            "All cells are of one class, and baseline='mean' compares them with their own mean, so that nothing is "
-            "left to attribute. Pass cells of other classes too, or baseline='zero'."
+            "All cells are of one class, so with baseline='mean' they are compared with their own mean and nothing "
+            "is left to attribute. Pass cells of other classes too, or baseline='zero'."
         )
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     genes, n_views = _genes_of(steps, classifier)
@@ -181,8 +181,8 @@ def _parts_of(model):
         steps, classifier = inner[:-1] if len(inner) > 1 else None, inner[-1]
     if not isinstance(classifier, KerasCellClassifier):
         raise TypeError(
-            f"Expected a KerasCellClassifier, or a pipeline that ends with one, got {type(classifier).__name__}: of "
-            "other classifiers, sklearn.inspection.permutation_importance says how much each gene matters."
+            f"Expected a KerasCellClassifier, or a pipeline that ends with one, got {type(classifier).__name__}: for "
+            "other classifiers, use sklearn.inspection.permutation_importance."
         )
     return steps, classifier
 

@@ -128,7 +128,7 @@ def gene_correlation(
 
 def _most_divergent(cells, y, n_genes):
     if y is None:
-        raise ValueError("Neither y nor genes are given: pass the class of each cell, or the genes to correlate.")
+        raise ValueError("Both y and genes are None: pass the class of each cell, or the genes to correlate.")
     return np.argsort(-js_divergence(cells, y), kind="stable")[:n_genes]
 
 

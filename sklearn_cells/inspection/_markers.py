@@ -114,7 +114,7 @@ def marker_genes(
     cells, names = cells_and_names(X, layer, gene_names)
     places = places_of(evidence.index, names, gene_names or "var_names")
     classes, codes = check_labels(
-        y, cells.shape[0], classes=np.sort(evidence.columns.to_numpy()), remedy="leave these cells out"
+        y, cells.shape[0], classes=np.sort(evidence.columns.to_numpy()), remedy="remove these cells"
     )
     codes = evidence.columns.get_indexer(classes)[codes]
     sizes = np.bincount(codes, minlength=len(evidence.columns))
