@@ -127,9 +127,9 @@ def test_scores_are_those_of_scikit_learn(page, model, cells, types):
     assert 0 < kept.sum() < len(kept)
     labels = np.unique(true)
     for name, predicted, rows in (
-        ("all cells, unassigned are errors", named, slice(None)),
+        ("all cells, counting unassigned as errors", named, slice(None)),
         ("all cells, as if none were unassigned", best, slice(None)),
-        (f"the {kept.mean():.1%} assigned", named, kept),
+        (f"assigned cells ({kept.mean():.1%})", named, kept),
     ):
         accuracy = accuracy_score(true[rows], predicted[rows])
         f1 = f1_score(true[rows], predicted[rows], labels=labels, average="macro", zero_division=0)
@@ -195,7 +195,7 @@ def test_no_copy_is_trained_of_a_network_that_comes_from_keras(cells, types, tmp
     trained = KerasCellClassifier(hidden_layer_sizes=(4,), epochs=2, random_state=0).fit(cells.X, types)
     model = KerasCellClassifier.from_keras(trained.model_, classes=trained.classes_)
     page = written(tmp_path, model, cells.X, types, cv=2)
-    assert "trained elsewhere, so that there is no new copy of it" in page
+    assert "trained outside this package, so no new copy of it can be trained" in page
     assert "a new copy of the model" not in page
     assert "LinearSVC" in page
 
@@ -214,9 +214,9 @@ def test_sections_say_what_they_are_about(page, model, cells, types):
     assert "three types" in text
     assert "CC0" in text
     assert "The cells have 100.0% of the 20 genes that the model uses" in text
-    assert "not scores of the given model" in text
+    assert "not the scores of the given model" in text
     left_out = model.predict(cells[160:]) == "Unassigned"
-    assert f"{left_out.sum()} of 80 cells ({left_out.mean():.1%}) are left unassigned" in text
+    assert f"Unassigned cells: {left_out.sum()} of 80 ({left_out.mean():.1%}), because the probability" in text
 
 
 def test_unassigned_cells_are_counted_and_drawn_by_their_most_probable_type(page, model, cells, types):
@@ -234,7 +234,7 @@ def test_unassigned_cells_are_counted_and_drawn_by_their_most_probable_type(page
     def draw():
         return RiskCoverageDisplay.from_predictions(true, best, probabilities.max(axis=1), threshold=model.threshold_)
 
-    assert picture(draw, "Errors against the share of cells that are kept") in section
+    assert picture(draw, "Errors against the share of assigned cells") in section
 
 
 def test_pairs_stand_by_the_cells_that_are_confused_either_way():
@@ -246,12 +246,12 @@ def test_pairs_stand_by_the_cells_that_are_confused_either_way():
     sample = Sample(cells, true, len(true))
     page = confusion_section(Predictions(true, found, found, pd.DataFrame(columns=list("ABCD"))), sample)
     assert re.findall(r"<h3>(.*?)</h3>", page) == ["A and C", "A and B", "A and D"]
-    assert "2 of 10 cells of A are named C; 2 of 10 cells of C are named A." in page
-    assert "3 of 10 cells of A are named B; 0 of 10 cells of B are named A." in page
-    assert "0 of 10 cells of A are named D; 2 of 10 cells of D are named A." in page
+    assert "A predicted as C: 2 of 10 cells; C predicted as A: 2 of 10 cells." in page
+    assert "A predicted as B: 3 of 10 cells; B predicted as A: 0 of 10 cells." in page
+    assert "A predicted as D: 0 of 10 cells; D predicted as A: 2 of 10 cells." in page
     first = page[: page.index("<h3>A and B</h3>")]
-    assert re.findall("more of these in .", first) == ["more of these in A", "more of these in C"]
-    assert row_of(first, "more of these in A") == ["pair, single"]
+    assert re.findall("higher in .", first) == ["higher in A", "higher in C"]
+    assert row_of(first, "higher in A") == ["pair, single"]
 
 
 def test_markers_are_those_of_the_selector_by_their_classes(page, model, cells, types):
@@ -274,7 +274,7 @@ def test_confused_types_and_markers_have_genes_that_mark_them(page):
     first, second = pairs[0]
     after = page[page.index(f"<h3>{first} and {second}</h3>") :]
     for label in (first, second):
-        best = row_of(after, f"more of these in {label}")[0].split(", ")[0]
+        best = row_of(after, f"higher in {label}")[0].split(", ")[0]
         assert int(best.removeprefix("gene ")) // 10 == int(label[-1])
 
 
@@ -318,8 +318,8 @@ def test_types_that_the_model_does_not_know_are_listed_and_are_errors(cells, typ
     model = chain().fit(cells[is_known], types[is_known])
     page = written(tmp_path, model, cells, types, cv=2)
     text = Parts(page).text
-    assert "does not know 1 of the types" in text
-    assert f"their {np.sum(~is_known)} cells count as errors: type 2." in text
+    assert "The model does not know these types: type 2." in text
+    assert f"All of their cells ({np.sum(~is_known)}) count as errors." in text
     assert row_of(page, "all cells")[0].startswith(f"{model.score(cells, types):.3f} (")
     assert row_of(page, "type 2")[1:3] == ["0.000", "0.000"]
 
@@ -391,7 +391,7 @@ def test_splits_of_all_cells_are_refused_where_a_sample_is_taken(model, cells, t
     splits = [(np.arange(120), np.arange(120, 240))]
     with pytest.raises(
         ValueError,
-        match="cv holds splits of all 240 cells, but they are not in memory, .* sample of about 100 is cross-val",
+        match="cv holds splits of all 240 cells, .* sample of about 100 is .*, because the cells are not in memory",
     ):
         write_html(model, backed, types, tmp_path / "report.html", cv=splits)
     write_html(model, cells, types, tmp_path / "report.html", cv=splits)
@@ -427,13 +427,13 @@ def test_cells_on_disk_and_cells_without_names_have_the_same_scores(page, model,
 def test_types_that_no_cell_has_are_told(model, cells, types, tmp_path):
     kept = types != "type 2"
     text = Parts(written(tmp_path, model, cells[kept], types[kept], peers=False)).text
-    assert "No cell is of these types, which the model knows too: type 2." in text
+    assert "The model also knows these types, but no cell belongs to them: type 2." in text
     assert "0 of 0" not in text
-    assert "No genes are named, for fewer than 5 of the cells are type 2." in text
+    assert "No genes are listed, because these types have fewer than 5 cells here: type 2." in text
 
 
 def test_labels_of_the_same_cells_in_another_order_are_told_once(model, cells, tmp_path):
-    with pytest.warns(UserWarning, match="in another order") as caught:
+    with pytest.warns(UserWarning, match="in a different order") as caught:
         written(tmp_path, model, cells, cells.obs["cell_type"][::-1], peers=False)
     assert [warning.category for warning in caught].count(UserWarning) == 1
 
@@ -460,14 +460,14 @@ def test_a_file_that_is_there_stays(model, cells, types, tmp_path):
 
 def test_cells_of_other_types_alone_are_refused(model, cells, tmp_path):
     y = np.where(np.arange(240) < 100, "neuron", "glia")
-    with pytest.raises(ValueError, match="None of the types in y is one that the model knows: glia, neuron against"):
+    with pytest.raises(ValueError, match="None of the types in y is known to the model: glia, neuron. The model knows"):
         write_html(model, cells, y, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 
 
 def test_cells_whose_true_type_is_unassigned_are_refused(model, cells, types, tmp_path):
     left_out = model.predict(cells) == "Unassigned"
-    with pytest.raises(ValueError, match="'Unassigned', which is how the model names those that it leaves unassigned"):
+    with pytest.raises(ValueError, match="labelled 'Unassigned', which is the model's label for unassigned cells"):
         write_html(model, cells, np.where(left_out, "Unassigned", types), tmp_path / "report.html")
 
 
@@ -490,7 +490,7 @@ def test_a_reject_option_at_the_end_of_a_pipeline_is_trained_anew_without_it(cel
     rejecting = RejectOptionClassifier(MultinomialNB(), target_coverage=0.8, cv=3, random_state=0)
     model = make_pipeline(JSDivergenceSelector(20), rejecting).fit(cells.X, types)
     page = written(tmp_path, model, cells.X, types, cv=3)
-    assert "are left unassigned" in page
+    assert "<p>Unassigned cells: " in page
     plain = make_pipeline(JSDivergenceSelector(20), MultinomialNB()).fit(cells.X, types)
     expected = written(tmp_path, plain, cells.X, types, cv=3, overwrite=True)
     assert row_of(page, "a new copy of the model") == row_of(expected, "a new copy of the model")
@@ -517,13 +517,13 @@ def test_views_of_every_second_gene_have_a_page(cells, types, tmp_path):
 def test_the_foot_says_when_and_by_what_the_page_was_written(page):
     foot = page[page.index("<footer>") :]
     assert f"{datetime.now(UTC).year}-" in foot
-    assert f"(UTC) by sklearn_cells {__version__}, of 80 cells." in foot
+    assert f"(UTC) by sklearn_cells {__version__}, from 80 cells." in foot
 
 
 def test_of_many_types_the_first_are_named(model, cells, tmp_path):
     numbers = np.arange(240) % 80
     with pytest.raises(
-        ValueError, match=r"knows: 0, 1, 10, 11, 12, 13, 14, 15, 16, 17, \.\.\. and 70 more against type"
+        ValueError, match=r"model: 0, 1, 10, 11, 12, 13, 14, 15, 16, 17, \.\.\. and 70 more\. The model knows type"
     ):
         write_html(model, cells, numbers, tmp_path / "report.html")
 
@@ -565,8 +565,8 @@ def test_names_in_a_tree_are_judged_in_the_tree(tmp_path):
     write_html(model, cells.X, types, tmp_path / "page.html", peers=False)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     right = hierarchical_accuracy(types, named, hierarchy=tree)
-    assert f"In the tree, {right:.1%} of the cells have a right name" in page
-    assert f"{np.sum(named == 'Unassigned'):,} of 200 cells" in page
+    assert f"In the tree, {right:.1%} of all cells are correct" in page
+    assert f"Unassigned cells: {np.sum(named == 'Unassigned'):,} of 200 (" in page
 
 
 @pytest.mark.usefixtures("few_minibatches")
@@ -601,7 +601,7 @@ def test_the_comparison_takes_a_budget_of_cells_and_says_so(model, cells, types,
     (n_sampled,) = re.findall(r"Cross-validated scores on a sample of (\d+) of these cells, drawn at random", page)
     assert 55 <= int(n_sampled) <= 60
     assert sizes == [(int(n_sampled), int(n_sampled), 2)] * 3
-    assert row_of(page, "all cells, unassigned are errors")  # of all
+    assert row_of(page, "all cells, counting unassigned as errors")  # of all
     assert f"<h1>{model.card_['name']} on 240 cells</h1>" in page
     assert written(tmp_path, model, cells, types, cv=2, peers_budget=60, overwrite=True) == page
     for budget in (240, None):
@@ -613,7 +613,7 @@ def test_the_comparison_takes_a_budget_of_cells_and_says_so(model, cells, types,
 def test_splits_of_all_cells_are_refused_where_the_budget_is_less(model, cells, types, tmp_path):
     splits = [(np.arange(120), np.arange(120, 240))]
     with pytest.raises(
-        ValueError, match="cv holds splits of all 240 cells, but peers_budget is 100, .* a larger peers"
+        ValueError, match="cv holds splits of all 240 cells, .* because peers_budget is 100: .* a larger peers"
     ):
         write_html(model, cells, types, tmp_path / "report.html", cv=splits, peers_budget=100)
 
@@ -629,7 +629,7 @@ def test_progress_names_each_peer_and_counts_its_folds(model, cells, types, tmp_
     monkeypatch.setattr("sklearn_cells.report._sections.Progress", Counted)
     written(tmp_path, model, cells, types, cv=2, verbose=1)
     names = ("a new copy of the model", "LogisticRegression", "LinearSVC")
-    assert done == {f"cross-validate {name}": 2 for name in names}
+    assert done == {f"cross-validating {name}": 2 for name in names}
 
 
 def test_without_verbose_nothing_is_shown(model, cells, types, tmp_path, capsys):

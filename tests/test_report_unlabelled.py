@@ -51,10 +51,10 @@ def section(page, name):
 
 
 def test_names_are_counted_in_all_and_in_each_batch(model, query, tmp_path):
-    page = section(written(tmp_path, model, query, None, batch="donor"), "names")
+    page = section(written(tmp_path, model, query, None, batch="donor"), "predicted-types")
     named = pd.Series(model.predict(query))
     assert (named == "Unassigned").any()
-    shares = page[page.index("Shares in each batch") :]
+    shares = page[page.index("Shares by batch") :]
     for name, count in named.value_counts().items():
         assert row_of(page, name) == [str(count), f"{count / 80:.1%}"]
         of_batches = [np.mean(named[rows] == name) for rows in (slice(0, 30), slice(30, 80))]
@@ -78,23 +78,26 @@ def test_clusters_and_batches_have_names_confidence_and_unassigned_cells(model, 
 def test_many_groups_are_shown_by_their_size(model, query, tmp_path):
     query.obs["barcode"] = [f"group {max(i - 20, 0):02}" for i in range(80)]  # the first has 21 cells
     page = written(tmp_path, model, query, None, clusters="barcode")
-    assert "Of 60, the 40 with most cells are shown." in section(page, "clusters")
+    assert "Only the 40 largest of 60 are shown." in section(page, "clusters")
     assert row_of(section(page, "clusters"), "group 00")[0] == "21"
-    assert "Of 60, the 12 with most cells are shown." in section(page, "names")
+    assert "Only the 12 largest of 60 are shown." in section(page, "predicted-types")
 
 
 def test_unassigned_cells_have_their_two_types_and_what_to_do(model, query, tmp_path):
     page = section(written(tmp_path, model, query, None), "unassigned-cells")
     annotation = annotate(model, query)
     left_out = annotation["predicted_label"].astype(str) == "Unassigned"
-    assert f"{left_out.sum()} of 80 cells ({left_out.mean():.1%}) are left unassigned, by a threshold of" in page
+    assert f"Unassigned cells: {left_out.sum()} of 80 ({left_out.mean():.1%}), at a threshold of" in page
     pairs = annotation.loc[left_out, ["best_label", "second_label"]].astype(str).value_counts()
     assert row_of(page, pairs.index[0][0])[1] == str(pairs.iloc[0])
     sums = np.asarray(query.X.sum(axis=1)).ravel()
     unassigned, assigned = np.median(sums[left_out]), np.median(sums[~left_out])
-    assert f"a median sum of {unassigned:,.0f} counts, assigned ones {assigned:,.0f}." in page
+    assert (
+        f"The median total count is {unassigned:,.0f} in unassigned cells and {assigned:,.0f} in assigned cells."
+        in page
+    )
     assert "predict --clusters" in page
-    assert ("poor cells" in page) == (unassigned < 0.6 * assigned)
+    assert ("low-quality cells" in page) == (unassigned < 0.6 * assigned)
 
 
 def test_unassigned_cells_of_few_counts_and_much_novelty_are_told(model):
@@ -109,19 +112,21 @@ def test_unassigned_cells_of_few_counts_and_much_novelty_are_told(model):
     found = Names(annotation, named, np.array(["B", "T"]), np.array(["B", "T"]))
     sample = Sample(np.repeat([[100.0], [20.0]], [6, 4], axis=0), named, 10)
     page = unassigned_section(model, found, sample, None)
-    assert "a median sum of 20 counts, assigned ones 100. So many of them are poor cells" in page
-    assert "2 of them (50.0%) have a novelty above 0.95." in page
-    assert "2 of them (50.0%) are between two types" in page
+    assert (
+        "is 20 in unassigned cells and 100 in assigned cells. Many unassigned cells are therefore low-quality" in page
+    )
+    assert "Unassigned cells with a novelty above 0.95: 2 (50.0%)." in page
+    assert "Unassigned cells between two types, which together have at least 80% of the probability: 2 (50.0%)." in page
 
 
 def test_models_that_name_all_cells_and_queries_without_unassigned_cells(model, query, tmp_path):
     plain = chain().fit(query, query.obs["cell_type"])
     page = written(tmp_path, plain, query, None)
     unsure = np.sum(plain.predict_proba(query).max(axis=1) < 0.5)
-    assert f"{unsure} cells ({unsure / 80:.1%}) have a confidence below 0.5" in section(page, "unassigned-cells")
+    assert f"Cells with a confidence below 0.5: {unsure} ({unsure / 80:.1%})." in section(page, "unassigned-cells")
     sure = query[model.predict(query) != "Unassigned"]
     page = section(written(tmp_path, model, sure, None, overwrite=True), "unassigned-cells")
-    assert "0 of " in page
+    assert "Unassigned cells: 0 of " in page
     assert "What to do" not in page
 
 
@@ -131,7 +136,7 @@ def test_marker_genes_are_those_of_the_selector_and_compared_with_other_cells(mo
     scaled = query.X.toarray().astype(float)
     scaled = np.log1p(scaled / scaled.sum(axis=1, keepdims=True) * 10_000)
     table = model.estimator_["select"].gene_table()
-    assert "All names have more than half of their markers higher" in page
+    assert "In every predicted type, more than half of the markers are higher" in page
     for label in np.unique(named[named != "Unassigned"]):
         expected = table[(table["marks"] == label) & (table["direction"] == "up")]["gene"].head(8)
         cells, share, genes = row_of(page, label)
@@ -150,7 +155,9 @@ def test_names_whose_markers_are_not_higher_are_told_first(model, query):
     names = np.array(["type 0", "type 1", "type 2"])
     found = Names(pd.DataFrame({"confidence": np.ones(80)}), named, names, names)
     page = support_section(model, found, Sample(query, named, 80), query)
-    (doubtful,) = re.findall("At most half of the markers are higher in cells named (.*?): look", page)
+    (doubtful,) = re.findall(
+        r"In these predicted types, at most half of the markers are higher than in other cells: (.*?)\. Check", page
+    )
     assert set(doubtful.split(", ")) == {"type 0", "type 1"}
 
 
@@ -170,7 +177,7 @@ def test_markers_of_a_name_in_a_tree_are_those_of_the_types_below(cells, query):
 def test_a_model_without_a_selector_describes_the_names(query, tmp_path):
     model = MultinomialNB().fit(query.X, query.obs["cell_type"])
     page = section(written(tmp_path, model, query, None), "marker-genes")
-    assert "does not confirm their names" in page
+    assert "do not confirm them" in page
     assert "gene" in row_of(page, "type 0")[0]
 
 
@@ -188,7 +195,7 @@ def test_missing_genes_are_named_with_what_types_have_left(cells, query, tmp_pat
     last = model["select"].gene_table().query("selected")["gene"].iloc[-1]
     nearly_all = query[:, query.var_names != last].copy()
     page = written(tmp_path, model, nearly_all, None, overwrite=True)
-    assert f"Missing genes, the most informative first: {last}." in section(page, "genes")
+    assert f"Missing genes, most informative first: {last}." in section(page, "genes")
 
 
 @pytest.mark.usefixtures("few_minibatches")
@@ -196,7 +203,7 @@ def test_novelty_is_drawn_for_models_that_have_learned_it(command_folder, query,
     model = load_model(command_folder / "model.cellmodel")
     page = written(tmp_path, model, query, None)
     novel = annotate(model, query)["novelty"] > 0.95
-    assert f"{novel.sum()} cells ({novel.mean():.1%}) are above 0.95" in section(page, "novelty")
+    assert f"Cells with a novelty above 0.95: {novel.sum()} ({novel.mean():.1%})." in section(page, "novelty")
     assert '<img src="data:image/svg+xml;base64,' in section(page, "novelty")
     assert "accuracy" in section(page, "model-card")
 
@@ -207,13 +214,13 @@ def test_the_map_is_drawn_where_scanpy_is_installed(command_folder, query, tmp_p
     monkeypatch.setattr("sklearn_cells.report._map.find_spec", find_spec)
     model = load_model(command_folder / "model.cellmodel")
     page = written(tmp_path, model, query, None)
-    assert "The cells by UMAP of the last hidden layer of the model" in section(page, "map")
+    assert "UMAP of all cells, computed from the last hidden layer of the model" in section(page, "map")
     assert written(tmp_path, model, query, None, overwrite=True) == page
     other = MultinomialNB().fit(query.X, query.obs["cell_type"])
     page = written(tmp_path, other, query.X, None, overwrite=True)
     assert "30 components of log-normalised counts" in section(page, "map")
     few = written(tmp_path, other, query.X[:20], None, overwrite=True)
-    assert "The cells are too few for a map" in few
+    assert "Too few cells for a map" in few
 
 
 def test_without_scanpy_the_page_says_how_to_get_the_map(model, query, tmp_path):
@@ -227,9 +234,18 @@ def test_the_page_is_well_formed_loads_nothing_and_has_all_sections(model, query
     assert "https:" not in page
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parts.tags}
     anchors = [attributes["id"] for _, attributes in parts.tags if "id" in attributes]
-    expected = ["names", "confidence", "batches", "clusters", "unassigned-cells", "genes", "marker-genes", "map"]
+    expected = [
+        "predicted-types",
+        "confidence",
+        "batches",
+        "clusters",
+        "unassigned-cells",
+        "genes",
+        "marker-genes",
+        "map",
+    ]
     assert anchors == expected
-    assert "cannot say how many names are right" in parts.text
+    assert "cannot say how many predictions are correct" in parts.text
     assert "accuracy" not in parts.text
 
 
@@ -243,7 +259,7 @@ def test_cells_on_disk_give_the_same_page_and_many_a_sample(model, query, tmp_pa
     monkeypatch.setattr("sklearn_cells.report._sample.N_SAMPLED", 40)
     monkeypatch.setattr("sklearn_cells.report._sample.LEAST_SAMPLED", 5)
     sampled = written(tmp_path, model, backed, None, **options)
-    (n_sampled,) = re.findall(r"come from a sample of (\d+) cells", sampled)
+    (n_sampled,) = re.findall(r"use a sample of (\d+) cells", sampled)
     assert 35 <= int(n_sampled) <= 45
     for name in ("names", "confidence", "clusters"):
         assert section(sampled, name) == section(expected, name)
@@ -273,9 +289,9 @@ def test_hostile_names_are_text(query, tmp_path):
     ("options", "message"),
     [
         ({"batch": "lab"}, r"batch='lab' is not a column of obs, which has \['cell_type', .*'leiden'\]: pass one"),
-        ({"clusters": ["1"] * 79}, "There are 80 cells, but 79 clusters: pass one per cell"),
-        ({"batch": ["1"] * 79}, "There are 80 cells, but 79 values of batch: pass one per cell"),
-        ({"batch": [None] + ["1"] * 79}, "1 of 80 cells have no batch: leave them out"),
+        ({"clusters": ["1"] * 79}, "Got 80 cells, but 79 clusters: pass one per cell"),
+        ({"batch": ["1"] * 79}, "Got 80 cells, but 79 values of batch: pass one per cell"),
+        ({"batch": [None] + ["1"] * 79}, "The batch is missing for 1 of 80 cells: pass one"),
     ],
 )
 def test_groups_that_do_not_fit_are_refused(model, query, tmp_path, options, message):
@@ -289,5 +305,5 @@ def test_one_name_alone_has_a_page(tmp_path):
     model = chain(10).fit(cells, cells.obs["cell_type"])
     one = cells[model.predict(cells) == "type 0"].copy()
     page = written(tmp_path, model, one, None)
-    assert row_of(section(page, "names"), "type 0")[1] == "100.0%"
+    assert row_of(section(page, "predicted-types"), "type 0")[1] == "100.0%"
     assert JSDivergenceSelector.__name__ not in page

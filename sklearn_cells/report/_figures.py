@@ -37,7 +37,7 @@ def heat_map(means, label):
     ax[0].set_xticks(range(values.shape[1]), means.columns, rotation=90, fontsize=8)
     ax[0].set_yticks(range(values.shape[0]), means.index, fontsize=9)
     bar = figure.colorbar(image, ax=ax[0], label=label, shrink=0.8)
-    bar.set_ticks([0, 1], labels=["least", "most"])
+    bar.set_ticks([0, 1], labels=["low", "high"])
     return SimpleNamespace(figure_=figure)
 
 
@@ -51,13 +51,13 @@ def cell_map(places, names, ordered, left_out, confidence):
     dots = {"s": 6, "linewidths": 0, "rasterized": True}
     rest = ~left_out & ~np.isin(names, ordered[:N_COLOURS])
     groups = [(name, names == name, colour) for name, colour in zip(ordered, _colours(), strict=False)]
-    groups += [("other names", rest, "0.75"), ("unassigned", left_out, "black")]
+    groups += [("other types", rest, "0.75"), ("unassigned", left_out, "black")]
     for name, chosen, colour in groups:
         if chosen.any():
             by_name.scatter(*places[chosen].T, color=[colour], label=name, **dots)
     legend = {"loc": "outside lower left", "ncols": 5, "fontsize": 8, "frameon": False, "markerscale": 3}
     figure.legend(*by_name.get_legend_handles_labels(), **legend)
-    by_name.set_title("by name", fontsize=10)
+    by_name.set_title("by predicted type", fontsize=10)
     order = np.argsort(-confidence, kind="stable")  # unsure cells in front
     shown = by_confidence.scatter(*places[order].T, c=confidence[order], cmap=VALUES, vmin=0, vmax=1, **dots)
     by_confidence.set_title("by confidence", fontsize=10)

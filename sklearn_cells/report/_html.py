@@ -45,7 +45,7 @@ footer { margin-top: 2.5rem; border-top: 1px solid #ccc; font-size: 0.9rem; colo
 
 # If a table is wider than the screen, a shadow marks the side where it continues. A picture would cover the shadow, so
 # a hint above a wide picture says so on a small screen.
-HINT = '<p class="hint">The picture is wider than the screen: scroll it sideways.</p>'
+HINT = '<p class="hint">This figure is wider than the screen: scroll sideways.</p>'
 
 # No picture, style or script from elsewhere is loaded, whatever a name in the page contains.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

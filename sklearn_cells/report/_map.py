@@ -24,10 +24,10 @@ N_COMPONENTS = 30
 def map_section(model, found, sample, seed):
     """Draw a map of cells of the sample, coloured by name and by confidence."""
     if find_spec("scanpy") is None:
-        return html.paragraph("A map of the cells needs scanpy: pip install 'sklearn_cells[clusters]'.")
+        return html.paragraph("A map of the cells needs scanpy: run pip install 'sklearn_cells[clusters]'.")
     n_cells = len(sample.true)
     if n_cells <= 2 * N_NEIGHBORS:
-        return html.paragraph("The cells are too few for a map.")
+        return html.paragraph("Too few cells for a map.")
     rows = np.arange(n_cells)
     if n_cells > N_CELLS:
         rows = np.sort(np.random.default_rng(seed).choice(n_cells, N_CELLS, replace=False))
@@ -36,14 +36,14 @@ def map_section(model, found, sample, seed):
     names, confidence = found.by_size()[0], found.confidence[sample.rows][rows]
     named = sample.true[rows]
     left_out = ~np.isin(named, found.names)
-    of_cells = "The cells" if len(rows) == sample.n_all else f"{len(rows):,} of the cells, drawn at random,"
+    of_cells = "all cells" if len(rows) == sample.n_all else f"{len(rows):,} cells drawn at random"
     text = (
-        f"{of_cells} by UMAP of {source}. Cells that lie together are alike. Distances between groups that lie far "
+        f"UMAP of {of_cells}, computed from {source}. Nearby cells are similar. Distances between groups that are far "
         "apart mean little."
     )
     known = [name for name in names if name in found.names]
     return html.paragraph(text) + html.picture(
-        lambda: cell_map(places, named, known, left_out, confidence), "Map of the cells by UMAP"
+        lambda: cell_map(places, named, known, left_out, confidence), "UMAP of the cells"
     )
 
 

@@ -225,7 +225,7 @@ def _page(model, X, y, layer, gene_names, batch, clusters, cv, peers, peers_budg
             introduction, sections = _of_labelled(model, X, cells, y, chosen, groups, made, compared, seeds, verbose)
     n_all = cells.shape[0]
     name = str(card.get("name") or card.get("description") or type(inner_model(model)).__name__)
-    written = f"Written on {datetime.now(UTC):%Y-%m-%d} (UTC) by sklearn_cells {__version__}, of {n_all:,} cells."
+    written = f"Written on {datetime.now(UTC):%Y-%m-%d} (UTC) by sklearn_cells {__version__}, from {n_all:,} cells."
     return html.page(title or f"{name} on {n_all:,} cells", introduction, sections, html.paragraph(written))
 
 
@@ -241,7 +241,7 @@ def _of_labelled(model, X, cells, y, chosen, groups, made, compared, seeds, verb
             **{HEADINGS[kind]: scores_by_group(found, values) for kind, values in groups.items()},
             "Comparison": _comparison(model, sample, compared, seeds, verbose),
             "Confusion": confusion_section(found, sample),
-            "Names in the tree": tree_section(found),
+            "Predicted types in the tree": tree_section(found),
             "Calibration": calibration_section(found),
             "Unassigned cells": unassigned_section(model, found),
             "Markers": markers_section(model, sample._replace(cells=aligned)),
@@ -264,7 +264,7 @@ def _of_query(model, X, cells, chosen, groups, made, seeds, verbose):
     with gathered() as others:
         aligned, genes, coverage = genes_section(model, sample.cells)
         makers: dict[str, Callable[[], str]] = {
-            "Names": lambda: query.composition_section(found, groups),
+            "Predicted types": lambda: query.composition_section(found, groups),
             "Confidence": lambda: query.confidence_section(found),
             **{HEADINGS[kind]: partial(query.groups_section, found, kind, of) for kind, of in groups.items()},
             "Unassigned cells": lambda: query.unassigned_section(model, found, sample, coverage),
@@ -275,9 +275,9 @@ def _of_query(model, X, cells, chosen, groups, made, seeds, verbose):
         }
         sections: dict[str, str] = {}
         with Progress(console=Console(stderr=True), disable=verbose == 0) as progress:
-            task = progress.add_task("write", total=len(makers))
+            task = progress.add_task("writing", total=len(makers))
             for name, make in makers.items():
-                progress.update(task, description=f"write {name}")
+                progress.update(task, description=f"writing {name}")
                 sections[name] = make()
                 progress.advance(task)
     warn_of_texts(others)

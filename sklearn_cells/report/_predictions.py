@@ -101,16 +101,16 @@ def compare(model, X, cells, y, chosen, verbose):
     known, names, tree = _names_of(model)
     if not np.isin(true, names).any():
         raise ValueError(
-            f"None of the types in y is one that the model knows: {shortened(np.unique(true))} against "
-            f"{shortened(names)}. Rename those in y that it calls otherwise."
+            f"None of the types in y is known to the model: {shortened(np.unique(true))}. The model knows "
+            f"{shortened(names)}. Rename the types in y to match."
         )
     annotation, probabilities = _annotate(model, X, cells, chosen, verbose)
     named = annotation["predicted_label"].astype(str).to_numpy(dtype=str)
     also_unassigned = np.setdiff1d(np.intersect1d(true, named), names)
     if len(also_unassigned):
         raise ValueError(
-            f"y has cells of the type {str(also_unassigned[0])!r}, which is how the model names those that it leaves "
-            "unassigned: leave these cells out."
+            f"y has cells labelled {str(also_unassigned[0])!r}, which is the model's label for unassigned cells: "
+            "remove these cells."
         )
     best = known[probabilities.to_numpy().argmax(axis=1)]
     rejecting = rejecting_model(model)

@@ -28,15 +28,15 @@ POOR = 0.6
 def introduction(found, sample):
     """Describe the cells, and what the page cannot say."""
     text = (
-        f"{len(found.named):,} cells, {sample.cells.shape[1]:,} genes. Their types are not known, so that this page "
-        "cannot say how many names are right. It shows what speaks for the names and what against them."
+        f"{len(found.named):,} cells, {sample.cells.shape[1]:,} genes. Their true types are not known, so this report "
+        "cannot say how many predictions are correct. It shows the evidence for and against them."
     )
     body = html.paragraph(text)
     if sample.is_part:
         body += html.paragraph(
-            "The cells were read block by block. Names, confidence and novelty are those of all of them; the genes "
-            f"that support the names and the map come from a sample of {len(sample.true):,} cells, drawn at random "
-            "within each name."
+            "The cells were read block by block. Predicted types, confidence and novelty cover all of them; marker "
+            f"genes and the map use a sample of {len(sample.true):,} cells, drawn at random within each predicted "
+            "type."
         )
     return body
 
@@ -48,11 +48,14 @@ def composition_section(found, groups):
     body = html.table(pd.DataFrame({"cells": [f"{n:,}" for n in sizes], "share": shares}, index=names))
     absent = np.setdiff1d(found.classes, np.union1d(found.best, found.named))
     if len(absent):
-        body += html.paragraph(f"The model knows these types too, but no cell is most like them: {', '.join(absent)}.")
+        body += html.paragraph(
+            "The model also knows these types, but they are not the most probable type of any cell: "
+            f"{', '.join(absent)}."
+        )
     for kind, of_cells in groups.items():
         chosen, _, note = _largest(of_cells, N_COLUMNS)
         table = pd.crosstab(found.named, of_cells, normalize="columns").loc[names, chosen].map("{:.1%}".format)
-        body += html.heading(f"Shares in each {kind}") + note + html.table(_plain(table))
+        body += html.heading(f"Shares by {kind}") + note + html.table(_plain(table))
     return body
 
 
@@ -60,12 +63,13 @@ def confidence_section(found):
     """Show how sure the names are."""
     names, _ = found.by_size()
     text = (
-        "The confidence of a cell is the probability of its name; of an unassigned cell, that of its most probable "
-        "type. A box holds the middle half of the cells of a name, with the median; the lines reach from 5 to 95 %. A "
-        "name whose cells have much less confidence than others may stand for cells of another type."
+        "The confidence of a cell is the probability of its predicted type, or for an unassigned cell that of its "
+        "most probable type. Each box shows the median and the middle half of the cells; the lines reach from 5 to "
+        "95 %. If cells of one predicted type have much lower confidence than the others, they may be cells of "
+        "another type."
     )
     values = {name: found.confidence[found.named == name] for name in names[:N_ROWS]}
-    return html.paragraph(text) + html.picture(lambda: boxes(values, "confidence"), "Confidence by name")
+    return html.paragraph(text) + html.picture(lambda: boxes(values, "confidence"), "Confidence by predicted type")
 
 
 def groups_section(found, kind, of_cells):
@@ -81,8 +85,8 @@ def groups_section(found, kind, of_cells):
     table = pd.DataFrame(
         {
             "cells": [f"{n:,}" for n in sizes],
-            "most are named": [first for first, _ in most],
-            "then": [second for _, second in most],
+            "most common type": [first for first, _ in most],
+            "second": [second for _, second in most],
             "unassigned": by_group["unassigned"].mean()[groups].map("{:.1%}".format).to_numpy(),
             "median confidence": by_group["confidence"].median()[groups].map("{:.3f}".format).to_numpy(),
         },
@@ -92,10 +96,9 @@ def groups_section(found, kind, of_cells):
         frame["novel"] = found.annotation["novelty"].to_numpy() > NOVEL
         table[f"novelty above {NOVEL}"] = by_group["novel"].mean()[groups].map("{:.1%}".format).to_numpy()
     advice = {
-        "cluster": "Look at the marker genes of a cluster whose cells have several names, or of which many are "
-        "unassigned.",
-        "batch": "A batch with far more unassigned cells than others differs from the training cells, by its "
-        "technology, its quality or its types.",
+        "cluster": "Look at the marker genes of clusters with several predicted types or many unassigned cells.",
+        "batch": "A batch with far more unassigned cells than the others differs from the training cells in "
+        "technology, quality or cell types.",
     }[kind]
     return html.paragraph(advice) + note + html.table(_plain(table))
 
@@ -112,7 +115,7 @@ def _largest(of_cells, n_most):
     kept = np.sort(np.argsort(-sizes, kind="stable")[:n_most])
     note = ""
     if len(kept) < len(groups):
-        note = html.paragraph(f"Of {len(groups):,}, the {n_most} with most cells are shown.")
+        note = html.paragraph(f"Only the {n_most} largest of {len(groups):,} are shown.")
     return groups[kept], sizes[kept], note
 
 
@@ -127,14 +130,15 @@ def novelty_section(found):
     novelty = found.annotation["novelty"].to_numpy(dtype=float)
     names, _ = found.by_size()
     text = (
-        "The novelty of a cell is the share of held-out training cells that are nearer to the mean of their type than "
-        "the cell is to that of its most probable type. In the laboratory of the reference it is evenly spread from 0 "
-        "to 1. In another laboratory it is higher for known types too, so compare the names with each other. "
-        f"{np.sum(novelty > NOVEL):,} cells ({np.mean(novelty > NOVEL):.1%}) are above {NOVEL}: look among them for "
-        "types that the reference lacks."
+        "The novelty of a cell is the share of held-out training cells that are closer to the mean of their type "
+        "than the cell is to the mean of its most probable type. In cells from the laboratory of the reference, it "
+        "is spread evenly from 0 to 1. In cells from another laboratory, it is higher even for known types, so "
+        f"compare the predicted types with each other. Cells with a novelty above {NOVEL}: "
+        f"{np.sum(novelty > NOVEL):,} ({np.mean(novelty > NOVEL):.1%}). Look among them for types that the reference "
+        "lacks."
     )
     values = {name: novelty[found.named == name] for name in names[:N_ROWS]}
-    return html.paragraph(text) + html.picture(lambda: boxes(values, "novelty"), "Novelty by name")
+    return html.paragraph(text) + html.picture(lambda: boxes(values, "novelty"), "Novelty by predicted type")
 
 
 def unassigned_section(model, found, sample, coverage):
@@ -143,14 +147,14 @@ def unassigned_section(model, found, sample, coverage):
     if rejecting is None:
         unsure = found.confidence < UNSURE
         text = (
-            "The model names all cells, also those that it is not sure of. "
-            f"{unsure.sum():,} cells ({unsure.mean():.1%}) have a confidence below {UNSURE}: treat them as unassigned. "
-            "RejectOptionClassifier, and the command train, make a model that leaves such cells unassigned."
+            "The model assigns a type to every cell, even with low confidence. Cells with a confidence below "
+            f"{UNSURE}: {unsure.sum():,} ({unsure.mean():.1%}). Treat them as unassigned. Models from "
+            "RejectOptionClassifier or the command train leave such cells unassigned."
         )
         return html.paragraph(text)
     left_out = ~found.is_assigned
     text = (
-        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned, by a threshold of "
+        f"Unassigned cells: {left_out.sum():,} of {len(left_out):,} ({left_out.mean():.1%}), at a threshold of "
         f"{rejecting.threshold_:.3g}."
     )
     if not left_out.any():
@@ -163,10 +167,10 @@ def unassigned_section(model, found, sample, coverage):
 def _pairs(found, left_out):
     """Return a table of the two most probable types of unassigned cells."""
     second = found.annotation["second_label"].astype(object).fillna("-").astype(str).to_numpy()
-    pairs = pd.DataFrame({"most probable": found.best[left_out], "then": second[left_out]})
+    pairs = pd.DataFrame({"most probable": found.best[left_out], "second": second[left_out]})
     counts = pairs.value_counts().sort_index().sort_values(ascending=False, kind="stable").head(N_PAIRS)
     table = counts.rename("cells").map("{:,}".format).reset_index()
-    text = "The two most probable types of unassigned cells, the most frequent pairs first:"
+    text = "The two most probable types of unassigned cells, most frequent pairs first:"
     return html.paragraph(text) + html.table(table.set_index("most probable").rename_axis(index=None), text=True)
 
 
@@ -177,36 +181,44 @@ def _advice(found, left_out, sample, coverage):
     if coverage is not None and len(coverage.missing):
         texts.append(
             f"The cells lack {len(coverage.missing):,} of the {coverage.n_genes:,} genes that the model uses. If many "
-            "cells are unassigned, train on the genes that both have (shared_genes; train --shared-with)."
+            "cells are unassigned, train a model on the shared genes (shared_genes, or train --shared-with)."
         )
     counts = row_sums(counts_in(sample.cells))
     unassigned = ~np.isin(sample.true, found.names)
     if unassigned.any() and not unassigned.all():
         medians = np.median(counts[unassigned]), np.median(counts[~unassigned])
-        text = f"Unassigned cells have a median sum of {medians[0]:,.0f} counts, assigned ones {medians[1]:,.0f}."
+        text = (
+            f"The median total count is {medians[0]:,.0f} in unassigned cells and {medians[1]:,.0f} in assigned cells."
+        )
         if medians[0] < POOR * medians[1]:
-            text += " So many of them are poor cells or empty droplets: filter by counts and mitochondrial share."
+            text += (
+                " Many unassigned cells are therefore low-quality cells or empty droplets: filter by total counts and "
+                "mitochondrial share."
+            )
         texts.append(text)
     if "novelty" in annotation:
         novel = annotation["novelty"].to_numpy(dtype=float)[left_out] > NOVEL
-        text = f"{novel.sum():,} of them ({novel.mean():.1%}) have a novelty above {NOVEL}."
+        text = f"Unassigned cells with a novelty above {NOVEL}: {novel.sum():,} ({novel.mean():.1%})."
         if novel.any():
-            text += " They may be of types that the model does not know: cluster them, and look at their marker genes."
+            text += (
+                " They may belong to types that the model does not know: cluster them, and look at their marker genes."
+            )
         texts.append(text)
     second = annotation["second_probability"].fillna(0).to_numpy(dtype=float)[left_out]
     first = annotation.get("best_probability", annotation["confidence"]).to_numpy(dtype=float)[left_out]
     between = first + second >= OF_TWO
     if between.any():
         texts.append(
-            f"{between.sum():,} of them ({between.mean():.1%}) are between two types, which have {OF_TWO:.0%} of the "
-            "probability or more. If the two are related, a coarser name for both may do; if not, the cell may be a "
-            "doublet."
+            f"Unassigned cells between two types, which together have at least {OF_TWO:.0%} of the probability: "
+            f"{between.sum():,} ({between.mean():.1%}). If the two types are related, a coarser label may cover both; "
+            "if not, the cells may be doublets."
         )
     texts += [
-        "Let clusters decide: annotate(clusters=...) or predict --clusters gives each cell the name that most cells of "
-        "its cluster have.",
-        "A lower threshold (annotate(threshold=...), predict --threshold) names more cells, and more of them wrongly.",
-        "Keep those that remain as a group of their own. Do not give them the most probable type: they were left "
-        "out because that is often wrong.",
+        "Use clusters: annotate(clusters=...) or predict --clusters gives each cell the label that most cells of its "
+        "cluster have.",
+        "Lower the threshold (annotate(threshold=...), predict --threshold) to assign more cells, at the cost of "
+        "more errors.",
+        "Keep the remaining unassigned cells as a separate group. Do not give them their most probable type: they "
+        "were left unassigned because it is often wrong.",
     ]
     return texts

@@ -36,11 +36,12 @@ def check_splits(cv: Any, cells: Any, budget: int) -> None:
     is_splitter = cv is None or isinstance(cv, Integral) or hasattr(cv, "split")
     most, why = budget, f"peers_budget is {budget:,}"
     if isinstance(cells, Cells) and budget > N_SAMPLED:
-        most, why = N_SAMPLED, "they are not in memory"
+        most, why = N_SAMPLED, "the cells are not in memory"
     if cells.shape[0] > most and not is_splitter:
         raise ValueError(
-            f"cv holds splits of all {cells.shape[0]:,} cells, but {why}, and a sample of about {most:,} is "
-            "cross-validated: pass a number of folds or a splitter, a larger peers_budget, or cells in memory."
+            f"cv holds splits of all {cells.shape[0]:,} cells, but only a sample of about {most:,} is "
+            f"cross-validated, because {why}: pass a number of folds or a splitter, a larger peers_budget, or cells "
+            "in memory."
         )
 
 

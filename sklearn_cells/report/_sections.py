@@ -41,27 +41,29 @@ LEAST_CELLS = 5
 
 def introduction(found, sample):
     """Describe the cells, and which types the model or the cells lack."""
+    n_types = len(np.unique(found.true))
     text = (
-        f"{len(found.true):,} cells of {len(np.unique(found.true))} types, {sample.cells.shape[1]:,} genes. What is "
-        "said of the model comes from these cells: if it was trained on them, it does worse on new ones."
+        f"{len(found.true):,} cells of {n_types} {'type' if n_types == 1 else 'types'}, {sample.cells.shape[1]:,} "
+        "genes. The report shows how the model does on these cells: if it was trained on them, it will do worse on new "
+        "ones."
     )
     unknown = np.setdiff1d(found.true, found.names)
     body = html.paragraph(text)
     if sample.is_part:
         body += html.paragraph(
-            "The cells were read block by block. Scores, confusion, calibration and unassigned cells come from all of "
-            "them; cross-validation, the genes that tell types apart and markers come from a sample of "
+            "The cells were read block by block. Scores, confusion, calibration and unassigned cells cover all of "
+            "them; cross-validation, marker genes and the genes that distinguish confused types use a sample of "
             f"{len(sample.true):,} cells, drawn at random within each type."
         )
     if len(unknown):
         n_cells = np.isin(found.true, unknown).sum()
         body += html.paragraph(
-            f"The model does not know {len(unknown)} of the types, and their {n_cells:,} cells count as errors: "
-            f"{', '.join(unknown)}."
+            f"The model does not know these types: {', '.join(unknown)}. All of their cells ({n_cells:,}) count as "
+            "errors."
         )
     absent = np.setdiff1d(found.types, found.true)
     if len(absent):
-        body += html.paragraph(f"No cell is of these types, which the model knows too: {', '.join(absent)}.")
+        body += html.paragraph(f"The model also knows these types, but no cell belongs to them: {', '.join(absent)}.")
     return body
 
 
@@ -81,7 +83,7 @@ def genes_section(model, cells):
     aligner = for_query(aligner, layer="X", gene_names="var_names") if is_anndata(cells) else aligner
     aligned = _of_counts(aligner).transform(cells)
     if not (is_anndata(cells) or hasattr(cells, "columns")):
-        text = "The cells have no gene names: their columns are taken for the model's genes."
+        text = "The cells have no gene names, so their columns are assumed to be the model's genes."
         return aligned, html.paragraph(text), None
     found = gene_coverage(aligner, selector_of(model), check_cells(cells) if is_anndata(cells) else cells)
     said = f"The cells have {found.genes:.1%} of the {found.n_genes:,} genes that the model uses"
@@ -101,11 +103,11 @@ def _missing_genes(found, *, said_already):
     if not said_already:
         more = f" and {len(found.missing) - N_MISSING:,} more" if len(found.missing) > N_MISSING else ""
         names = ", ".join(map(str, found.missing[:N_MISSING]))
-        body = html.paragraph(f"Missing genes, the most informative first: {names}{more}.")
+        body = html.paragraph(f"Missing genes, most informative first: {names}{more}.")
     if not len(found.by_class):
         return body
     shares = found.by_class.sort_values(kind="stable").map("{:.1%}".format)
-    return body + html.table(pd.DataFrame({"what is left of the divergence of the type": shares}))
+    return body + html.table(pd.DataFrame({"measured share of the type's divergence": shares}))
 
 
 def _of_counts(aligner):
@@ -117,21 +119,22 @@ def scores_section(found, seed):
     """Return the scores of all cells, of the assigned ones and of each type."""
     kept = found.is_assigned
     note = (
-        "Macro-F1 is the mean of the F1 of the types that occur in the cells. In brackets are 95 % intervals, which "
-        "are too narrow for types of few cells."
+        "Macro-F1 is the mean F1 of the types that occur in the cells. Brackets show 95 % intervals, which are too "
+        "narrow for types with few cells."
     )
     rows = {"all cells": _overall(found.true, found.named, seed)}
     if not kept.all():
         rows = {
-            "all cells, unassigned are errors": rows["all cells"],
+            "all cells, counting unassigned as errors": rows["all cells"],
             "all cells, as if none were unassigned": _overall(found.true, found.best, seed),
         }
         if kept.any():
-            rows[f"the {kept.mean():.1%} assigned"] = _overall(found.true[kept], found.named[kept], seed)
-        note += " In the scores of each type, an unassigned cell is one that was missed."
+            rows[f"assigned cells ({kept.mean():.1%})"] = _overall(found.true[kept], found.named[kept], seed)
+        note += " In the scores of each type, unassigned cells count as missed."
     overall = pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T
     if found.tree is not None:
-        note += f" A name that is coarser than the type is an error in these scores. {_in_the_tree(found)}"
+        note += " A prediction that is coarser than the true type counts as an error in these scores."
+        note += f" {_in_the_tree(found)}"
     return html.paragraph(note) + html.table(overall) + html.table(_scores_by_type(found, seed))
 
 
@@ -146,11 +149,11 @@ def _in_the_tree(found):
     right = hierarchical_accuracy(true, named, **in_tree)
     precision, recall, fscore = hierarchical_precision_recall_fscore(true, named, **in_tree)
     depths = [np.mean([tree.depth(name) if name in tree else 0 for name in names]) for names in (named, true)]
-    of_cells = "the cells" if known.all() else f"the {known.sum():,} cells whose true type is in it"
+    of_cells = "all cells" if known.all() else f"the {known.sum():,} cells whose true type is in the tree"
     return (
-        f"In the tree, {right:.1%} of {of_cells} have a right name, at a mean depth of {depths[0]:.2f} where that of "
-        f"the true types is {depths[1]:.2f}; hierarchical precision {precision:.3f}, recall {recall:.3f}, F1 "
-        f"{fscore:.3f}."
+        f"In the tree, {right:.1%} of {of_cells} are correct, counting types above or below the true type as correct. "
+        f"The mean depth is {depths[0]:.2f} for the predicted types and {depths[1]:.2f} for the true types. "
+        f"Hierarchical precision is {precision:.3f}, recall {recall:.3f}, F1 {fscore:.3f}."
     )
 
 
@@ -201,9 +204,9 @@ def comparison_section(model, sample, cv, budget, seeds, verbose):
     if sample.is_part:
         of_sample = f"a sample of {len(true):,} of these cells, drawn at random within each type"
     intro = (
-        f"Cross-validated scores on {of_sample}: each classifier is trained anew on all folds but one and scored on "
-        "that one, on the same folds for all. These are not scores of the given model, which are above. All cells are "
-        "named. In brackets are the lowest and the highest of the folds."
+        f"Cross-validated scores on {of_sample}: each classifier is trained on all folds but one and scored on the "
+        "remaining one, with the same folds for all classifiers. These are not the scores of the given model, which "
+        "are above. Every cell is assigned a type. Brackets show the lowest and the highest fold."
     )
     if len(rare):
         intro += f" Types with fewer cells than folds are left out: {', '.join(rare)}."
@@ -213,23 +216,23 @@ def comparison_section(model, sample, cv, budget, seeds, verbose):
         intro += f" Types that are not in the tree of the model are left out: {', '.join(strange)}."
     rare = np.union1d(rare, strange)
     if len(types) - len(rare) < 2:
-        return html.paragraph(f"Not cross-validated: fewer than two types have {cv} cells.")
+        return html.paragraph(f"Not cross-validated: fewer than two types have enough cells for {n_folds} folds.")
     kept = np.flatnonzero(~np.isin(true, rare))
     cells, true = rows_in(cells, kept), true[kept]
     folds = StratifiedKFold(cv, shuffle=True, random_state=seeds[0]) if isinstance(cv, Integral) else check_cv(cv, true)
     splits = list(folds.split(true, true))
     if tree is not None and not np.isin(true, tree.leaves).all():
-        intro += " Where the type of cells is a coarse one of the tree, the names below it are right too."
+        intro += " If the true type of a cell is a coarse one, predictions of the types below it also count as correct."
     copied, classifiers = untrained(model), peers_of(cells.shape[1])
     if copied is None:
-        intro += " The model was trained elsewhere, so that there is no new copy of it to train."
+        intro += " The model was trained outside this package, so no new copy of it can be trained."
     else:
         classifiers = {"a new copy of the model": copied, **classifiers}
     rows = {}
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=verbose == 0) as progress:
         tasks = {
-            name: progress.add_task(f"cross-validate {name}", total=len(splits), start=False) for name in classifiers
+            name: progress.add_task(f"cross-validating {name}", total=len(splits), start=False) for name in classifiers
         }
         for name, classifier in classifiers.items():
             progress.start_task(tasks[name])
@@ -247,15 +250,15 @@ def confusion_section(found, sample):
     )
     pairs = _confused_pairs(found)
     if not pairs:
-        return body + html.paragraph("No cell has the name of another type.")
+        return body + html.paragraph("No types were confused with each other.")
     body += html.paragraph(
-        "The pairs that are confused most, and the genes whose counts in these cells tell the two apart best, by their "
+        "The most confused pairs of types, and the genes whose counts best distinguish the two in these cells, by "
         "divergence."
     )
     for first, second in pairs:
         wrong = [
-            f"{np.sum((found.true == true) & (found.named == named)):,} of {np.sum(found.true == true):,} cells of "
-            f"{true} are named {named}"
+            f"{true} predicted as {named}: {np.sum((found.true == true) & (found.named == named)):,} of "
+            f"{np.sum(found.true == true):,} cells"
             for true, named in ((first, second), (second, first))
             if true in found.true
         ]
@@ -269,13 +272,13 @@ def tree_section(found):
     if found.tree is None:
         return ""
     text = (
-        "The cells by the name that they are given, and how right these names are. A name is too coarse where the true "
-        "type lies below it; the light part of a bar has the cells with a name below it."
+        "The number of cells by predicted type, and how many of the predictions are correct. A prediction is too "
+        "coarse if the true type lies below it; the light part of a bar shows the cells predicted as a type below it."
     )
     options = {"hierarchy": found.tree, "unassigned_label": found.unassigned_label}
     return html.paragraph(text) + html.picture(
         lambda: CellTypeTreeDisplay.from_predictions(found.true, found.named, **options),
-        "Cells by their name in the tree",
+        "Cells by predicted type in the tree",
     )
 
 
@@ -291,11 +294,13 @@ def _confused_pairs(found):
 def _telling_genes(true, cells, pair):
     few = [label for label in pair if np.sum(true == label) < LEAST_CELLS]
     if few:
-        return html.paragraph(f"No genes are named, for fewer than {LEAST_CELLS} of the cells are {' or '.join(few)}.")
+        return html.paragraph(
+            f"No genes are listed, because these types have fewer than {LEAST_CELLS} cells here: {' or '.join(few)}."
+        )
     chosen = np.flatnonzero(np.isin(true, pair))
     cells, true = rows_in(cells, chosen), true[chosen]
     markers = _markers(JSDivergenceSelector(None).fit(cells, true), cells, true)
-    return html.table(markers.rename(index="more of these in {}".format), text=True)
+    return html.table(markers.rename(index="higher in {}".format), text=True)
 
 
 def calibration_section(found):
@@ -305,8 +310,8 @@ def calibration_section(found):
     probabilities = np.hstack([found.probabilities.to_numpy(), np.zeros((len(found.true), len(unknown)))])
     labels = np.concatenate([found.probabilities.columns.to_numpy(dtype=str), unknown])
     text = (
-        "How often the most probable type is right, unassigned cells too. Below the line, the model is surer than it "
-        "is right. The expected calibration error is the mean distance from the line."
+        "How often the most probable type is correct, including unassigned cells. Below the line, the model is "
+        "overconfident. The expected calibration error is the mean distance from the line."
     )
     return html.paragraph(text) + html.picture(
         lambda: ReliabilityDisplay.from_predictions(found.true, probabilities, labels=labels),
@@ -328,17 +333,17 @@ def unassigned_section(model, found):
             "cells": sizes.map("{:,}".format),
             "unassigned": sums["left out"].map("{:,}".format),
             "share": (sums["left out"] / sizes).map("{:.1%}".format),
-            "their most probable type is right": sums["right"].map("{:,}".format),
+            "most probable type is correct": sums["right"].map("{:,}".format),
         }
     )
-    reason = "their most probable type has a probability"
+    reason = "the probability of their most probable type is"
     if found.tree is not None:
-        reason = "not even a type at the top of the tree is sure enough: the evidence for it is"
+        reason = "even for types at the top of the tree, the evidence is"
     body = html.paragraph(
-        f"{left_out.sum():,} of {len(left_out):,} cells ({left_out.mean():.1%}) are left unassigned: {reason} below "
+        f"Unassigned cells: {left_out.sum():,} of {len(left_out):,} ({left_out.mean():.1%}), because {reason} below "
         f"{threshold:.3g}."
     )
-    title = "Errors against the share of cells that are kept"
+    title = "Errors against the share of assigned cells"
     return body + html.table(rows) + html.picture(lambda: _risk_coverage(found, threshold), title)
 
 
@@ -357,17 +362,17 @@ def _risk_coverage(found, threshold):
 def markers_section(model, sample):
     """Name the genes that mark each type, by what the model's selector learned or, without one, by these cells."""
     selector, aligned = selector_of(model), sample.cells
-    source = "the cells that the model was trained on, among the genes that it uses"
+    source = "the training cells of the model, among the genes that it uses"
     if selector is None or selector.n_features_in_ != aligned.shape[1]:
         selector = JSDivergenceSelector(None).fit(aligned, sample.true)
-        source = "these cells, for the model has no gene selection of its own"
+        source = "these cells, because the model has no gene selection of its own"
     known = np.flatnonzero(np.isin(sample.true, np.asarray(selector.classes_).astype(str)))
     true = sample.true[known]
     if len(np.unique(true)) < 2:
-        return html.paragraph("Fewer than two types of the model are among the cells.")
+        return html.paragraph("Fewer than two of the model's types occur in the cells.")
     markers = _markers(selector, rows_in(aligned, known), true)
-    show = f"a sample of {len(sample.true):,} of these cells shows" if sample.is_part else "these cells show"
-    text = f"Genes of most divergence that {show} more of in the type. The divergence is that in {source}."
+    show = f"in a sample of {len(sample.true):,} of these cells" if sample.is_part else "in these cells"
+    text = f"The most divergent genes with higher counts in each type, {show}. The divergence was computed on {source}."
     return html.paragraph(text) + html.table(markers, text=True)
 
 

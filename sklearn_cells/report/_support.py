@@ -29,16 +29,16 @@ def support_section(model, found, sample, aligned):
     if selector is None or selector.n_features_in_ != aligned.shape[1]:
         kept = np.flatnonzero(np.isin(sample.true, names))
         note = (
-            "The model has no gene selection of its own, which could name marker genes that are independent of these "
-            "cells. What follows describes the named cells, and does not confirm their names."
+            "The model has no gene selection of its own, so there are no marker genes that are independent of these "
+            "cells. The genes below describe the predicted types, but do not confirm them."
         )
         if len(names) < 2:
-            return html.paragraph("Fewer than two names have cells enough to compare their genes.")
+            return html.paragraph("Fewer than two predicted types have enough cells to compare their genes.")
         named = sample._replace(cells=rows_in(aligned, kept), true=sample.true[kept])
         return html.paragraph(note) + markers_section(model, named)
     markers = _markers_of(names, selector, found, _measured(aligned))
     if not markers:
-        return html.paragraph("No gene marks one of the names by higher counts in the training cells.")
+        return html.paragraph("None of the predicted types has marker genes with higher counts in the training cells.")
     genes = np.unique(np.concatenate(list(markers.values())))
     values = _log_normalized(sample.cells, aligned, genes)
     means = _means(values, sample.true, enough)
@@ -59,25 +59,28 @@ def support_section(model, found, sample, aligned):
         if 2 * higher.sum() <= len(higher):
             doubtful.append(name)
     text = (
-        "The genes that mark each type by higher counts in the training cells, the first of them that were measured "
-        "here, and their mean expression in the cells of that name, with that in all other named cells in brackets. "
-        f"Expression is log1p of counts per {SCALE:,}. Of a name in a tree, genes of all types below it count, and "
-        "cells whose name lies above or below it are not among the others."
+        "For each predicted type, the top marker genes (with higher counts in the training cells of the type) that "
+        "were measured here. Numbers are their mean expression in cells of that type and, in brackets, in all other "
+        f"assigned cells. Expression is log1p of counts per {SCALE:,}. For a type in a tree, markers of all types "
+        "below it count, and cells with a type above or below it are not among the others."
     )
     told = (
-        f"At most half of the markers are higher in cells named {', '.join(doubtful)}: look at these names first."
+        "In these predicted types, at most half of the markers are higher than in other cells: "
+        f"{', '.join(doubtful)}. Check them first."
         if doubtful
-        else "All names have more than half of their markers higher than other cells."
+        else "In every predicted type, more than half of the markers are higher than in other cells."
     )
     without = [name for name in names if name not in markers]
     if without:
-        told += f" No gene marks {', '.join(without)} alone."
+        told += f" No marker genes were found for {', '.join(without)}."
     body = html.paragraph(text) + html.paragraph(told)
     drawn = list(
         dict.fromkeys(means.columns[places[gene]] for of_name in markers.values() for gene in of_name[:N_DRAWN])
     )
     shown = means.loc[[*markers, *(name for name in enough if name not in markers)], drawn]
-    body += html.picture(lambda: heat_map(shown, "mean expression"), "Mean expression of marker genes by name")
+    body += html.picture(
+        lambda: heat_map(shown, "mean expression"), "Mean expression of marker genes by predicted type"
+    )
     return body + html.table(pd.DataFrame.from_dict(rows, orient="index"), text=True)
 
 
