@@ -131,7 +131,7 @@ def test_ranking_says_which_genes_a_class_lacks():
 def test_ranking_needs_a_selector():
     naive = MultinomialNB().fit([[1, 0], [0, 1]], ["B", "T"])
     with pytest.raises(
-        TypeError, match="Expected a JSDivergenceSelector, or a pipeline that has one, got MultinomialNB"
+        TypeError, match="Expected a JSDivergenceSelector, or a pipeline that contains one, got MultinomialNB"
     ):
         GeneRankingDisplay.from_estimator(naive)
 
@@ -148,9 +148,9 @@ def test_count_distribution_by_hand():
 
 @pytest.mark.parametrize("container", [np.asarray, pd.DataFrame])
 def test_counts_of_a_gene_that_is_missing_or_no_counts_are_refused(container):
-    with pytest.raises(ValueError, match="Expected genes of X, got "):
+    with pytest.raises(ValueError, match="X does not have the genes "):
         CountDistributionDisplay.from_data(container([[1.0], [2.0]]), ["B", "T"], gene=7)
-    with pytest.raises(ValueError, match="Expected counts of gene 0, got values that are not whole numbers"):
+    with pytest.raises(ValueError, match="Expected counts for gene 0, got values that are not whole numbers"):
         CountDistributionDisplay.from_data(container([[1.5], [2.0]]), ["B", "T"], gene=0)
 
 
@@ -186,7 +186,7 @@ def test_heat_map_takes_the_markers_of_each_class_where_no_genes_are_named(cells
     named = ExpressionHeatmapDisplay.from_data(cells, types, genes=["gene 9", "gene 1"])
     assert list(named.genes) == ["gene 9", "gene 1"]
     assert len(named.ax_.child_axes) == 1
-    with pytest.raises(ValueError, match="No gene is higher in one class than in the others"):
+    with pytest.raises(ValueError, match="Found no gene with higher counts in one class than in the others"):
         ExpressionHeatmapDisplay.from_data([[1, 2], [1, 2]], ["B", "T"])
 
 
@@ -214,7 +214,9 @@ def test_ranking_by_type_has_the_first_genes_of_each(fitted):
     assert display.table["gene"].tolist() == expected
     assert_legible(display)
     unmarked = JSDivergenceSelector(1).fit([[1], [1]], ["B", "T"])
-    with pytest.raises(ValueError, match="No gene marks a type"):
+    with pytest.raises(
+        ValueError, match="Found no marker genes, that is, genes with higher counts in one type at p < 0.05"
+    ):
         GeneRankingDisplay.from_estimator(unmarked, n_per_type=2)
 
 
@@ -351,7 +353,7 @@ def test_risk_coverage_marks_the_point_of_a_reject_option(cells, types):
     display = RiskCoverageDisplay.from_estimator(model, cells.X, types, name="naive Bayes")
     kept = model.predict(cells.X) != "Unassigned"
     assert display.point == pytest.approx((kept.mean(), np.mean(model.predict(cells.X)[kept] != types[kept])))
-    assert display.ax_.texts[0].get_text().startswith(f"{100 * kept.mean():.0f} % kept")
+    assert display.ax_.texts[0].get_text().startswith(f"{100 * kept.mean():.0f} % assigned")
     np.testing.assert_allclose(display.ax_.collections[0].get_offsets(), [100 * np.array(display.point)])
     assert_legible(display)
 
@@ -412,7 +414,7 @@ def test_history_has_a_point_for_each_epoch(cells, types, metric):
     assert training.get_ydata().tolist() == model[-1].history_[metric]
     assert held_out.get_ydata().tolist() == model[-1].history_[f"val_{metric}"]
     of_training = "training cells, with L2 terms" if metric == "loss" else "training cells"
-    assert legend_of(display) == ([training, held_out], [of_training, "cells set aside"])
+    assert legend_of(display) == ([training, held_out], [of_training, "validation cells"])
     assert display.ax_.get_ylabel() == {"loss": "loss (nats)", "accuracy": "accuracy"}[metric]
     assert_legible(display)
 

@@ -66,7 +66,7 @@ def names_of(axis):
 
 @pytest.mark.parametrize("display", SCORES)
 def test_labels_of_cells_in_another_order_are_told_once(cells, types, fitted, display):
-    with pytest.warns(UserWarning, match="X and y hold the same cells in another order") as caught:
+    with pytest.warns(UserWarning, match="X and y hold the same cells in a different order") as caught:
         display.from_estimator(fitted, cells, types[::-1])
     assert len(caught) == 1
 
@@ -76,21 +76,21 @@ def test_labels_of_cells_in_another_order_are_told_once(cells, types, fitted, di
     [(CountDistributionDisplay, {"gene": "gene 0"}), (ExpressionHeatmapDisplay, {"genes": ["gene 0"]})],
 )
 def test_labels_in_another_order_are_told_beside_counts(cells, types, display, options):
-    with pytest.warns(UserWarning, match="X and y hold the same cells in another order"):
+    with pytest.warns(UserWarning, match="X and y hold the same cells in a different order"):
         display.from_data(cells, types[::-1], **options)
 
 
 @pytest.mark.parametrize("display", SCORES[:3])
 def test_predictions_of_cells_in_another_order_are_told(types, display):
-    with pytest.warns(UserWarning, match=r"y_true and y_pred hold the same cells in another order.*y_pred\.loc"):
+    with pytest.warns(UserWarning, match=r"y_true and y_pred hold the same cells in a different order.*y_pred\.loc"):
         draw_predictions(display, types, types[::-1])
 
 
 def test_confidences_of_cells_in_another_order_are_told(types):
     confidence = pd.Series(0.5, index=types.index[::-1])
-    with pytest.warns(UserWarning, match="y_true and confidence hold the same cells in another order"):
+    with pytest.warns(UserWarning, match="y_true and confidence hold the same cells in a different order"):
         risk_coverage_curve(types, types, confidence)
-    with pytest.warns(UserWarning, match="y_true and y_proba hold the same cells in another order"):
+    with pytest.warns(UserWarning, match="y_true and y_proba hold the same cells in a different order"):
         ReliabilityDisplay.from_predictions(types, pd.get_dummies(types)[::-1].astype(float))
 
 
@@ -125,20 +125,20 @@ def test_columns_that_are_numbered_have_no_names():
     ],
 )
 def test_missing_true_labels_are_refused(display, missing):
-    message = "y_true contains NaN: 1 of 3 labels are missing, the first at cell 1; leave those cells out"
+    message = "y_true contains NaN: labels are missing for 1 of 3 cells, first for cell 1. Remove those cells"
     with pytest.raises(ValueError, match=message):
         draw_predictions(display, missing, ["B", "T", "T"])
 
 
 @pytest.mark.parametrize("display", SCORES[:3])
 def test_missing_predictions_are_refused(display):
-    with pytest.raises(ValueError, match="y_pred contains NaN: 1 of 2 labels are missing, the first at cell 1"):
+    with pytest.raises(ValueError, match="y_pred contains NaN: labels are missing for 1 of 2 cells, first for cell 1"):
         draw_predictions(display, ["B", "T"], np.array(["B", None], dtype=object))
 
 
 @pytest.mark.parametrize("display", SCORES)
 def test_no_predictions_are_refused(display):
-    with pytest.raises(ValueError, match=re.escape("y_true has 0 sample(s): pass the label of each cell")):
+    with pytest.raises(ValueError, match=re.escape("y_true has 0 sample(s): pass the label of at least one cell")):
         draw_predictions(display, [], [])
 
 
@@ -220,7 +220,7 @@ def test_a_single_name_is_no_list_of_genes(cells, types):
 @pytest.mark.filterwarnings("ignore:X holds neither counts nor log1p of counts")
 def test_logs_are_not_taken_of_logs():
     X = pd.DataFrame({"CD74": [0, 1, 2], "LYZ": np.log1p([0, 1, 2])})
-    with pytest.raises(ValueError, match="Expected counts of gene 'LYZ', got values that are not whole numbers"):
+    with pytest.raises(ValueError, match="Expected counts for gene 'LYZ', got values that are not whole numbers"):
         ExpressionHeatmapDisplay.from_data(X, list("BTT"))
 
 

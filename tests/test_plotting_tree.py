@@ -161,11 +161,11 @@ def test_boxes_are_around_right_names_alone():
 def test_the_legend_explains_the_boxes_that_are_drawn():
     display = draw_in_tree()
     texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert texts == ["right", "right but coarser", "finer than the true type"]
+    assert texts == ["correct", "correct but coarser", "finer than the true type"]
     boxes = [patch for patch in display.ax_.patches if isinstance(patch, mpl.patches.Rectangle)]
     assert len(boxes) == 5 + 2 + 1
     display = CellConfusionDisplay.from_predictions(["B", "Th"], ["B", "Th"], hierarchy=TREE)
-    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["right"]
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["correct"]
     assert CellConfusionDisplay.from_predictions(["B"], ["B"]).ax_.get_legend() is None
 
 
@@ -307,7 +307,7 @@ def test_bars_are_the_counts():
         "0",
         "1",
     ]
-    said = ["right", "right but coarser", "wrong", "with a name below it", "no name of the tree"]
+    said = ["correct", "correct but coarser", "wrong", "predicted as a type below", "label not in the tree"]
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == said
 
 
@@ -326,7 +326,7 @@ def test_cells_without_true_types_are_counted():
     display = CellTypeTreeDisplay.from_predictions(None, pd.Categorical(NAMED), hierarchy=TREE)
     known = CellTypeTreeDisplay.from_predictions(TRUE, NAMED, hierarchy=TREE)
     pd.testing.assert_frame_equal(display.counts, known.counts[["named", "total"]])
-    assert display.ax_.get_legend().get_texts()[0].get_text() == "named so"
+    assert display.ax_.get_legend().get_texts()[0].get_text() == "predicted as this type"
 
 
 def test_true_types_that_the_tree_lacks_are_wrong_and_other_names_stand_below():
@@ -338,7 +338,7 @@ def test_true_types_that_the_tree_lacks_are_wrong_and_other_names_stand_below():
 
 
 def test_missing_names_are_refused():
-    with pytest.raises(ValueError, match="y_pred contains NaN: 1 of 2 labels are missing, the first at cell 1"):
+    with pytest.raises(ValueError, match="y_pred contains NaN: labels are missing for 1 of 2 cells, first for cell 1"):
         CellTypeTreeDisplay.from_predictions(None, ["B", None], hierarchy=TREE)
 
 
@@ -387,11 +387,11 @@ def test_a_report_has_both_pictures_where_the_model_has_a_tree(cells_and_model, 
         pages.append((tmp_path / "page.html").read_text(encoding="utf-8"))
     for display, alt in (
         (CellConfusionDisplay, "Confusion of true and predicted types"),
-        (CellTypeTreeDisplay, "Cells by their name in the tree"),
+        (CellTypeTreeDisplay, "Cells by predicted type in the tree"),
     ):
         found = picture(lambda display=display: display.from_predictions(types, model.predict(X), **options), alt)
         assert [found in page for page in pages] == [True, False]
-    assert ["Names in the tree" in page for page in pages] == [True, False]
+    assert ["Predicted types in the tree" in page for page in pages] == [True, False]
 
 
 def test_displays_in_a_tree_draw_on_axes_that_are_given():

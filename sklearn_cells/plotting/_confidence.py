@@ -224,14 +224,14 @@ class RiskCoverageDisplay:
             x, y = 100 * self.point[0], 100 * self.point[1]
             ax.scatter(x, y, color=colour, marker="o", s=40, zorder=3)
             ax.annotate(
-                f"{x:.0f} % kept,\n{y:.1f} % wrong",
+                f"{x:.0f} % assigned,\n{y:.1f} % wrong",
                 (x, y),
                 (-8, 8),
                 textcoords="offset points",
                 ha="right",
                 fontsize=NORMAL - 1,
             )
-        ax.set(xlabel="cells kept (%)", ylabel="errors among them (%)", xlim=(0, 100))
+        ax.set(xlabel="cells assigned (%)", ylabel="errors among assigned cells (%)", xlim=(0, 100))
         ax.set_ylim(bottom=0, auto=True)  # room for another curve
         ax.spines[["top", "right"]].set_visible(False)
         if self.name is not None:
@@ -386,12 +386,10 @@ class ReliabilityDisplay:
             align="edge",
             color="0.85",
             edgecolor="white",
-            label="share of the cells",
+            label="share of cells",
         )
-        ax.plot([0, 1], [0, 1], color="0.3", ls="--", lw=1, label="right as often as it says")
-        ax.plot(
-            self.bins["confidence"], self.bins["accuracy"], "o-", color=BLUE, markersize=5, label="share that is right"
-        )
+        ax.plot([0, 1], [0, 1], color="0.3", ls="--", lw=1, label="perfect calibration")
+        ax.plot(self.bins["confidence"], self.bins["accuracy"], "o-", color=BLUE, markersize=5, label="accuracy")
         ax.set(xlabel="probability of the predicted type", ylabel="share", xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         ax.set_title(f"expected calibration error {self.calibration_error:.3f}", fontsize=NORMAL)
         ax.spines[["top", "right"]].set_visible(False)

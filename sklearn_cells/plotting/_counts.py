@@ -334,7 +334,10 @@ class ExpressionHeatmapDisplay:
             values, places, marked = values[:, order], places[order], marked[order]
         label = "log(1 + count)"
         if normalize == "gene":
-            values, label = values / np.maximum(values.max(axis=0), 1e-9), "log(1 + count), of the gene's highest"
+            values, label = (
+                values / np.maximum(values.max(axis=0), 1e-9),
+                "log(1 + count), relative to the gene's maximum",
+            )
         sizes = np.bincount(codes)
         display = cls(values, genes=names[places], classes=classes, class_sizes=sizes, marked=marked, label=label)
         return display.plot(cmap=cmap, ax=ax)
@@ -393,7 +396,7 @@ def _of_each_class(X, y, n_per_type, names):
     table = pd.DataFrame(pairs, columns=["gene", "label"])
     table = table.drop_duplicates("gene")
     if table.empty:
-        raise ValueError("No gene is higher in one class than in the others: pass the genes to draw.")
+        raise ValueError("Found no gene with higher counts in one class than in the others: pass the genes to draw.")
     return names.get_indexer(table["gene"]), table["label"].to_numpy()
 
 
@@ -404,7 +407,7 @@ def _counts_of(cells, rows, places, names):
     is_whole = (counts == np.rint(counts)).all(axis=0)
     if not is_whole.all():
         gene = names[places].tolist()[is_whole.argmin()]
-        raise ValueError(f"Expected counts of gene {gene!r}, got values that are not whole numbers: pass raw counts.")
+        raise ValueError(f"Expected counts for gene {gene!r}, got values that are not whole numbers: pass raw counts.")
     return counts
 
 

@@ -113,7 +113,10 @@ class GeneRankingDisplay:
         higher = table[table["direction"] == "up"]
         table = pd.concat(higher[higher["marks"] == label].head(n_per_type) for label in selector.classes_)
         if table.empty:
-            raise ValueError("No gene marks a type by higher counts with p < 0.05: leave out n_per_type.")
+            raise ValueError(
+                "Found no marker genes, that is, genes with higher counts in one type at p < 0.05: leave out "
+                "n_per_type."
+            )
         return cls(table).plot(ax=ax)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
@@ -297,7 +300,7 @@ class GeneAblationDisplay:
     >>> X, y = cells.X, cells.obs["cell_type"]
     >>> display = GeneAblationDisplay.from_estimator(MultinomialNB(), X, y, block_size=10, n_genes=60, cv=3)
     >>> display.ax_.get_xlabel()
-    'rank of the genes taken away'
+    'rank of the removed genes'
     """
 
     def __init__(self, ablation: pd.DataFrame) -> None:
@@ -351,11 +354,11 @@ class GeneAblationDisplay:
         means = self.ablation["drop"].groupby(ranks).mean()
         ax.axhline(0, color="0.3", linewidth=0.8)
         if self.ablation["fold"].nunique() > 1:
-            ax.plot(ranks, self.ablation["drop"], "o", color=GREY, markersize=3, label="a fold")
+            ax.plot(ranks, self.ablation["drop"], "o", color=GREY, markersize=3, label="single folds")
         ax.plot(means.index, means, "o-", color=BLUE, markersize=5, linewidth=1.5, label="mean")
         ax.set(
-            xlabel="rank of the genes taken away",
-            ylabel="drop of the score",
+            xlabel="rank of the removed genes",
+            ylabel="drop in score",
             xlim=(0, self.ablation["last_rank"].max()),
         )
         ax.spines[["top", "right"]].set_visible(False)

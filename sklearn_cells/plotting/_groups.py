@@ -19,8 +19,8 @@ LINE = 1.2
 
 # The relations of a name to the true type, with the label and the style of the box around it.
 BOXES: dict[str, tuple[str, dict[str, Any]]] = {
-    "same": ("right", {"edgecolor": "0.15", "linewidth": 1.2}),
-    "coarser": ("right but coarser", {"edgecolor": VERMILION, "linewidth": 1.2, "linestyle": (0, (4, 2))}),
+    "same": ("correct", {"edgecolor": "0.15", "linewidth": 1.2}),
+    "coarser": ("correct but coarser", {"edgecolor": VERMILION, "linewidth": 1.2, "linestyle": (0, (4, 2))}),
     "finer": ("finer than the true type", {"edgecolor": "0.4", "linewidth": 1, "linestyle": (0, (1, 1.5))}),
 }
 

@@ -105,8 +105,8 @@ class TrainingHistoryDisplay:
         """
         if not self.history.get(self.metric):
             raise ValueError(
-                f"metric={self.metric!r} is not in the history, which has {list(self.history)}: pass one of these, and "
-                "a network that was trained here."
+                f"metric={self.metric!r} is not in the history, which has {list(self.history)}: pass one of these. A "
+                "network loaded from Keras has no history until fit is called."
             )
         ax = axes_for(ax, 5, 3.6)
         epochs = np.arange(1, len(self.history[self.metric]) + 1)
@@ -114,7 +114,7 @@ class TrainingHistoryDisplay:
         ax.plot(epochs, self.history[self.metric], "o-", color=BLUE, markersize=4, label=training)
         if f"val_{self.metric}" in self.history:
             held_out = self.history[f"val_{self.metric}"]
-            ax.plot(epochs, held_out, "s--", color=VERMILION, markersize=4, label="cells set aside")
+            ax.plot(epochs, held_out, "s--", color=VERMILION, markersize=4, label="validation cells")
         ax.set(xlabel="epoch", ylabel="loss (nats)" if self.metric == "loss" else self.metric)
         ax.locator_params(axis="x", integer=True)
         ax.spines[["top", "right"]].set_visible(False)

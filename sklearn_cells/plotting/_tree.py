@@ -39,13 +39,13 @@ from sklearn_cells.plotting._style import (
 
 # The parts of a bar. In grey print, neighbours differ, and wrong names are hatched.
 PARTS = {
-    "named": ("named so", {"color": BLUE}),
-    "right": ("right", {"color": BLUE}),
-    "too_coarse": ("right but coarser", {"color": SKY}),
+    "named": ("predicted as this type", {"color": BLUE}),
+    "right": ("correct", {"color": BLUE}),
+    "too_coarse": ("correct but coarser", {"color": SKY}),
     "wrong": ("wrong", {"color": VERMILION, "hatch": "/////"}),
 }
-BELOW = ("with a name below it", {"color": "0.9"})
-OTHERS = ("no name of the tree", {"color": GREY})
+BELOW = ("predicted as a type below", {"color": "0.9"})
+OTHERS = ("label not in the tree", {"color": GREY})
 
 # The indent of children relative to their parent, in inches.
 INDENT = 0.2
@@ -171,8 +171,8 @@ class CellTypeTreeDisplay:
         lacking = [] if y is None else sorted({str(true) for true in np.asarray(y) if true not in hierarchy})
         if lacking:
             warn(
-                f"The tree lacks the true types {', '.join(lacking[:10])}: any name of their cells counts as wrong. "
-                "Rename labels that mean types of the tree, or leave these cells out."
+                f"True types that are not in the tree: {', '.join(lacking[:10])}. All predictions for their cells "
+                "count as wrong. Rename these labels to types in the tree, or remove the cells."
             )
         return cls.from_predictions(
             y,
