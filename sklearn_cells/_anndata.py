@@ -34,13 +34,15 @@ def matrix_of(cells, layer=None):
         if cells.isbacked:
             return values_on_disk(*rows_on_disk(cells))
         if cells.X is None:
-            raise ValueError(f"The AnnData object has no X. Pass layer=... to name the counts{_choice(cells)}.")
+            names = _matrices(cells)
+            remedy = f"Pass layer=... to choose the counts: one of {names}." if names else "Write the counts to X."
+            raise ValueError(f"The AnnData object has no X. {remedy}")
         return cells.X
     if not _is_raw(cells, layer):
         found = where_counts_are(cells, layer)
         raise ValueError(
             f"layer={layer!r} is not in the AnnData object{_choice(cells)}.{found} Pass "
-            f"{'that' if found else 'the one that holds counts'}. In a chain of steps, the first one alone chooses."
+            f"{'that' if found else 'the one that holds counts'}. In a pipeline, set the layer in the first step only."
         )
     return _raw_on_disk(cells) if cells.isbacked else _loaded(cells.raw.X)
 
@@ -71,14 +73,14 @@ def gene_names_of(cells, gene_names="var_names", layer=None):
         return var.index
     if gene_names not in var:
         raise ValueError(
-            f"gene_names={gene_names!r} is no column of var, which has {list(var.columns)}: pass one of these, or "
+            f"gene_names={gene_names!r} is not a column of var, which has {list(var.columns)}: pass one of these, or "
             "'var_names'."
         )
     missing = var[gene_names].isna()
     if missing.any():
         raise ValueError(
-            f"{missing.sum()} of {len(var)} gene names are missing in var[{gene_names!r}], the first that of "
-            f"{var.index[missing.argmax()]!r}: leave those genes out."
+            f"var[{gene_names!r}] has missing values for {missing.sum()} of {len(var)} genes, first for "
+            f"{var.index[missing.argmax()]!r}: remove those genes."
         )
     return pd.Index(var[gene_names].astype(str))
 

@@ -62,16 +62,16 @@ def check_place(cells, key, columns):
     """
     if not is_anndata(cells):
         raise TypeError(
-            f"inplace=True writes into AnnData, but the cells are {type(cells).__name__}: pass AnnData, or leave out "
-            "inplace to get a DataFrame."
+            f"inplace=True needs AnnData to write to, but the cells are {type(cells).__name__}: pass AnnData, or "
+            "leave out inplace to get a DataFrame."
         )
     if cells.is_view:
         raise ValueError(
-            "inplace=True cannot write into a view of AnnData, such as adata[cells]: pass a copy, made by "
+            "inplace=True cannot write to a view of AnnData, such as adata[cells]: pass a copy, such as "
             "adata[cells].copy()."
         )
     if key is not None and (not key or "/" in key):
-        raise ValueError(f"key_added={key!r} must be a name without a slash: pass one such as 'blood'.")
+        raise ValueError(f"key_added={key!r} must be a non-empty name without a slash: pass a name such as 'blood'.")
     record = _record_in(cells, key)
     found = [f"uns[{key!r}]"] if record is None and (key or RECORD) in cells.uns else []
     ours = set() if record is None else set(record["columns"])
@@ -80,8 +80,8 @@ def check_place(cells, key, columns):
     found += [f"obsm[{place!r}]"] if place in cells.obsm and record is None else []
     if found:
         raise ValueError(
-            f"The cells have {', '.join(found)}, which annotate did not write: pass another key_added, or delete "
-            "what is there."
+            f"The cells already have {', '.join(found)}, which annotate did not write: pass another key_added, or "
+            "delete these entries."
         )
 
 

@@ -16,7 +16,7 @@ def check_not_annotated(cells, also=()):
     found = [f"obs[{name!r}]" for name in map(str, cells.obs) if ANNOTATION.fullmatch(name) or name in also]
     found += ["obsm['probabilities']"] if PROBABILITIES in cells.obsm else []
     if found:
-        raise ValueError(f"The cells have {', '.join(found)} already: pass overwrite=True to replace them.")
+        raise ValueError(f"The cells already have {', '.join(found)}: pass overwrite=True to replace them.")
 
 
 def write_annotation(source, cells, annotation, probabilities, path, *, record, table=None, overwrite=False):

@@ -376,14 +376,14 @@ def check_cells(
     choice = estimator if choice is None else choice
     if isinstance(X, Cells):
         if X.chosen != (getattr(choice, "layer", None), getattr(choice, "gene_names", "var_names")):
-            _refuse_choice(choice, "cells of the step before. In a chain of steps, the first one alone chooses.")
+            _refuse_choice(choice, "the output of an earlier step. In a pipeline, set them in the first step only.")
         if estimator is not None and reset is not None:
             check_genes(estimator, X.gene_names, reset=reset, n_genes=X.shape[1])
         return X.checked(dtype=dtype, values=max(values, X.checks.values, key=KINDS.index))
     refuse_other_objects(X)
     if is_anndata(X):
         return _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan)
-    _refuse_choice(choice, f"{type(X).__name__}, and not AnnData. Pass AnnData, or leave these parameters out.")
+    _refuse_choice(choice, f"{type(X).__name__}. Pass AnnData, or leave these parameters out.")
     bookkeeping = estimator if reset is not None else None
     if is_dask(X):
         if bookkeeping is not None:
@@ -444,10 +444,10 @@ def _unique(names, estimator):
     taken = np.arange(len(names)) if choice == "sum" else np.flatnonzero(~names.duplicated())
     shape = len(names), len(unique)
     columns = sp.csc_array((np.ones(len(taken)), (taken, codes[taken])), shape=shape)
-    done = "The counts of equal names are added up" if choice == "sum" else "The first of equal names is taken"
+    done = "Their counts are added up" if choice == "sum" else "The first gene of each name is used"
     warn(
-        f"{len(repeated)} of {len(unique)} gene names occur more than once, such as {repeated[0]!r}. {done}; the "
-        "parameter duplicates ('sum', 'first' or 'error') chooses."
+        f"{len(repeated)} of {len(unique)} gene names {'occurs' if len(repeated) == 1 else 'occur'} more than once, "
+        f"such as {repeated[0]!r}. {done}; set duplicates to 'sum', 'first' or 'error' to choose."
     )
     return unique, columns
 
@@ -462,10 +462,10 @@ def check_same_order(X, y, X_name="X", y_name="y"):
     if len(cells) == len(labels) and not cells.equals(labels) and labels.isin(cells).all():
         place = int(np.argmax(cells != labels))
         warn(
-            f"{X_name} and {y_name} hold the same cells in another order: the first that differs is {cells[place]!r} "
-            f"in {X_name} and {labels[place]!r} in {y_name}. Labels are taken by place, as everywhere in scikit-learn. "
-            f"Pass {y_name}.loc[...] with the names of {X_name} to bring them into its order, or {y_name}.to_numpy() "
-            "where the order is meant."
+            f"{X_name} and {y_name} hold the same cells in a different order: the first difference is "
+            f"{cells[place]!r} in {X_name} and {labels[place]!r} in {y_name}. Labels are matched by position, as "
+            f"always in scikit-learn. Pass {y_name}.loc[...] with the cell names of {X_name} to match its order, or "
+            f"{y_name}.to_numpy() to keep the order as it is."
         )
 
 
@@ -473,7 +473,7 @@ def _refuse_choice(estimator, what):
     """Refuse `layer` and `gene_names` for input that has no matrices or names to choose from."""
     layer, names = getattr(estimator, "layer", None), getattr(estimator, "gene_names", "var_names")
     if layer is not None or names != "var_names":
-        raise ValueError(f"layer={layer!r} and gene_names={names!r} choose from AnnData, but X is {what}")
+        raise ValueError(f"layer={layer!r} and gene_names={names!r} need AnnData to choose from, but X is {what}")
 
 
 def _text_columns(X):

@@ -74,8 +74,8 @@ class Checks:
                 value, place = self._place(X, wrong, rows)
                 raise ValueError(
                     f"Expected counts, which are whole numbers, got {value:g} at {place}: the values look normalised. "
-                    f"Pass raw counts.{self._said()} If these are estimated counts, such as those of RSEM, set "
-                    "require_counts=False of GeneAligner (align__require_counts=False of a pipeline)."
+                    f"Pass raw counts.{self._said()} If these are estimated counts, such as those from RSEM, set "
+                    "require_counts=False in GeneAligner (align__require_counts=False in a pipeline)."
                 )
 
     def _check_finite_and_sign(self, X, values, rows):
@@ -90,7 +90,7 @@ class Checks:
                 found = "NaN" if np.isnan(value) else f"infinity ({value})"
                 raise ValueError(
                     f"Input X contains {found} at {place}; expected finite values (a value too large for {X.dtype} "
-                    f"counts as infinite): remove or impute it first.{self._said()}"
+                    f"counts as infinite): remove or impute these values first.{self._said()}"
                 )
             low = np.fmin.reduce(values, axis=None)
         if self.values != "any" and low < 0:
@@ -130,14 +130,14 @@ def _check_indices(X, file):
     if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] > n_stored:
         kind = "rows" if X.format == "csr" else "columns"
         raise ValueError(
-            f"{where}The {kind} of the sparse matrix of shape {X.shape} do not begin where those before end, or lie "
-            f"outside of its {n_stored} stored values: it is damaged. Write it again."
+            f"{where}The sparse matrix of shape {X.shape} is damaged: its index pointers for {kind} do not start at 0, "
+            f"decrease, or exceed its {n_stored} stored values. Write it again."
         )
     unsigned = X.indices.view(f"u{X.indices.itemsize}")  # a negative index becomes a large one
     if X.nnz and unsigned.max() >= X.shape[X.format == "csr"]:
         raise ValueError(
-            f"{where}The sparse matrix of shape {X.shape} has indices from {X.indices.min()} to {X.indices.max()}: it "
-            "is damaged. Write it again."
+            f"{where}The sparse matrix of shape {X.shape} is damaged: its indices range from {X.indices.min()} to "
+            f"{X.indices.max()}, outside the matrix. Write it again."
         )
 
 
@@ -162,11 +162,11 @@ def refuse_other_objects(X):
     elif kind == "Raw" and type(X).__module__.startswith("anndata"):
         remedy = "Pass the AnnData object itself, with layer='raw'."
     elif hasattr(X, "to_adata"):
-        remedy = "Pass X.to_adata(), or one of the objects that it is made of."
+        remedy = "Pass X.to_adata(), or one of the AnnData objects in it."
     elif hasattr(X, "to_memory") and not hasattr(X, "obs"):
         remedy = "Pass the AnnData object that it belongs to, or X.to_memory()."
     elif isinstance(X, list | tuple) and any(hasattr(part, "obs") for part in X):
-        remedy = "Pass one AnnData object; anndata.concat makes one of several."
+        remedy = "Pass one AnnData object; combine several with anndata.concat."
     elif _may_be_cells(X):
         return
     else:
@@ -205,11 +205,11 @@ def check_unique(names, column="var_names"):
     """Refuse gene names, from a column of `var` or its index, if one occurs more than once."""
     if not names.is_unique:
         remedy = (
-            "adata.var_names_make_unique() makes them different" if column == "var_names" else "take another column"
+            "make them unique with adata.var_names_make_unique()" if column == "var_names" else "choose another column"
         )
         raise ValueError(
-            f"gene names must differ, but {names[names.duplicated()][0]!r} occurs more than once; {remedy}, and "
-            "GeneAligner(duplicates='sum') adds them up."
+            f"Gene names must be unique, but {names[names.duplicated()][0]!r} occurs more than once: {remedy}, or add "
+            "up their counts with GeneAligner(duplicates='sum')."
         )
 
 

@@ -39,8 +39,8 @@ def groups_of(cells, groups, n_cells, name="clusters"):
         obs = getattr(cells, "obs", None)
         if obs is None:
             raise ValueError(
-                f"{name}={groups!r} is the name of a column of obs, but the cells are {type(cells).__name__}: pass "
-                f"AnnData, or the {one} of each cell."
+                f"{name}={groups!r} names a column of obs, but the cells are {type(cells).__name__}: pass AnnData, or "
+                f"the {one} of each cell."
             )
         if groups not in obs:
             raise ValueError(
@@ -49,10 +49,12 @@ def groups_of(cells, groups, n_cells, name="clusters"):
         groups = obs[groups]
     missing = int(pd.isna(pd.Series(np.asarray(groups), dtype=object)).sum())
     if missing:
-        raise ValueError(f"{missing} of {len(groups)} cells have no {one}: leave them out, or name one for them.")
+        raise ValueError(
+            f"The {one} is missing for {missing} of {len(groups)} cells: pass one for each cell, or remove those cells."
+        )
     if len(groups) != n_cells:
         plural = name if name.endswith("s") else f"values of {name}"
-        raise ValueError(f"There are {n_cells} cells, but {len(groups)} {plural}: pass one per cell.")
+        raise ValueError(f"Got {n_cells} cells, but {len(groups)} {plural}: pass one per cell.")
     return groups
 
 
@@ -60,14 +62,14 @@ def check_can_cluster(classifier):
     """Refuse a classifier without a hidden layer; raise ImportError if the packages for clustering are missing."""
     if not hasattr(classifier, "embed"):
         raise TypeError(
-            f"clusters='auto' takes the hidden layer of a network, and the model is a {type(classifier).__name__}, "
-            "which has no embed: pass the cluster of each cell, or a model of make_cell_pipeline."
+            f"clusters='auto' needs the hidden layer of a network, but the model is a {type(classifier).__name__}, "
+            "which has no embed method: pass the cluster of each cell, or use a model from make_cell_pipeline."
         )
     missing = [name for name in ("scanpy", "igraph") if find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"clusters='auto' needs {' and '.join(missing)}, not installed here: run "
-            "`pip install 'sklearn_cells[clusters]'`, or pass the cluster of each cell."
+            f"clusters='auto' needs {' and '.join(missing)}, not installed here: run `pip install "
+            "'sklearn_cells[clusters]'`, or pass the cluster of each cell."
         )
 
 

@@ -26,7 +26,7 @@ def run_demo(folder, echo=print):
     labels = cells.obs["cell_type"].to_numpy(dtype=str)
     train, test = train_test_split(np.arange(cells.n_obs), stratify=labels, random_state=0)
     n_types = len(np.unique(labels))
-    echo(f"{cells.n_obs} blood cells of {n_types} types, {cells.n_vars} genes: training on {len(train)} ...")
+    echo(f"Training on {len(train)} of {cells.n_obs} blood cells of {n_types} types ({cells.n_vars} genes) ...")
     pipeline = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0)
     pipeline.fit(cells[train], labels[train])
 
@@ -44,15 +44,15 @@ def run_demo(folder, echo=print):
     loaded = joblib.load(folder / "model.joblib")
     same = np.array_equal(loaded.predict_proba(cells[test]), pipeline.predict_proba(cells[test]))
     if not same:
-        raise RuntimeError(f"the model loaded from {folder / 'model.joblib'} predicts other probabilities")
-    echo(f"The model, saved and loaded again, gives the same probabilities for all {len(test)} cells.")
+        raise RuntimeError(f"The model loaded from {folder / 'model.joblib'} predicts different probabilities.")
+    echo(f"Saved and loaded again, the model gives the same probabilities for all {len(test)} cells.")
     echo(f"\nIn {folder}/:")
-    echo("  confusion.png    which types are taken for which")
+    echo("  confusion.png    which types are confused with which")
     echo("  genes.csv        all genes, ranked by divergence")
     echo("  model.joblib     the fitted pipeline: joblib.load(...).predict(cells)")
-    echo("  network.keras    its network for any laboratory, for Keras")
-    echo("  train_cells.h5ad the cells that it was trained on")
-    echo("  test_cells.h5ad  the cells that were held out")
+    echo("  network.keras    the network alone, in Keras format")
+    echo("  train_cells.h5ad the cells used for training")
+    echo("  test_cells.h5ad  the held-out cells")
 
 
 def _confusion_figure(labels, predicted):

@@ -23,8 +23,8 @@ class EmptyCells:
 
     def __str__(self):
         return (
-            f"{self.n_empty} of {self.n_cells} cells have no counts of any of the {self.n_genes} genes. Nothing there "
-            "indicates their type, but a classifier will name one. Leave these cells out, or keep more genes."
+            f"All {self.n_genes} genes have zero counts in {self.n_empty} of {self.n_cells} cells. A classifier will "
+            "still predict a type for such cells, without any evidence. Remove these cells, or keep more genes."
         )
 
 

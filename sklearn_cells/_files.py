@@ -83,11 +83,13 @@ def atomic_paths(*paths: str | os.PathLike, overwrite: bool = False) -> Iterator
 def _checked(path: str | os.PathLike, overwrite: bool) -> Path:
     path = Path(os.path.realpath(path))  # a symbolic link stays a link
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name the file to write in it.")
+        raise IsADirectoryError(f"{path} is a folder: pass the path of a file to write.")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already: pass overwrite=True to replace it, or another name.")
+        raise FileExistsError(f"{path} already exists: pass overwrite=True to replace it, or another path.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to: make it first.")
+        raise FileNotFoundError(
+            f"Cannot write {path.name}, because the folder {path.parent} does not exist: create it first."
+        )
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path.name} cannot be written: the folder {path.parent} is read-only. Choose another.")
     return path
@@ -98,7 +100,10 @@ def _move_unless_there(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise FileExistsError(f"{path} was made by somebody else meanwhile: it stays as it is.") from None
+        raise FileExistsError(
+            f"Another process created {path} in the meantime: it was not replaced. Pass another path, or "
+            "overwrite=True."
+        ) from None
     except OSError:  # a file system without hard links
         os.replace(temporary, path)
     else:

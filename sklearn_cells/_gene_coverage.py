@@ -106,16 +106,16 @@ class GeneCoverage:
         """
         if refuse and self.least_share < REFUSED_BELOW:
             raise ValueError(
-                f"{self} A model needs {REFUSED_BELOW:.0%} of that at least. {self.advice} "
-                f"The most informative missing genes: {shortened(self.missing)}."
+                f"{self} At least {REFUSED_BELOW:.0%} is needed. {self.advice} The most informative missing genes: "
+                f"{shortened(self.missing)}."
             )
         poor = self.by_class[self.by_class < WARNED_BELOW].sort_values()
         if self.least_share < WARNED_BELOW or len(poor):
             types = ", ".join(f"{label} ({share:.0%})" for label, share in poor.items())
             warn(
-                f"{self} They are taken as not measured."
-                + (f" Expect errors most of all where little is left: {types}." if types else "")
-                + " With the training cells at hand, fit a model on the genes that both have: "
+                f"{self} The missing genes are treated as not measured."
+                + (f" Expect most errors in the types with the least left: {types}." if types else "")
+                + " If you have the training cells, fit a model on the shared genes: "
                 "genes = shared_genes(reference, query); model.fit(reference[:, genes], labels). "
                 f"The most informative missing genes: {shortened(self.missing)}."
             )

@@ -40,19 +40,20 @@ def places_of(genes, names: pd.Index, column: str = "var_names") -> np.ndarray:
     genes = list(genes)
     if genes and all(isinstance(gene, (bool, np.bool_)) for gene in genes):
         if len(genes) != len(names):
-            raise ValueError(f"genes is a mask of {len(genes)} genes, but X has {len(names)}: pass one value for each.")
+            raise ValueError(
+                f"genes is a mask of {len(genes)} values, but X has {len(names)} genes: pass one value per gene."
+            )
         genes = names[np.asarray(genes)]
     check_unique(names, column)
     places = names.get_indexer(genes)
     if len(places) == 0 or (places < 0).any():
         missing = [gene for gene, place in zip(genes, places, strict=True) if place < 0]
-        raise ValueError(
-            f"Expected genes of X, got {missing[:5]}: the names in X are {list(names[:3])}, ...{_hint(missing, names)}"
-        )
+        found = f"X does not have the genes {missing[:5]}" if missing else "The list of genes is empty"
+        raise ValueError(f"{found}: pass names such as {list(names[:3])}.{_hint(missing, names)}")
     return places
 
 
 def _hint(missing, names):
     """Return a sentence that suggests a name for the first missing gene, if one differs only in case."""
     meant = [name for name in names if missing and str(name).lower() == str(missing[0]).lower()]
-    return f" X has {meant[0]!r}, in this spelling." if meant else ""
+    return f" Did you mean {meant[0]!r}?" if meant else ""

@@ -56,14 +56,14 @@ def check_model(model, method=None):
             check_is_fitted(model)
     except NotFittedError:
         raise NotFittedError(
-            f"The model is a {type(model).__name__} that is not fitted: call its `fit` with cells of known types, or "
-            "pass a trained model, such as load_model('sorted_blood')."
+            f"The model is a {type(model).__name__} that is not fitted: call its `fit` with labelled cells, or pass a "
+            "trained model, such as load_model('sorted_blood')."
         ) from None
     _held_in(model)
     if method is not None and not hasattr(model, method):
         raise TypeError(
             f"The model is a {type(model).__name__}, which has no {method}: wrap it in RejectOptionClassifier, which "
-            "makes probabilities of decision values, or pass another classifier."
+            "turns decision values into probabilities, or pass another classifier."
         )
 
 
@@ -123,7 +123,9 @@ def step_of(model, kind):
     for step in [inner, *(list(inner.named_steps.values()) if isinstance(inner, Pipeline) else [])]:
         if isinstance(step, kind):
             return step
-    raise TypeError(f"Expected a {kind.__name__}, or a pipeline that has one, got {type(inner).__name__}.")
+    raise TypeError(
+        f"Expected a {kind.__name__}, or a pipeline that contains one, got {type(inner).__name__}: pass such a model."
+    )
 
 
 def split_at_last_step(model):
@@ -161,8 +163,8 @@ def for_query(model, *, threshold=None, **parameters):
             model = _changed(model, -1, _has_threshold, lambda part: _with(part, {"threshold_": threshold}))
         except LookupError:
             raise ValueError(
-                f"threshold={threshold} is given, but {type(model).__name__} leaves no cell unassigned: pass a model "
-                "with a reject option, such as RejectOptionClassifier, or no threshold."
+                f"threshold={threshold} has no effect, because {type(model).__name__} leaves no cell unassigned: pass "
+                "a model with a reject option, such as RejectOptionClassifier, or no threshold."
             ) from None
     values = {name: value for name, value in parameters.items() if value is not None}
     if values:
@@ -173,7 +175,8 @@ def for_query(model, *, threshold=None, **parameters):
             given = " and ".join(f"{name}={value!r}" for name, value in values.items())
             raise ValueError(
                 f"{given} cannot be set in {type(model).__name__}, whose first step has no such parameter: pass a "
-                "model of make_cell_pipeline, which begins with a GeneAligner, or cells as they were in training."
+                "model of make_cell_pipeline, which begins with a GeneAligner, or pass cells in the same form as in "
+                "training."
             ) from None
     return model
 
@@ -249,7 +252,7 @@ def _held_in(model):
         return "estimator"
     if getattr(model, "refit", True) is False and hasattr(model, "cv_results_"):
         raise ValueError(
-            f"The model is a {type(model).__name__} that was fitted with refit=False, so that it has no fitted model: "
+            f"The model is a {type(model).__name__} that was fitted with refit=False, so it holds no fitted model: "
             "fit it with refit=True."
         )
     if hasattr(model, "best_estimator_"):

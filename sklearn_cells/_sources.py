@@ -55,7 +55,7 @@ class Dask:
     def __init__(self, X):
         if np.isnan(X.shape[0]):
             raise ValueError(
-                "The Dask array does not know how many cells its blocks have. Call X.compute_chunk_sizes() first."
+                "The number of cells in the blocks of the Dask array is unknown. Call X.compute_chunk_sizes() first."
             )
         self.X = X.rechunk({1: -1})
         ends = np.cumsum(self.X.chunks[0])

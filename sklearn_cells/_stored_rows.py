@@ -91,8 +91,8 @@ class _File:
             self._file.flush()
         except OSError as error:
             raise OSError(
-                f"The cells do not fit on the disk of {tempfile.gettempdir()}, where training keeps them: name another "
-                "folder in TMPDIR, select fewer genes, or train on a part of the cells."
+                f"No space left in {tempfile.gettempdir()}, where training stores the cells: set TMPDIR to a folder "
+                "on a larger disk, select fewer genes, or train on a subset of the cells."
             ) from error
 
     def mapped(self) -> NDArray:

@@ -164,20 +164,21 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
     if y.dtype == object:  # such as numbers in a column that once had text
         y = pd.Series(y).infer_objects().to_numpy()
     if len(y) != n_cells:
-        raise ValueError(f"X has {n_cells} cells but y has {len(y)} labels; pass one label per cell.")
+        raise ValueError(f"X has {n_cells} cells, but y has {len(y)} labels: pass one label per cell.")
     if len(y) == 0:
-        raise ValueError("X has no cells: pass at least one cell of each of two classes.")
+        raise ValueError("X has no cells: pass cells of at least two classes.")
     missing = pd.isna(y)
     if missing.any():
         raise ValueError(
-            f"Input y contains NaN: {missing.sum()} of {len(y)} labels are missing, the first at cell "
-            f"{missing.argmax()}; leave those cells out."
+            f"Input y contains NaN: labels are missing for {missing.sum()} of {len(y)} cells, first for cell "
+            f"{missing.argmax()}. Remove those cells."
         )
     if y.dtype.kind == "f":
         assert_all_finite(y, input_name="y")
     check_classification_targets(y)
-    if y.dtype == object and not all(isinstance(label, (str, numbers.Number, np.bool_)) for label in y):
-        raise ValueError("Unknown label type: expected strings, integers or booleans in y.")
+    odd = [label for label in y if not isinstance(label, (str, numbers.Number, np.bool_))] if y.dtype == object else []
+    if odd:
+        raise ValueError(f"Unknown label type: expected strings, integers or booleans in y, got {odd[0]!r}.")
     if classes is not None:
         unknown = np.setdiff1d(y, classes)
         if len(unknown):
@@ -189,7 +190,8 @@ def check_labels(y, n_cells, classes=None, remedy="pass all classes in the first
     _warn_of_odd_names(classes)
     if len(classes) < 2:
         raise ValueError(
-            f"y has 1 class, but at least 2 are needed to tell them apart: all labels are {classes.tolist()[0]!r}."
+            f"y has 1 class, but at least 2 are needed: all labels are {classes.tolist()[0]!r}. Pass cells of other "
+            "types too."
         )
     return classes, codes
 
@@ -203,7 +205,7 @@ def _refuse_mixed(y):
     if are_strings.any() and not are_strings.all():
         text, number = labels[are_strings.argmax()], labels[are_strings.argmin()]
         raise ValueError(
-            f"y mixes strings, such as {text!r}, and other values, such as {number!r}: expected labels of one kind. "
+            f"y mixes strings, such as {text!r}, with other values, such as {number!r}; expected labels of one kind. "
             "Pass y.astype(str)."
         )
 
@@ -214,15 +216,15 @@ def _warn_of_odd_names(classes):
     missing = [name for name in names if name.strip().lower() in LIKE_MISSING]
     if missing:
         warn(
-            f"{len(missing)} of the {len(names)} labels look like a missing label: {_listed(np.array(missing))}. Each "
-            f"of them is taken as a type of its own. Leave those cells out: adata[~adata.obs[column].isin({missing})]."
+            f"Found labels that look like missing values: {_listed(np.array(missing))}. Each is treated as a cell "
+            f"type. Remove those cells: adata[~adata.obs[column].isin({missing})]."
         )
     stripped = pd.Series(names, dtype=object).str.strip()
     twins = [name for name, same in zip(names, stripped.duplicated(keep=False), strict=True) if same]
     if twins:
         warn(
-            f"{len(twins)} labels differ in outer spaces alone: {_listed(np.array(twins))}. They are taken as types of "
-            "their own. Pass y.str.strip() to join them."
+            f"Found labels that differ only in leading or trailing spaces: {_listed(np.array(twins))}. They are "
+            "treated as different types. Pass y.str.strip() to merge them."
         )
 
 

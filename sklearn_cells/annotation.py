@@ -347,11 +347,14 @@ def majority_vote(
     """
     index = labels.index if isinstance(labels, pd.Series) else pd.RangeIndex(len(labels))
     if len(labels) != len(clusters):
-        raise ValueError(f"There are {len(labels)} labels, but {len(clusters)} clusters: pass one of each per cell.")
+        raise ValueError(f"Got {len(labels)} labels, but {len(clusters)} clusters: pass one of each per cell.")
     cells = pd.DataFrame({"label": np.asarray(labels), "cluster": np.asarray(clusters)}, index=index)
     for name, missing in cells.isna().sum().items():
         if missing:
-            raise ValueError(f"{missing} of {len(cells)} cells have no {name}: leave them out, or name one for them.")
+            raise ValueError(
+                f"The {name} is missing for {missing} of {len(cells)} cells: pass one for each cell, or remove those "
+                "cells."
+            )
     categories = pd.Categorical(labels).categories
     unassigned_label = default_unassigned_label(categories) if unassigned_label is None else unassigned_label
     counts = pd.crosstab(cells["cluster"], cells["label"])
@@ -393,7 +396,10 @@ def _check_place(cells, inplace, key_added, return_proba):
     if inplace:
         check_place(cells, key_added, ["predicted_label", "confidence", "second_label", "second_probability"])
     elif key_added is not None:
-        raise ValueError(f"key_added={key_added!r} is for what is written into the cells: pass inplace=True too.")
+        raise ValueError(
+            f"key_added={key_added!r} sets where in the AnnData object the annotation is written: pass inplace=True "
+            "too."
+        )
 
 
 def _predict(model, cells, n_cells, verbose, *, embeds):
@@ -463,7 +469,7 @@ def _unassigned_label(model, min_share):
     label, tree = default_unassigned_label(model.classes_), hierarchy_of(model)
     if min_share > 0 and label in (model.classes_ if tree is None else tree):
         raise ValueError(
-            f"Clusters of a small majority would get the label {label!r}, which is a class of the model: pass "
+            f"Clusters without a clear majority would get the label {label!r}, which is a class of the model: pass "
             "min_share=0, or call majority_vote with another unassigned_label."
         )
     return label

@@ -46,7 +46,7 @@ def load_pbmc68k() -> AnnData:
         from scanpy.datasets import pbmc68k_reduced
     except ImportError as error:
         raise ImportError(
-            'load_pbmc68k needs scanpy, which ships these cells: python -m pip install ".[demo]" in a checkout'
+            'load_pbmc68k needs scanpy, which ships these cells: run `python -m pip install ".[demo]"` in a checkout.'
         ) from error
 
     reduced = pbmc68k_reduced()
@@ -134,7 +134,8 @@ def make_cells(
     """
     if n_genes < n_classes * n_markers:
         raise ValueError(
-            f"{n_classes} classes of {n_markers} markers need {n_classes * n_markers} genes, got {n_genes}."
+            f"{n_classes} classes with {n_markers} markers each need {n_classes * n_markers} genes, got "
+            f"n_genes={n_genes}: pass more genes, or fewer classes or markers."
         )
     rng = check_random_state(random_state)
     codes = rng.randint(n_classes, size=n_cells)

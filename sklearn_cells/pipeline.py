@@ -280,8 +280,8 @@ class CellPipeline(EmbeddingMixin, Pipeline):
         coverage = self._coverage(self._taken(X))
         if coverage is None:
             raise TypeError(
-                "gene_coverage needs a GeneAligner among the steps, fitted on cells with gene names, and cells with "
-                "gene names."
+                "gene_coverage needs a pipeline with a GeneAligner that was fitted on cells with gene names, and "
+                "cells with gene names: pass AnnData or a DataFrame."
             )
         return coverage
 

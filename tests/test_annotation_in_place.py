@@ -74,7 +74,7 @@ def test_columns_of_others_are_not_replaced(cells, model):
     query = cells.copy()
     query.obs["confidence"] = 1.0
     with pytest.raises(
-        ValueError, match=r"The cells have obs\['confidence'\], which annotate did not write: pass another"
+        ValueError, match=r"The cells already have obs\['confidence'\], which annotate did not write: pass another"
     ):
         annotate(model, query, inplace=True)
     assert query.obs.columns.tolist() == ["cell_type", "confidence"]
@@ -95,14 +95,16 @@ def test_what_cannot_be_written_is_refused_before_the_work(cells, model, monkeyp
     monkeypatch.setattr(RejectOptionClassifier, "predict_proba", property(lambda self: pytest.fail), raising=False)
     with pytest.raises(ValueError, match=r"a view of AnnData, such as adata\[cells\]: pass a copy"):
         annotate(model, cells[:10], inplace=True)
-    with pytest.raises(TypeError, match="inplace=True writes into AnnData, but the cells are csr"):
+    with pytest.raises(TypeError, match="inplace=True needs AnnData to write to, but the cells are csr"):
         annotate(model, cells.X, inplace=True)
     with pytest.raises(ValueError, match="leave out return_proba"):
         annotate(model, cells, inplace=True, return_proba=True)
-    with pytest.raises(ValueError, match="key_added='a' is for what is written into the cells: pass inplace=True"):
+    with pytest.raises(
+        ValueError, match="key_added='a' sets where in the AnnData object the annotation is written: pass inplace=True"
+    ):
         annotate(model, cells, key_added="a")
     for key in ("", "a/b"):
-        with pytest.raises(ValueError, match=f"key_added='{key}' must be a name without a slash"):
+        with pytest.raises(ValueError, match=f"key_added='{key}' must be a non-empty name without a slash"):
             annotate(model, cells, inplace=True, key_added=key)
 
 
@@ -165,7 +167,7 @@ def test_a_column_named_auto_is_not_passed_over(cells, network):
 
 
 def test_clusters_cannot_be_made_without_a_hidden_layer_or_without_scanpy(cells, model, network, monkeypatch):
-    with pytest.raises(TypeError, match="the model is a MultinomialNB, which has no embed: pass the cluster"):
+    with pytest.raises(TypeError, match="the model is a MultinomialNB, which has no embed method: pass the cluster"):
         annotate(model, cells, clusters="auto")
     classifier = KerasCellClassifier(hidden_layer_sizes=(), views="depth_free", epochs=1, random_state=0)
     classifier.fit(cells.X, cells.obs["cell_type"])

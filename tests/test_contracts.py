@@ -482,16 +482,28 @@ def fewer_genes():
 
 ODD = np.where(Y == "NK", "NA", Y)
 WARNINGS = {
-    "repeated genes, fit": ("GeneAligner", "fit", repeated_names, Y, "1 of 19 gene names occur more than once"),
-    "repeated genes, blocks": ("CellPipeline", "predict", repeated_names, None, "1 of 19 gene names occur more"),
-    "repeated genes, folds": ("RejectOptionClassifier", "fit", repeated_names, Y, "1 of 19 gene names occur more"),
+    "repeated genes, fit": ("GeneAligner", "fit", repeated_names, Y, "1 of 19 gene names occurs more than once"),
+    "repeated genes, blocks": ("CellPipeline", "predict", repeated_names, None, "1 of 19 gene names occurs more"),
+    "repeated genes, folds": ("RejectOptionClassifier", "fit", repeated_names, Y, "1 of 19 gene names occurs more"),
     "missing genes, blocks": ("CellPipeline", "predict_proba", fewer_genes, None, "The cells lack"),
     "missing genes, folds": ("RejectOptionClassifier", "predict", fewer_genes, None, "The cells lack"),
-    "empty cells": ("LogNormalizer", "transform", with_empty_cells, None, "7 of 60 cells have no counts"),
-    "empty cells, blocks": ("CellPipeline", "predict", with_empty_cells, None, "7 of 60 cells have no counts"),
-    "labels": ("KerasCellClassifier", "fit", counts, ODD, "1 of the 3 labels look like a missing label: .'NA'"),
-    "labels, steps": ("CellPipeline", "fit", counts, ODD, "1 of the 3 labels look like a missing label"),
-    "labels, folds": ("RejectOptionClassifier", "fit", counts, ODD, "1 of the 3 labels look like a missing label"),
+    "empty cells": (
+        "LogNormalizer",
+        "transform",
+        with_empty_cells,
+        None,
+        r"All \d+ genes have zero counts in 7 of 60 cells",
+    ),
+    "empty cells, blocks": (
+        "CellPipeline",
+        "predict",
+        with_empty_cells,
+        None,
+        r"All \d+ genes have zero counts in 7 of 60 cells",
+    ),
+    "labels": ("KerasCellClassifier", "fit", counts, ODD, "Found labels that look like missing values: .'NA'"),
+    "labels, steps": ("CellPipeline", "fit", counts, ODD, "Found labels that look like missing values"),
+    "labels, folds": ("RejectOptionClassifier", "fit", counts, ODD, "Found labels that look like missing values"),
 }
 
 

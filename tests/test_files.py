@@ -65,7 +65,7 @@ def test_killed_process_leaves_the_old_file_and_a_hidden_one(tmp_path):
 
 def test_older_file_is_kept_unless_told_otherwise(tmp_path):
     (tmp_path / "result.csv").write_text("old")
-    with pytest.raises(FileExistsError, match=r"result\.csv is there already: pass overwrite=True"):
+    with pytest.raises(FileExistsError, match=r"result\.csv already exists: pass overwrite=True"):
         atomic_path(tmp_path / "result.csv").__enter__()
     with atomic_path(tmp_path / "result.csv", overwrite=True) as path:
         path.write_text("new")
@@ -73,7 +73,9 @@ def test_older_file_is_kept_unless_told_otherwise(tmp_path):
 
 
 def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"There is no folder .*missing to write result\.csv to"):
+    with pytest.raises(
+        FileNotFoundError, match=r"Cannot write result\.csv, because the folder .*missing does not exist"
+    ):
         atomic_path(tmp_path / "missing" / "result.csv").__enter__()
     with pytest.raises(IsADirectoryError, match="is a folder"):
         atomic_path(tmp_path, overwrite=True).__enter__()
@@ -90,7 +92,7 @@ def test_a_file_that_somebody_made_meanwhile_stays(tmp_path):
             temporary.write_text("mine")
             path.write_text("theirs")
 
-    with pytest.raises(FileExistsError, match="was made by somebody else meanwhile"):
+    with pytest.raises(FileExistsError, match="Another process created .* in the meantime"):
         write()
     assert path.read_text() == "theirs"
     assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -147,7 +147,9 @@ def test_the_template_of_an_ensemble_is_not_the_model(cells, kind):
 def test_a_model_that_names_all_cells_has_no_threshold(cells):
     model = pipeline_of(MultinomialNB()).fit(cells, cells.obs["cell_type"])
     assert rejecting_model(model) is None
-    with pytest.raises(ValueError, match=r"threshold=0\.5 is given, but CellPipeline leaves no cell unassigned"):
+    with pytest.raises(
+        ValueError, match=r"threshold=0\.5 has no effect, because CellPipeline leaves no cell unassigned"
+    ):
         for_query(model, threshold=0.5)
 
 
@@ -180,5 +182,7 @@ def test_models_that_cannot_predict_are_refused(cells):
 
 def test_a_step_that_is_not_there_is_named(cells):
     model = make_pipeline(LogNormalizer(), MultinomialNB()).fit(cells.X, cells.obs["cell_type"])
-    with pytest.raises(TypeError, match="Expected a JSDivergenceSelector, or a pipeline that has one, got Pipeline"):
+    with pytest.raises(
+        TypeError, match="Expected a JSDivergenceSelector, or a pipeline that contains one, got Pipeline"
+    ):
         step_of(model, JSDivergenceSelector)

@@ -295,7 +295,7 @@ def test_chain_that_ends_in_a_transformer_gives_frames(cells):
 def test_a_later_step_that_chooses_a_layer_is_refused_in_fit(cells):
     other = cells.copy()
     other.layers["counts"] = other.X.copy()
-    with pytest.raises(ValueError, match="layer='counts' .* In a chain of steps, the first one alone chooses"):
+    with pytest.raises(ValueError, match="layer='counts' .* In a pipeline, set them in the first step only"):
         make_cell_pipeline(select__layer="counts", **SMALL).fit(other, other.obs["cell_type"])
 
 

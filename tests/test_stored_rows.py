@@ -45,7 +45,7 @@ def test_a_full_disk_says_what_to_do(X):
     stored._values._file.close()
     with (
         open("/dev/full", "wb", buffering=0) as stored._values._file,
-        pytest.raises(OSError, match="do not fit on the disk of .*: name another folder in TMPDIR"),
+        pytest.raises(OSError, match="No space left in .*: set TMPDIR to a folder on a larger disk"),
     ):
         stored._values.append(X.data)
 
