@@ -86,7 +86,7 @@ def _commands(path, options):
 
 def _short(text, path, folder=""):
     text = text.replace(f"{path}: ", "").replace(str(path), path.name).replace(f"{folder}/", "")
-    text = re.sub(r" The most informative missing genes.*| Expect errors .*", "", text)
+    text = re.sub(r" The most informative missing genes.*| Expect most errors .*", "", text)
     text = " ".join(text.split()).replace("|", "\\|")
     return text if len(text) < 330 else text[:325] + " ..."
 
