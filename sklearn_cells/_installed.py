@@ -1,4 +1,4 @@
-"""The models that come with the package."""
+"""The names of model files, and the models that come with the package."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 
 SUFFIX = ".cellmodel"
+
+# Extensions of files that are loaded with joblib.load, which a model file must not have.
+PICKLES = (".joblib", ".pkl", ".pickle")
 FOLDER = Path(str(files("sklearn_cells") / "assets"))
 
 

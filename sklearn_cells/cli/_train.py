@@ -2,6 +2,7 @@
 
 import click
 
+from sklearn_cells._installed import PICKLES
 from sklearn_cells.cli._command import Command, stage
 from sklearn_cells.cli._shared import (
     CELLS,
@@ -98,6 +99,10 @@ def train(
     Cells that do not fit into memory are read block by block, which gives the same model.
     """
     check_free(output, force, reference)
+    if output.suffix.lower() in PICKLES:
+        raise click.ClickException(
+            f"{output} is named like a pickle; expected the name of a model file. Call it {output.stem}.cellmodel."
+        )
     from sklearn.callback import ProgressBar
 
     from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, save_model

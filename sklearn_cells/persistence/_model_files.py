@@ -15,15 +15,12 @@ from sklearn.base import BaseEstimator
 
 from sklearn_cells import __version__
 from sklearn_cells._files import atomic_path
-from sklearn_cells._installed import installed_models, model_path
+from sklearn_cells._installed import PICKLES, installed_models, model_path
 from sklearn_cells._models import check_model
 from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileError, write_archive
 from sklearn_cells.persistence._card import ModelCard, card_of_fitted
 from sklearn_cells.persistence._download import check_sha256, downloaded
 from sklearn_cells.persistence._encoding import Encoder, decode
-
-# Extensions that suggest a pickle, to be loaded by joblib.load.
-PICKLES = (".joblib", ".pkl", ".pickle")
 
 # The libraries whose versions are saved.
 LIBRARIES = ("scikit-learn", "numpy", "keras", "tensorflow")
