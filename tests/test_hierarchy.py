@@ -272,7 +272,10 @@ def test_equal_trees_are_equal_and_nothing_changes_them():
             lambda: CellTypeTree.from_dict({"T": {"x": None, "y": None}, "B": {"x": None, "z": None}}),
             "'x' occurs twice, below 'T' and below 'B'",
         ),
-        (lambda: CellTypeTree.from_obs(pd.DataFrame({"a": ["x"]}), ["a", "b"]), r"no columns \['b'\]"),
+        (
+            lambda: CellTypeTree.from_obs(pd.DataFrame({"a": ["x"]}), ["a", "b"]),
+            r"Expected columns of obs, got \['b'\]",
+        ),
         (
             lambda: CellTypeTree.from_obs(pd.DataFrame({"a": ["x", "y"], "b": ["z", "z"]}), ["a", "b"]),
             "'z' is below 'x' in some cells and below 'y'",
