@@ -173,7 +173,7 @@ model = make_cell_pipeline(classify__random_state=0, classify__epochs=epochs, cl
 model.fit(cells, cells.obs["cell_type"])
 np.save(sys.argv[2], model.predict_proba(cells))
 """
-    command = [sys.executable, "-c", script, "60"]
+    command = [sys.executable, "-c", script, "30"]
     process = subprocess.Popen([*command, str(tmp_path / "killed.npy")], stdout=subprocess.DEVNULL)
     begun = time.monotonic()
     while not list(tmp_path.glob("states/*.checkpoint")):
@@ -185,7 +185,7 @@ np.save(sys.argv[2], model.predict_proba(cells))
     assert not (tmp_path / "killed.npy").exists()
     subprocess.run([*command, str(tmp_path / "resumed.npy")], check=True, stdout=subprocess.DEVNULL)
     cells = make_cells(300, 80, n_classes=3, random_state=0)
-    options = {"classify__random_state": 0, "classify__epochs": 60, "select__n_features_to_select": 40}
+    options = {"classify__random_state": 0, "classify__epochs": 30, "select__n_features_to_select": 40}
     model = make_cell_pipeline(**options).fit(cells, cells.obs["cell_type"])
     np.testing.assert_array_equal(np.load(tmp_path / "resumed.npy"), model.predict_proba(cells))
     assert not list(tmp_path.glob("states/*.checkpoint"))
