@@ -56,7 +56,8 @@ def _raw_on_disk(cells):
         from anndata.experimental import read_elem_lazy
     except ImportError:
         return _loaded(cells.raw.X)
-    if not hasattr(X, "group") or X.format == "csc":
+    # Files from before anndata 0.7 do not have the encoding that is read block by block.
+    if not hasattr(X, "group") or X.format == "csc" or "encoding-type" not in X.group.attrs:
         return _loaded(cells.raw.X)
     X = read_elem_lazy(X.group, chunks=(max(1, _blocks.READ_VALUES // X.shape[1]), X.shape[1]))
     return X[rows] if cells.is_view else X

@@ -5,6 +5,7 @@ import re
 import warnings
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ import scipy.sparse as sp
 from click.testing import CliRunner
 
 from sklearn_cells import JSDivergenceSelector, load_model, read_cells
+from sklearn_cells._anndata import matrix_of
 from sklearn_cells.cli import main
 
 pytestmark = pytest.mark.usefixtures("few_minibatches")
@@ -235,3 +237,19 @@ def test_raw_of_a_file_is_read_block_by_block(cells, tmp_path, block_sizes, is_v
     expected = JSDivergenceSelector(20, layer="raw").fit(in_memory, y).divergences_
     np.testing.assert_array_equal(divergences, expected)
     backed.file.close()
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*was written without encoding metadata")
+def test_raw_of_a_file_from_before_anndata_07_is_loaded(cells, tmp_path):
+    whole = cells.copy()
+    whole.raw = cells
+    whole.X = whole.X * 0.5
+    whole.write_h5ad(tmp_path / "old.h5ad")
+    with h5py.File(tmp_path / "old.h5ad", "r+") as file:
+        for group in (file["raw/X"], file["raw/var"], file["obs"]):
+            del group.attrs["encoding-type"], group.attrs["encoding-version"]
+        file["raw/X"].attrs["h5sparse_format"], file["raw/X"].attrs["h5sparse_shape"] = "csr", cells.shape
+    backed = ad.read_h5ad(tmp_path / "old.h5ad", backed="r")
+    np.testing.assert_array_equal(matrix_of(backed, "raw").toarray(), cells.X.toarray())
+    with pytest.raises(ValueError, match="old.h5ad: It was written by anndata before 0.7, so it cannot stay on disk"):
+        read_cells([tmp_path / "old.h5ad"], backed=True)

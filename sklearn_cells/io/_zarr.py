@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +48,41 @@ def read_zarr(path: Path, backed: bool = False) -> AnnData:
         # Consolidated metadata cannot be read at all if one type of data is unknown.
         group = zarr.open_group(store, mode="r", use_consolidated=False)
         check_parts(group)
-        try:
-            cells = anndata.read_zarr(store)
-        except Exception:
-            cells = _read_parts(group, path, lambda group, name: anndata.io.read_elem(group[name]))
+        with _without_log_of_tasks():
+            cells = _read_whole(store)
+            if cells is None:
+                cells = _read_parts(group, path, lambda group, name: anndata.io.read_elem(group[name]))
+                gc.collect()  # the tasks, while their log is off
         check_indices(cells)
         return cells
     finally:
         store.close()
+
+
+@contextmanager
+def _without_log_of_tasks() -> Iterator[None]:
+    """Keep asyncio from logging the errors of tasks that zarr left behind when another one had failed.
+
+    They are of the elements that a warning names. asyncio logs them when the tasks are collected as garbage.
+    """
+
+    def is_about_something_else(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Task exception was never retrieved")
+
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(is_about_something_else)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_about_something_else)
+
+
+def _read_whole(store: Any) -> AnnData | None:
+    """Return what anndata reads from a store, or None if it fails."""
+    try:
+        return anndata.read_zarr(store)
+    except Exception:
+        return None
 
 
 def _read_parts(group: Any, path: Path, read_matrix: Callable[[Any, str], Any]) -> AnnData:
