@@ -1,6 +1,6 @@
 """Run read_cells and each command on awkward files, and print what happens as a table for docs/files.md.
 
-python benchmarks/files.py ../shared/files
+python benchmarks/files.py FOLDER
 """
 
 import argparse

@@ -41,7 +41,7 @@ WRONG = {
     "index out of bounds": (["predict", "index.h5ad", "-m", "model.cellmodel"], "index.h5ad: The sparse matrix of shape (80, 60) is damaged: its indices range from 0 to 1000000, outside the matrix. Write it again."),
     "index out of bounds in memory": (["train", "index.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "index.h5ad: It is damaged, ... indices must be < 60"),
     "no folder": ([*PREDICT, "-o", "a/b.h5ad"], "Cannot write b.h5ad, because the folder ... does not exist. Create it first."),
-    "the name of a pickle": (["train", "reference.h5ad", "--labels=cell_type", "-o", "x.joblib"], "x.joblib is named like a pickle; expected the name of a model file. Call it x.cellmodel."),
+    "the name of a pickle": (["train", "reference.h5ad", "--labels=cell_type", "-o", "x.joblib"], "x.joblib has the extension of a pickle; expected a model file. Use x.cellmodel."),
     "no cluster": ([*PREDICT, "--clusters=leiden"], "--clusters leiden is not a column of obs, which has ['cell_type', 'cluster']: pass one of these."),
     "no layer": ([*PREDICT, "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
     "layer of the model": (["predict", "reference.h5ad", "-m", "layer.cellmodel"], "--layer counts is not in the AnnData object, which has ['X']. --layer X holds counts. Pass that."),

@@ -431,7 +431,9 @@ def test_other_files_are_named_for_what_they_seem_to_be(tmp_path, content, messa
 
 @pytest.mark.parametrize("name", ["model.joblib", "model.PKL", "model.pickle"])
 def test_the_name_of_a_pickle_is_refused(fitted, tmp_path, name):
-    with pytest.raises(ValueError, match=r"is named as a pickle.* Name it model\.cellmodel, or call joblib\.dump"):
+    with pytest.raises(
+        ValueError, match=r"has the extension of a pickle, .* Use model\.cellmodel, or call joblib\.dump"
+    ):
         save_model(fitted, tmp_path / name)
     assert not list(tmp_path.iterdir())
 

@@ -40,7 +40,7 @@ for kind, (label, marker) in enumerate({"ranked on all cells": "o", "ranked insi
     values = scores[:, :, kind]
     axes.errorbar(n_genes, values.mean(axis=1), values.std(axis=1), marker=marker, capsize=3, label=label)
 axes.axhline(0.5, color="black", linestyle=":", label="chance")
-axes.set(xscale="log", ylim=(0, 1), xlabel="Genes", ylabel="Accuracy on labels that mean nothing")
+axes.set(xscale="log", ylim=(0, 1), xlabel="Genes", ylabel="Accuracy on meaningless labels")
 axes.legend()
 
 with_leak, without = scores[2].mean(axis=0)

@@ -97,7 +97,7 @@ print(display.counts)
 # %%
 # Fewer cells than above are unassigned, and more have a correct label.
 n_named, n_right = display.counts["named"].sum(), display.counts[["right", "too_coarse"]].to_numpy().sum()
-print(f"{n_named} of {known.sum()} cells named, {n_right} rightly; without the tree {assigned[known].sum()} named")
+print(f"{n_named} of {known.sum()} cells labelled, {n_right} correctly; without the tree, {assigned[known].sum()}")
 assert n_named > assigned[known].sum()
 assert n_right > np.sum(predicted[known] == truth[known])
 

@@ -120,13 +120,13 @@ linear = LinearSVC(C=0.1, random_state=0)
 quick = make_cell_pipeline(select__n_features_to_select=500, normalize=LogNormalizer(), classify=linear)
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")
 blocks, drops = {"block_size": 100, "n_genes": 500, "cv": 3}, pd.DataFrame()
-for retrain, title, ax in zip([False, True], ["trained once", "trained anew"], axes, strict=True):
+for retrain, title, ax in zip([False, True], ["trained once", "retrained"], axes, strict=True):
     display = GeneAblationDisplay.from_estimator(quick, train, types_train, retrain=retrain, ax=ax, **blocks)
     ax.set_title(title)
     drops[title] = display.ablation.groupby("block")["drop"].mean()
 print(drops.round(3))
 assert drops.loc[0, "trained once"] > 0.1
-assert drops.loc[0, "trained once"] > 2 * drops.loc[0, "trained anew"]
+assert drops.loc[0, "trained once"] > 2 * drops.loc[0, "retrained"]
 
 # %%
 # **How many genes does it need?** scikit-learn's own display plots the accuracy against the number of genes. The curve

@@ -101,7 +101,7 @@ def train(
     check_free(output, force, reference)
     if output.suffix.lower() in PICKLES:
         raise click.ClickException(
-            f"{output} is named like a pickle; expected the name of a model file. Call it {output.stem}.cellmodel."
+            f"{output} has the extension of a pickle; expected a model file. Use {output.stem}.cellmodel."
         )
     from sklearn.callback import ProgressBar
 

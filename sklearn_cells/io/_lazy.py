@@ -84,8 +84,8 @@ def lazy_cells(group: Any) -> AnnData:
     """Return the cells and genes of a store, with X and layers on disk."""
     if "encoding-type" not in group["obs"].attrs:
         raise Refusal(
-            "It was written by anndata before 0.7, so it cannot stay on disk. Read it without backed=True, and write it "
-            "again."
+            "It was written by anndata before 0.7, so it cannot stay on disk. Read it without backed=True, and write "
+            "it again."
         )
     obs, var = (anndata.io.read_elem(group[name]) for name in ("obs", "var"))
     layers = {name: lazy_matrix(group, f"layers/{name}") for name in group.get("layers", ())}

@@ -96,8 +96,8 @@ def save_model(
     check_model(model)
     if Path(path).suffix.lower() in PICKLES:
         raise ValueError(
-            f"{path} is named as a pickle, but save_model writes a model file. Name it {Path(path).stem}.cellmodel, or "
-            "call joblib.dump."
+            f"{path} has the extension of a pickle, but save_model writes a model file. Use "
+            f"{Path(path).stem}.cellmodel, or call joblib.dump."
         )
     card = _checked_card(card_of_fitted(model) if card is None else card)
     encoder = Encoder()
