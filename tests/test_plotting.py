@@ -353,7 +353,7 @@ def test_risk_coverage_marks_the_point_of_a_reject_option(cells, types):
     display = RiskCoverageDisplay.from_estimator(model, cells.X, types, name="naive Bayes")
     kept = model.predict(cells.X) != "Unassigned"
     assert display.point == pytest.approx((kept.mean(), np.mean(model.predict(cells.X)[kept] != types[kept])))
-    assert display.ax_.texts[0].get_text().startswith(f"{100 * kept.mean():.0f} % assigned")
+    assert display.ax_.texts[0].get_text().startswith(f"{100 * kept.mean():.0f}% assigned")
     np.testing.assert_allclose(display.ax_.collections[0].get_offsets(), [100 * np.array(display.point)])
     assert_legible(display)
 

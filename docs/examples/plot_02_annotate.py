@@ -7,7 +7,7 @@ aligned, doubtful cells stay unassigned, and clusters vote on their label.
 """
 
 # %%
-# Half of the blood cells are the reference. The other half serves as the query: its genes are shuffled, 3 % of them are
+# Half of the blood cells are the reference. The other half serves as the query: its genes are shuffled, 3% of them are
 # missing, and it has one gene that the reference lacks.
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ query.var_names = ["unknown gene", *query.var_names[1:]]
 
 # %%
 # The default pipeline is designed for cells from other laboratories. The reject option holds out a quarter of the
-# reference, calibrates the probabilities on it, and chooses the threshold at which 10 % of the assigned cells are
+# reference, calibrates the probabilities on it, and chooses the threshold at which 10% of the assigned cells are
 # wrong. These cells are too few to guarantee this with confidence, so no confidence level is set.
 pipeline = make_cell_pipeline(select__n_features_to_select=500, classify__random_state=0)
 held_out = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)

@@ -45,7 +45,7 @@ assert np.abs(scores["permutation"]).max() < 0.01
 
 # %%
 # **Depth.** Two types differ in 40 marker genes out of 500. Half of the counts of the second type are then removed, as
-# if it had been sequenced less deeply. Before, 5 % of the genes that are not markers had p < 0.05, as expected by
+# if it had been sequenced less deeply. Before, 5% of the genes that are not markers had p < 0.05, as expected by
 # chance; on the thinned counts, all of them do. The markers of the second type, which had twice the counts in it, no
 # longer stand out. Scaling the cells to the same depth recovers the markers; the scaled values are no longer counts, so
 # they are put into ``bins``.

@@ -164,7 +164,7 @@ display = ClassScoresDisplay.from_predictions(types_test, predicted)
 assert display.scores.loc["CD19+ B", ["precision", "recall"]].min() > 0.85
 
 # %%
-# **Does it know when it is unsure?** Of the cells that are labelled with a probability of 0.8, about 80 % should be
+# **Does it know when it is unsure?** Of the cells that are labelled with a probability of 0.8, about 80% should be
 # correct: the dots should lie on the diagonal. If they lie below it, as here, the model is overconfident. A bar shows
 # how many cells are behind each dot; for 175 cells, five bins are enough. :ref:`The reject option
 # <sphx_glr_auto_examples_plot_08_reject.py>` calibrates the probabilities, and leaves the cells on the left unassigned.

@@ -17,9 +17,9 @@ def main():
     .h5ad or .zarr files together, pass their folder, or a pattern in quotes such as "atlas/*.h5ad".
 
     Cells that would take more than 500 MB of memory are read block by block from .h5ad and, with Dask, from .zarr and
-    from several files. Other formats, and matrices stored by genes (CSC), are loaded as a whole.
+    from several files. Other formats, and matrices stored by gene (CSC), are loaded as a whole.
 
-    Exit codes: 0 for success, 1 for an error, which is printed, 2 for a wrong command line.
+    Exit codes: 0 for success, 1 for an error (with a message), 2 for invalid usage.
     """
 
 

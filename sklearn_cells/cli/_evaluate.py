@@ -36,7 +36,8 @@ from sklearn_cells.cli._shared import (
 def evaluate(cells, labels, model, label_map, output, force, **chosen):
     """Compare the predicted types of cells with their true types.
 
-    Prints how many cells are assigned a type, how many are correct, and precision, recall and F1 of each type.
+    Prints the share of assigned cells, the accuracy of all cells and of the assigned ones, and precision, recall and F1
+    of each type.
     """
     if output is not None:
         check_free(output, force, cells)
@@ -125,7 +126,7 @@ def _echo_tree(y, predicted, in_tree):
     sklearn-cells report labelled.h5ad --labels cell_type -m blood.cellmodel -o report.html --no-peers""",
 )
 @click.argument("cells", type=CELLS)
-@click.option("--labels", help="The column of obs that holds the true types. [default: the types are not known]")
+@click.option("--labels", help="The column of obs that holds the true types. [default: none, the types are not known]")
 @model
 @label_map
 @click.option("-o", "--output", type=FILE, required=True, help="The .html file to write.")
@@ -143,21 +144,21 @@ def _echo_tree(y, predicted, in_tree):
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="With --peers: the largest number of cells to cross-validate, approximately.",
+    help="With --peers: the approximate maximum number of cells to use in cross-validation.",
 )
 @of_query
 @force
 def report(cells, labels, model, label_map, output, batch, clusters, peers, peers_budget, force, **chosen):
-    """Write an HTML report about a model on cells.
+    """Write an HTML report on the predictions of a model.
 
     With --labels, the report compares predicted and true types: scores with confidence intervals, confused types and
     the genes that distinguish them, calibration, unassigned cells and marker genes. For comparison, a new copy of the
     model and linear classifiers are cross-validated on these cells.
 
     Without --labels, it shows the evidence for the predicted types: cells per type, confidence, unassigned cells and
-    what to do with them, whether cells express the marker genes of their type, novelty, and a map (needs scanpy).
+    what to do about them, whether cells express the marker genes of their type, novelty, and a UMAP (needs scanpy).
 
-    If more than 20,000 cells are read block by block, marker genes, cross-validation and the map use a random sample.
+    If more than 20,000 cells are read block by block, marker genes, cross-validation and the UMAP use a random sample.
     """
     check_free(output, force, cells)
     if label_map is not None and labels is None:

@@ -33,7 +33,7 @@ from sklearn_cells.cli._shared import (
     "-o",
     "--output",
     type=FILE,
-    help="The .h5ad file to write, with a .csv next to it, or only a .csv. [default: QUERY.named.h5ad]",
+    help="The .h5ad file to write, with a .csv next to it, or only a .csv. [default: x.named.h5ad for a query x.h5ad]",
 )
 @click.option(
     "--clusters",
@@ -50,9 +50,9 @@ from sklearn_cells.cli._shared import (
 def predict(query, model, output, clusters, threshold, force, **chosen):
     """Annotate cells with a trained model.
 
-    Writes an .h5ad file with new columns in obs, such as predicted_label, confidence and second_label, and with the
-    probabilities in obsm, and a .csv file with the same values. With -o NAME.csv, only the .csv is written. If the
-    cells already have an annotation, --force replaces it.
+    Writes two files. The .h5ad file has new columns in obs, such as predicted_label, confidence and second_label, and
+    the probabilities in obsm. The .csv file has the same columns and probabilities. With -o NAME.csv, only the .csv is
+    written. If the cells already have an annotation, nothing is written unless --force is given.
     """
     if output is None and is_pattern(query):
         raise click.BadParameter(

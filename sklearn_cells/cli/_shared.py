@@ -59,7 +59,9 @@ def _of_cells(*defaults):
     """Return the options about cells, which commands take together as `chosen`."""
     layer, gene_names, duplicates = defaults
     return _options(
-        click.option("--layer", help=f"The layer that holds the counts, or raw, or X. [default: {layer}]"),
+        click.option(
+            "--layer", help=f"The layer that holds the counts; X or raw stand for .X and .raw. [default: {layer}]"
+        ),
         click.option("--gene-names", help=f"The column of var that holds the gene names. [default: {gene_names}]"),
         click.option(
             "--duplicates",
@@ -76,8 +78,8 @@ _of_query = _of_cells(*["as in the model"] * 3)
 _species = click.option(
     "--gene-species",
     type=click.Choice(["human", "mouse"]),
-    help="The species of the cells: converts their gene names (symbols, former symbols, Ensembl IDs) to those of the "
-    "model.",
+    help="Convert the gene names of cells of this species (symbols, former symbols, Ensembl IDs) to those of the "
+    "model; between species, by one-to-one orthologs.",
 )
 force = click.option("--force", is_flag=True, help="Replace existing output.")
 model = click.option("-m", "--model", default="sorted_blood", show_default=True, help=MODEL_HELP)

@@ -34,7 +34,7 @@ from sklearn_cells.cli._shared import (
 @click.option(
     "--redundancy",
     type=click.Choice(["mrmr", "jmi", "cmim"]),
-    help="The method to leave out genes that repeat others. [default: none]",
+    help="The method for leaving out redundant genes. [default: none]",
 )
 @click.option("-o", "--output", type=FILE, help="A .csv file to write the whole ranking to.")
 @of_cells
@@ -113,8 +113,8 @@ def _summary(card, path):
 def demo(output):
     """Train and test a model on 700 real blood cells of 10 types.
 
-    Trains on three quarters of the cells and predicts the types of the rest. Needs scanpy, which ships
-    the cells: run python -m pip install ".[demo]" in a checkout.
+    Trains on three quarters of the cells and predicts the types of the rest. Needs scanpy, which
+    includes the cells: run python -m pip install ".[demo]" in a checkout.
     """
     from sklearn_cells._demo import run_demo  # imports TensorFlow
 

@@ -34,15 +34,15 @@ from sklearn_cells.cli._shared import (
 @click.option(
     "--shared-with",
     type=CELLS,
-    help="Cells to annotate later: train only on genes that they also have, found with the same --layer and "
-    "--gene-names.",
+    help="A file of cells to annotate later: train only on genes that it shares with REFERENCE. It is read with the "
+    "same --layer and --gene-names.",
 )
 @click.option(
     "--preset",
     type=click.Choice(["default", "mlp_2019", "cnn_2019"]),
     default="default",
     show_default=True,
-    help="The recommended pipeline, or one of two networks from 2019.",
+    help="The recommended pipeline, or one of the two networks of the 2019 project.",
 )
 @click.option(
     "--genes",
@@ -68,21 +68,21 @@ from sklearn_cells.cli._shared import (
     help="The confidence that the share of errors is not above --target-error.",
 )
 @click.option(
-    "--folds", type=click.IntRange(min=2), default=5, show_default=True, help="The number of folds to hold out in turn."
+    "--folds", type=click.IntRange(min=2), default=5, show_default=True, help="The number of folds of held-out cells."
 )
 @click.option("--groups", help="A column of obs such as donor or batch: each fold holds out whole groups.")
 @click.option(
     "--hierarchy",
     type=FILE,
-    help="A .json file with the tree of types, as nested objects of their names: each cell gets the most specific type "
-    "that the model is sure of.",
+    help="A .json file with the tree of types, as nested objects whose keys are type names: each cell gets the most "
+    "specific type that the model is sure of.",
 )
 @click.option("--name", help="The name of the model on its card. [default: the name of the output file]")
-@click.option("--description", help="What the model is for, on its card.")
+@click.option("--description", help="A description of the model for its card.")
 @click.option(
     "--checkpoint",
     type=FOLDER,
-    help="A folder to save the state of training in: if training is interrupted, the same command resumes from there.",
+    help="A folder for the state of training: if training is interrupted, the same command resumes from there.",
 )
 @click.option("--seed", default=0, show_default=True, help="The random seed for folds and training.")
 @force
@@ -94,7 +94,8 @@ def train(
 
     The model leaves cells unassigned if its confidence is below a threshold. The threshold and the scores on the model
     card come from held-out cells. With --groups, each fold holds out whole groups, such as donors. Otherwise the folds
-    are random, and the default preset also tests on held-out cells as simulated laboratories would measure them.
+    are random, and with the default preset the threshold comes from copies of the held-out cells in simulated
+    laboratories.
 
     Cells that do not fit into memory are read block by block, which gives the same model.
     """

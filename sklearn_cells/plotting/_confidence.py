@@ -224,7 +224,7 @@ class RiskCoverageDisplay:
             x, y = 100 * self.point[0], 100 * self.point[1]
             ax.scatter(x, y, color=colour, marker="o", s=40, zorder=3)
             ax.annotate(
-                f"{x:.0f} % assigned,\n{y:.1f} % wrong",
+                f"{x:.0f}% assigned,\n{y:.1f}% wrong",
                 (x, y),
                 (-8, 8),
                 textcoords="offset points",

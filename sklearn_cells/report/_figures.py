@@ -12,7 +12,7 @@ N_COLOURS = 20
 
 
 def boxes(values_by_name, xlabel):
-    """Draw a box for the middle half of the values of each name, with the median, and lines from 5 to 95 %."""
+    """Draw a box for the middle half of the values of each name, with the median, and lines from 5 to 95%."""
     statistics = []
     for name, values in values_by_name.items():
         low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])

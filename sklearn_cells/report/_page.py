@@ -162,7 +162,7 @@ def write_html(
 
     Notes
     -----
-    Intervals hold the middle 95 % of the scores of 1,000 samples of the same size, drawn from the cells
+    Intervals hold the middle 95% of the scores of 1,000 samples of the same size, drawn from the cells
     with replacement (percentile bootstrap [1]_). They do not say how well the model does on cells of
     another donor.
 

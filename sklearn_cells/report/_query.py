@@ -65,7 +65,7 @@ def confidence_section(found):
     text = (
         "The confidence of a cell is the probability of its predicted type, or for an unassigned cell that of its "
         "most probable type. Each box shows the median and the middle half of the cells; the lines reach from 5 to "
-        "95 %. If cells of one predicted type have much lower confidence than the others, they may be cells of "
+        "95%. If cells of one predicted type have much lower confidence than the others, they may be cells of "
         "another type."
     )
     values = {name: found.confidence[found.named == name] for name in names[:N_ROWS]}

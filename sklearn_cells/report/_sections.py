@@ -119,7 +119,7 @@ def scores_section(found, seed):
     """Return the scores of all cells, of the assigned ones and of each type."""
     kept = found.is_assigned
     note = (
-        "Macro-F1 is the mean F1 of the types that occur in the cells. Brackets show 95 % intervals, which are too "
+        "Macro-F1 is the mean F1 of the types that occur in the cells. Brackets show 95% intervals, which are too "
         "narrow for types with few cells."
     )
     rows = {"all cells": _overall(found.true, found.named, seed)}
