@@ -2,11 +2,11 @@
 
     python benchmarks/streaming_predict.py --cells 1000000 --celltypist CELLTYPIST_PYTHON --singler SINGLER_PYTHON
 
-The file repeats one simulated block of cells, and every method is trained on that block. CellTypist and SingleR read
-a file as a whole. They get the first `--peers-cells`, and so does ours in that comparison. Seconds include reading
-and predicting. Each method runs in a process of its own, and peak memory is that of this process. Ours loads a model
-file there, and the peers train. CELLTYPIST_PYTHON and SINGLER_PYTHON are the Pythons of environments that have
-CellTypist and singler.
+The file repeats one simulated block of cells, and every method is trained on that block. CellTypist and SingleR read a
+file as a whole. They get the first `--peers-cells`, and so does ours in that comparison. Seconds include reading and
+predicting, except "in memory", where the cells are loaded before. Each method runs in a process of its own, and peak
+memory is that of this process. Ours loads a model file there, and the peers train. CELLTYPIST_PYTHON and SINGLER_PYTHON
+are the Pythons of environments that have CellTypist and singler.
 """
 
 import json

@@ -414,7 +414,8 @@ def _cells_of_anndata(X, estimator, choice, reset, dtype, values, allow_nan):
         raise ValueError(f"Found array with 0 {kind}(s) (shape={X.shape}) while a minimum of 1 is required.")
     names = gene_names_of(X, column, layer)
     hint = partial(where_counts_are, X, layer)
-    checks = Checks(dtype, values, allow_nan, names, X.obs_names, X.obs.get("batch"), hint, X.filename)
+    batches = X.obs["batch"] if (X.obs.columns == "batch").sum() == 1 else None
+    checks = Checks(dtype, values, allow_nan, names, X.obs_names, batches, hint, X.filename)
     columns = None
     if not names.is_unique and hasattr(choice, "duplicates"):
         names, columns = _unique(names, choice)

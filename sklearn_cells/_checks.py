@@ -116,7 +116,7 @@ class Checks:
             value = X.data[entry]
         cell = cell if rows is None else rows[cell]
         name = "" if self.cell_names is None else str(self.cell_names[cell])
-        if self.batches is not None:
+        if self.batches is not None and not pd.isna(self.batches.iloc[cell]):
             name += f", batch {str(self.batches.iloc[cell])!r}"
         name = f" ({name})" if name else ""
         gene = gene if self.gene_names is None else repr(str(self.gene_names[gene]))

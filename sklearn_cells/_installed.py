@@ -13,6 +13,16 @@ PICKLES = (".joblib", ".pkl", ".pickle")
 FOLDER = Path(str(files("sklearn_cells") / "assets"))
 
 
+def refuse_pickle(path: str | os.PathLike) -> None:
+    """Raise ValueError if the file to write a model to has the extension of a pickle, such as .joblib or .pkl.gz."""
+    path = Path(path)
+    if any(suffix.lower() in PICKLES for suffix in path.suffixes):
+        model_file = path.with_name(path.name.partition(".")[0] + SUFFIX)
+        raise ValueError(
+            f"{path} has the extension of a pickle; expected a model file. Use {model_file}, or call joblib.dump."
+        )
+
+
 def installed_models() -> dict[str, Path]:
     """Return the path of each model that comes with the package, by its name."""
     return {path.stem: path for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}

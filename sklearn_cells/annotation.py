@@ -119,7 +119,7 @@ def annotate(
         see :func:`majority_vote`. "auto" makes many small clusters of all cells with the Leiden algorithm of
         scanpy, at a resolution of 5, on the graph of 15 nearest neighbours in the space of
         :meth:`KerasCellClassifier.embed`. It needs scanpy and igraph (`pip install 'sklearn_cells[clusters]'`)
-        and gives the same clusters each time.
+        and gives the same clusters each time. With 15 cells or fewer, each is a cluster of its own.
 
     min_share : float, default=0.0
         As in :func:`majority_vote`.
@@ -237,8 +237,8 @@ def annotate(
     if makes_clusters:
         if "auto" in getattr(cells, "obs", ()):
             raise ValueError(
-                "clusters='auto' makes clusters, but obs has a column 'auto'. Pass cells.obs['auto'] to use that "
-                "column, or rename it."
+                "clusters='auto' computes clusters, but obs has a column 'auto'. Rename the column, or pass "
+                "cells.obs['auto'] to use it."
             )
         check_can_cluster(last_step_of(model))
     elif clusters is not None:

@@ -244,9 +244,24 @@ def test_training_genes_in_another_spelling_too(spelled, n_genes, example):
 
 def test_a_gene_under_its_own_name_is_taken_and_a_second_spelling_said():
     aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=["HLA-A", "CD3E"]))
-    with pytest.warns(UserWarning, match=r"under two names \(1 in all\), such as 'HLA-A' and 'HLA.A'. Only the counts"):
+    with pytest.warns(
+        UserWarning, match=r"under two names: 1, such as 'HLA-A' and 'HLA.A'. Only the counts of 'HLA-A'"
+    ):
         aligned = aligner.transform(pd.DataFrame(COUNTS[:, :3], columns=["HLA.A", "HLA-A", "CD3E"]))
     np.testing.assert_array_equal(aligned, COUNTS[:, 1:3])
+
+
+@pytest.mark.parametrize(("own", "second"), [("7SK", "X7SK"), ("CD3E", "GRCh38_CD3E"), ("CD3E", "hg19-CD3E")])
+def test_a_second_spelling_of_any_kind_is_said(own, second):
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=[own, "LYZ"]))
+    with pytest.warns(UserWarning, match=f"under two names: 1, such as '{own}' and '{second}'"):
+        aligner.transform(pd.DataFrame(COUNTS[:, :3], columns=[second, own, "LYZ"]))
+
+
+def test_a_name_that_may_be_either_of_two_training_genes_is_neither():
+    aligner = GeneAligner().fit(pd.DataFrame(COUNTS[:, :2], columns=["AC1-2", "AC1_2"]))
+    aligned = aligner.transform(pd.DataFrame(COUNTS[:, :3], columns=["AC1-2", "AC1_2", "AC1.2"]))
+    np.testing.assert_array_equal(aligned, COUNTS[:, :2])
 
 
 def test_names_that_differ_in_a_dot_are_two_genes_where_training_has_both():

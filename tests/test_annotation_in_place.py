@@ -161,7 +161,7 @@ def test_clusters_are_made_of_the_hidden_layer(cells, network):
 def test_a_column_named_auto_is_not_passed_over(cells, network):
     query = cells.copy()
     query.obs["auto"] = "one"
-    with pytest.raises(ValueError, match=r"obs has a column 'auto'. Pass cells.obs\['auto'\]"):
+    with pytest.raises(ValueError, match=r"obs has a column 'auto'. Rename the column, or pass cells.obs\['auto'\]"):
         annotate(network, query, clusters="auto")
     assert annotate(network, query, clusters=query.obs["auto"])["majority_label"].nunique() == 1
 

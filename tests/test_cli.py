@@ -255,7 +255,7 @@ def test_predict_takes_layer_and_gene_names(folder, tmp_path):
     assert run("predict", folder / "query.h5ad", "-m", folder / "model.cellmodel", *options).exit_code == 0
 
 
-@pytest.mark.filterwarnings("default:Training genes spelled differently in the cells")
+@pytest.mark.filterwarnings("default:Training genes spelled differently in the cells. 60,")
 def test_predict_takes_genes_in_another_spelling_and_says_so(folder, tmp_path):
     query = read_cells(folder / "query.h5ad")
     query.var["symbol"] = "GRCh38_" + query.var["symbol"].astype(str)

@@ -16,7 +16,7 @@ from sklearn_cells.cli import main
 from sklearn_cells.cli._wording import in_shell
 
 # What a message for a shell must not hold: parameters, calls, AnnData by its usual name.
-PYTHON = re.compile(r"\w=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|adata|None for|\bX\.\w|Traceback")
+PYTHON = re.compile(r"\w=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|adata|\.obs\[|None for|\bX\.\w|Traceback")
 
 PREDICT = ["predict", "query.h5ad", "-m", "model.cellmodel"]
 TRAIN = ["train", "query.h5ad", "--labels=cell_type", "-o", "x.cellmodel"]
@@ -42,6 +42,8 @@ WRONG = {
     "index out of bounds in memory": (["train", "index.h5ad", "--labels=cell_type", "-o", "x.cellmodel"], "index.h5ad: It is damaged, ... indices must be < 60"),
     "no folder": ([*PREDICT, "-o", "a/b.h5ad"], "Cannot write b.h5ad, because the folder ... does not exist. Create it first."),
     "the name of a pickle": (["train", "reference.h5ad", "--labels=cell_type", "-o", "x.joblib"], "x.joblib has the extension of a pickle; expected a model file. Use x.cellmodel."),
+    "text as a model": (["predict", "query.h5ad", "-m", "text.cellmodel"], "text.cellmodel is not a model file of sklearn_cells. Pass a model from sklearn-cells train."),
+    "a column auto": (["predict", "auto.h5ad", "-m", "model.cellmodel", "--clusters=auto"], "--clusters auto computes clusters, but obs has a column 'auto'. Rename the column in the file."),
     "no cluster": ([*PREDICT, "--clusters=leiden"], "--clusters leiden is not a column of obs, which has ['cell_type', 'cluster']: pass one of these."),
     "no layer": ([*PREDICT, "--layer=raw"], "--layer raw is not in the AnnData object, which has ['X', 'counts']. --layer X holds counts. Pass that."),
     "layer of the model": (["predict", "reference.h5ad", "-m", "layer.cellmodel"], "--layer counts is not in the AnnData object, which has ['X']. --layer X holds counts. Pass that."),
@@ -125,6 +127,10 @@ def wrong_files(command_folder, tmp_path_factory):
     query.to_df().to_csv(folder / "query.csv")
     (folder / "rows.csv").write_text("gene,c1\nCD3E,4\n")
     (folder / "pickle.joblib").write_bytes(b"\x80\x04N.")
+    (folder / "text.cellmodel").write_text("hello\n")
+    of_auto = query.copy()
+    of_auto.obs["auto"] = "one"
+    of_auto.write_h5ad(folder / "auto.h5ad")
     with h5py.File(folder / "genomes.h5", "w") as file:
         file["hg19/gene_names"] = file["mm10/gene_names"] = [0]
     for name in ("query.h5ad", "model.cellmodel"):

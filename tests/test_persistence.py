@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -429,11 +430,10 @@ def test_other_files_are_named_for_what_they_seem_to_be(tmp_path, content, messa
         load_model(path)
 
 
-@pytest.mark.parametrize("name", ["model.joblib", "model.PKL", "model.pickle"])
+@pytest.mark.parametrize("name", ["model.joblib", "model.PKL", "model.pickle", "model.pkl.gz"])
 def test_the_name_of_a_pickle_is_refused(fitted, tmp_path, name):
-    with pytest.raises(
-        ValueError, match=r"has the extension of a pickle, .* Use model\.cellmodel, or call joblib\.dump"
-    ):
+    better = re.escape(str(tmp_path / "model.cellmodel"))
+    with pytest.raises(ValueError, match=rf"has the extension of a pickle; .* Use {better}, or call joblib\.dump"):
         save_model(fitted, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
@@ -644,7 +644,7 @@ def test_pickled_array_is_not_unpickled(tmp_path):
     np.save(buffer, payload, allow_pickle=True)
     path = tmp_path / "pickled.cellmodel"
     archive_of(path, {MODEL: ONE_ARRAY, "arrays/0.npy": buffer.getvalue()})
-    with pytest.raises(ValueError, match="An array of dtype object .* does not match its 367 bytes"):
+    with pytest.raises(ValueError, match=r"An array of dtype object and shape \(1,\) does not match its \d+ bytes"):
         load_model(path)
     assert not (tmp_path / "made").exists()
     pickle.loads(pickle.dumps(payload))  # it would have been

@@ -391,7 +391,7 @@ def test_splits_of_all_cells_are_refused_where_a_sample_is_taken(model, cells, t
     splits = [(np.arange(120), np.arange(120, 240))]
     with pytest.raises(
         ValueError,
-        match="cv holds splits of all 240 cells, .* sample of about 100 is .*, because the cells are not in memory",
+        match="cv holds splits of all 240 cells, .* sample of about 100 is cross-validated, because the cells are not in memory",
     ):
         write_html(model, backed, types, tmp_path / "report.html", cv=splits)
     write_html(model, cells, types, tmp_path / "report.html", cv=splits)
@@ -613,7 +613,8 @@ def test_the_comparison_takes_a_budget_of_cells_and_says_so(model, cells, types,
 def test_splits_of_all_cells_are_refused_where_the_budget_is_less(model, cells, types, tmp_path):
     splits = [(np.arange(120), np.arange(120, 240))]
     with pytest.raises(
-        ValueError, match="cv holds splits of all 240 cells, .* because peers_budget is 100: .* a larger peers"
+        ValueError,
+        match="cv holds splits of all 240 cells, .* about 100 is cross-validated, because peers_budget is 100: .* a larger peers",
     ):
         write_html(model, cells, types, tmp_path / "report.html", cv=splits, peers_budget=100)
 

@@ -52,7 +52,7 @@ def test_10x_folder_whose_ids_are_numbers():
     assert adata.var["gene_ids"].iloc[0] == "574405"
 
 
-@pytest.mark.filterwarnings("ignore:.*cannot read all of it, so these parts are left out:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*cannot read all of it, so these parts are left out. uns:UserWarning")
 def test_zipped_zarr_with_a_type_that_may_be_unknown(caplog):
     adata = read_cells(FILES / "10x_pbmc68k_reduced.zarr.zip")
     gc.collect()

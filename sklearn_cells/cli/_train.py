@@ -2,7 +2,7 @@
 
 import click
 
-from sklearn_cells._installed import PICKLES
+from sklearn_cells._installed import refuse_pickle
 from sklearn_cells.cli._command import Command, stage
 from sklearn_cells.cli._shared import (
     CELLS,
@@ -100,10 +100,7 @@ def train(
     Cells that do not fit into memory are read block by block, which gives the same model.
     """
     check_free(output, force, reference)
-    if output.suffix.lower() in PICKLES:
-        raise click.ClickException(
-            f"{output} has the extension of a pickle; expected a model file. Use {output.stem}.cellmodel."
-        )
+    refuse_pickle(output)
     from sklearn.callback import ProgressBar
 
     from sklearn_cells import RejectOptionClassifier, make_cell_pipeline, save_model

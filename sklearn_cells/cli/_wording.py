@@ -33,7 +33,9 @@ PHRASES = {
     r"Pass y\.str\.strip\(\) to merge them\.": "Remove the spaces in the file to merge them.",
     r", for (?:read_cells|KerasCellClassifier\.from_keras)": "",
     r"(it seems to be (?:HDF5|another zip archive).*)": r"\1 Pass a model from sklearn-cells train.",
-    r"model file of sklearn_cells: (?:expected a file written by save_model|it seems to be .*(?:joblib|pickle).*)": (
+    r", or call joblib\.dump\.": ".",
+    r"Rename the column, or pass cells\.obs\['auto'\] to use it\.": "Rename the column in the file.",
+    r"model file of sklearn_cells: (?:expected a file written by save_model\.|it seems to be .*(?:joblib|pickle).*)": (
         "model file of sklearn_cells. Pass a model from sklearn-cells train."
     ),
     r"^y has 1 class": "The labels have 1 class",
@@ -49,7 +51,7 @@ _PARAMETER = re.compile(r"(?<![\w/])(?:[Ss]et )?(?:\w+__)?(\w+)=('[^']*'|\"[^\"]
 # Alternatives that are only possible in Python.
 _CHOICE = re.compile(r",? or (?:set|pass) \w+=\S*\w['\"]?(?: to confirm)?")
 # Remaining code: assigned parameters, calls of methods or with parameters, AnnData by its usual name.
-_PYTHON = re.compile(r"\b[a-z]\w*=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|\badata\b|\bmodel\.")
+_PYTHON = re.compile(r"\b[a-z]\w*=['\"\w\[(]|\w\.[a-z_]+\(|\w\(\w+=|\badata\b|\bmodel\.|\.obs\[")
 
 
 def in_shell(message, options, given=()):

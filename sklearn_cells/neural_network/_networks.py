@@ -29,12 +29,15 @@ def check_views(classifier) -> None:
     """Raise if parameters are set that need views or a perceptron, and the classifier has none."""
     if classifier.views is not None and classifier.architecture == "mlp":
         return
+    is_mlp = classifier.architecture == "mlp"
     given = [name for name in (*NOISE_PARAMETERS, "home_network", "novelty") if getattr(classifier, name)]
-    if classifier.views is not None or given or (classifier.linear_path and classifier.architecture != "mlp"):
+    given += ["linear_path"] if classifier.linear_path and not is_mlp else []
+    if classifier.views is not None or given:
         settings = ", ".join(f"{name}={getattr(classifier, name)!r}" for name in ("architecture", "views", *given))
+        remedy = "Set views='depth_free' and pass counts" if is_mlp else "Set architecture='mlp'"
         raise ValueError(
             "Views and the parameters that depend on them need architecture='mlp' and views of counts, got "
-            f"{settings}. Set views='depth_free' and pass counts, or leave these parameters at their defaults."
+            f"{settings}. {remedy}, or leave these parameters at their defaults."
         )
 
 

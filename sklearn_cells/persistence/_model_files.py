@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,7 +14,7 @@ from sklearn.base import BaseEstimator
 
 from sklearn_cells import __version__
 from sklearn_cells._files import atomic_path
-from sklearn_cells._installed import PICKLES, installed_models, model_path
+from sklearn_cells._installed import installed_models, model_path, refuse_pickle
 from sklearn_cells._models import check_model
 from sklearn_cells.persistence._archive import CARD, MODEL, Archive, ModelFileError, write_archive
 from sklearn_cells.persistence._card import ModelCard, card_of_fitted
@@ -94,11 +93,7 @@ def save_model(
     (3.5, 'depth of two cells')
     """
     check_model(model)
-    if Path(path).suffix.lower() in PICKLES:
-        raise ValueError(
-            f"{path} has the extension of a pickle, but save_model writes a model file. Use "
-            f"{Path(path).stem}.cellmodel, or call joblib.dump."
-        )
+    refuse_pickle(path)
     card = _checked_card(card_of_fitted(model) if card is None else card)
     encoder = Encoder()
     content = encoder.estimator(model, type(model).__name__)

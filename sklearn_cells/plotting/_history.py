@@ -101,7 +101,7 @@ class TrainingHistoryDisplay:
         Raises
         ------
         ValueError
-            If the history lacks the metric, for example that of a loaded network.
+            If the history lacks the metric, for example that of a network loaded from a Keras file.
         """
         if not self.history.get(self.metric):
             raise ValueError(

@@ -340,8 +340,8 @@ def _warn_of_second_spellings(pairs):
     if pairs:
         name, gene = pairs[0]
         warn(
-            f"The cells have some training genes under two names ({len(pairs):,} in all), such as {gene!r} and "
-            f"{name!r}. Only the counts of {gene!r} are used. Add up the two columns if they are the same gene."
+            f"Training genes that the cells have under two names: {len(pairs):,}, such as {gene!r} and {name!r}. Only "
+            f"the counts of {gene!r} are used. Add up the two columns if they are the same gene."
         )
 
 

@@ -97,12 +97,14 @@ def places_of_genes(names: Any, wanted: Any) -> tuple[NDArray[np.intp], NDArray[
 
 
 def second_spellings(names: Any, wanted: Any) -> list[tuple[str, str]]:
-    """Return the R spelling and the own name of each wanted gene that is among the names in both spellings."""
+    """Return another spelling and the own name of each wanted gene that is among the names in both spellings."""
     names, wanted = without_version(names), without_version(wanted)
-    with_dots = dict(zip(wanted.str.translate(DOTS), wanted, strict=True))
-    both = names[names.isin(list(with_dots)) & ~names.isin(wanted)]
-    present = set(names)
-    return [(name, with_dots[name]) for name in both if with_dots[name] in present]
+    others = names[~names.isin(wanted)]
+    plain_wanted, plain_others = plain(wanted), plain(others)
+    own_names = pd.Series(wanted, index=plain_wanted)[~plain_wanted.duplicated(keep=False)]
+    own_names = own_names[own_names.isin(names)]
+    is_second = plain_others.isin(own_names.index)
+    return list(zip(others[is_second], own_names[plain_others[is_second]], strict=True))
 
 
 def refuse_repeated(names: pd.Index, where: str) -> None:
