@@ -3,10 +3,12 @@
     python benchmarks/rejection.py absent FOLDER --output assets/rejection_absent.csv
     python benchmarks/rejection.py calibration FOLDER --output assets/rejection_calibration.csv
     python benchmarks/rejection.py query FOLDER --output assets/rejection_query.csv
+    python benchmarks/rejection.py foreign FOLDER --tasks TASKS.py
 
 FOLDER holds the .h5ad files of benchmarks/accuracy.py, with raw counts in X and labels in obs["cell_type"], and for the
 last command hg19_10x_genes.tsv with Ensembl IDs and symbols. The classifiers are those of benchmarks/accuracy.py, with
-their default parameters. RejectOptionClassifier learns temperature and threshold on folds of the training cells.
+their default parameters. TASKS.py is a file as benchmarks/transfer.py takes it. RejectOptionClassifier learns
+temperature and threshold on folds of the training cells.
 """
 
 from functools import partial
@@ -17,8 +19,9 @@ import numpy as np
 import pandas as pd
 from accuracy import METHODS, barcodes_and_types, five_folds, read
 from sklearn.model_selection import train_test_split
+from transfer import tasks_of
 
-from sklearn_cells import RejectOptionClassifier, expected_calibration_error, make_cell_pipeline
+from sklearn_cells import RejectOptionClassifier, annotate, expected_calibration_error, make_cell_pipeline
 
 SETS_WITH_ABSENT_TYPES = ("zheng_sorted", "baron_pancreas", "pbmc3k")
 SETS = (*SETS_WITH_ABSENT_TYPES, "paul15")
@@ -172,6 +175,32 @@ def queries_by_names(cells, folder):
         "genes shuffled": cells[:, rng.permutation(cells.n_vars)],
     }
     return {"var_names": by_symbol, "gene_ids": {"Ensembl IDs": with_ids}}
+
+
+# ---- Cells of another tissue
+
+
+@main.command(help="Share of cells with a novelty above 0.95: other laboratories, and other tissues.")
+@folder_argument
+@click.option("--tasks", "tasks_file", type=click.Path(exists=True, path_type=Path), required=True)
+@output_option
+def foreign(folder, tasks_file, output):
+    """Tissues: blood (zheng_sorted and pbmc3k) and pancreas (baron_pancreas)."""
+    sets = {name: read(folder, name) for name in SETS_WITH_ABSENT_TYPES}
+    pairs = [(task.name, task.reference, task.labels, task.query) for task in tasks_of(tasks_file, folder)[0]]
+    pairs += [
+        (f"{reference} > {query}", sets[reference], sets[reference].obs["cell_type"], sets[query])
+        for reference in sets
+        for query in sets
+        if (reference == "baron_pancreas") != (query == "baron_pancreas")
+    ]
+    rows = []
+    for name, reference, labels, query in pairs:
+        model = make_cell_pipeline(classify__random_state=0).fit(reference, np.asarray(labels, dtype=str))
+        novelty = annotate(model, query)["novelty"]
+        rows.append({"reference > query": name, "novel": (novelty > 0.95).mean(), "median": novelty.median()})
+        print(*rows[-1].values(), sep=", ", flush=True)
+    finish(rows, output, ["reference > query"])
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def _refuse_mixed(y):
 
 
 def _warn_of_odd_names(classes):
-    """Warn of labels that look like a missing label, or that differ only in leading or trailing spaces."""
+    """Warn of labels that look like a missing label, or that differ only in case or outer spaces."""
     names = [label for label in classes.tolist() if isinstance(label, str)]
     missing = [name for name in names if name.strip().lower() in LIKE_MISSING]
     if missing:
@@ -219,12 +219,12 @@ def _warn_of_odd_names(classes):
             f"Found labels that look like missing values: {_listed(np.array(missing))}. Each is treated as a cell "
             f"type. Remove those cells: adata[~adata.obs[column].isin({missing})]."
         )
-    stripped = pd.Series(names, dtype=object).str.strip()
-    twins = [name for name, same in zip(names, stripped.duplicated(keep=False), strict=True) if same]
+    alike = pd.Series([name.strip().casefold() for name in names], dtype=object)
+    twins = [name for name, same in zip(names, alike.duplicated(keep=False), strict=True) if same]
     if twins:
         warn(
-            f"Found labels that differ only in leading or trailing spaces: {_listed(np.array(twins))}. They are "
-            "treated as different types. Pass y.str.strip() to merge them."
+            f"Found labels that differ only in case or in leading or trailing spaces: {_listed(np.array(twins))}. "
+            "They are treated as different types. Spell them the same way to merge them."
         )
 
 

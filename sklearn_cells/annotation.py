@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from sklearn.pipeline import Pipeline
 
-from sklearn_cells._annotated import add_to, best_two, check_place, record_of
+from sklearn_cells._annotated import add_to, best_two, check_place, record_of, warn_of_foreign_cells
 from sklearn_cells._cells import check_same_order
 from sklearn_cells._checks import refuse_other_objects
 from sklearn_cells._clusters import check_can_cluster, groups_of, make_clusters
@@ -200,7 +200,8 @@ def annotate(
     Warns
     -----
     UserWarning
-        If genes that tell the classes apart were not measured; see
+        If almost all cells are unlike the training cells of their predicted types, by their novelty, as cells of
+        another tissue are. If genes that tell the classes apart were not measured; see
         :meth:`CellPipeline.gene_coverage`. Each warning is issued once, whatever the number of blocks.
 
     See Also
@@ -420,6 +421,7 @@ def _predict(model, cells, n_cells, verbose, *, embeds):
             embeddings.append(embedding)
             progress.advance(task, len(predicted[0]))
     labels, confidence, novelty, probabilities = map(np.concatenate, zip(*parts, strict=True))
+    warn_of_foreign_cells(novelty)
     categories = pd.unique(np.concatenate([classes, labels]))  # models of other packages may give other labels
     columns = {"predicted_label": pd.Categorical(labels, categories=categories), "confidence": confidence}
     columns |= best_two(probabilities, model.classes_, with_best=rejecting is not None)

@@ -335,3 +335,16 @@ def test_clusters_without_a_majority_in_a_tree_can_have_a_number_for_a_label():
     labels = pd.Series(["T", "B", -1, -1], dtype=object)
     vote = majority_vote(labels, [0] * 4, hierarchy=tree, unassigned_label=-1)
     assert vote["majority_label"].tolist() == [-1] * 4
+
+
+def test_cells_of_another_tissue_are_warned_of(cells):
+    types = cells.obs["cell_type"]
+    model = make_cell_pipeline(select__n_features_to_select=40, classify__epochs=3, classify__random_state=0)
+    model.fit(cells, types)
+    foreign = cells.copy()
+    foreign.X = np.random.default_rng(0).permutation(cells.X.toarray(), axis=1)  # the counts of a cell, of other genes
+    with pytest.warns(UserWarning, match=r"^9\d%|^100% of the cells have a novelty above 0.95, far more than"):
+        novelty = annotate(model, foreign)["novelty"]
+    assert (novelty > 0.95).mean() > 0.9
+    annotate(model, cells)  # warnings are errors
+    annotate(model, foreign[:40])  # too few to tell

@@ -82,6 +82,11 @@ MISUSED = {
         "https://example.org/a.h5ad is a web address; expected a local file. Download it first.",
     ),
     "wrong output": ([*PREDICT, "-o", "x.txt"], "x.txt must end in .h5ad or .csv"),
+    "no html": (["report", "query.h5ad", "-m", "model.cellmodel", "-o", "report.pdf"], "report.pdf must end in .html."),
+    "a pattern without quotes": (
+        ["genes", "query.h5ad", "reference.h5ad", "--labels=cell_type"],
+        "Got unexpected extra argument (reference.h5ad). To pass several files, put a pattern in quotes, such as 'atlas/*.h5ad'.",
+    ),
     "all genes": ([*TRAIN, "--preset=cnn_2019", "--genes=5"], "uses all genes, so leave this option out"),
     "no option": (["predict", "query.h5ad", "--modle=x"], "No such option"),
 }
@@ -287,7 +292,11 @@ def test_warnings_come_once_in_one_form_and_in_options(command_folder, cells, tm
     lines = [line for line in result.stderr.splitlines() if line]
     assert all(line.startswith("Warning: ") for line in lines)
     assert len(set(lines)) == len(lines)
-    for said in ("1 of 59 gene names occurs", "look like missing values", "only in leading or trailing spaces"):
+    for said in (
+        "1 of 59 gene names occurs",
+        "look like missing values",
+        "only in case or in leading or trailing spaces",
+    ):
         assert sum(said in line for line in lines) == 1
     assert "not unique" not in result.output
     assert not PYTHON.search(result.stderr)

@@ -48,12 +48,24 @@ def test_cells_of_several_files_have_the_genes_of_all(cells, folder, backed, as_
     joined = read(path, backed=backed)
     assert joined.var_names.tolist() == cells.var_names[:50].tolist()
     assert joined.obs["batch"].tolist() == ["first"] * 100 + ["second/x", "second/y"] * 40 + ["third"] * 60
+    assert joined.obs["file_batch"].dropna().tolist() == ["x", "y"] * 40
     assert joined.obs["cell_type"].dtype == "category"
     assert joined.obs["cell_type"].astype(str).tolist() == cells.obs["cell_type"].astype(str).tolist()
     assert joined.obs_names.tolist() == cells.obs_names.tolist()
     X = joined.X.compute() if backed else joined.X
     np.testing.assert_array_equal(X.toarray(), cells.X[:, :50].toarray())
     assert "counts" not in joined.layers  # which one file alone has
+
+
+def test_batches_that_lie_in_several_files_are_kept_and_said(cells, tmp_path):
+    for number in range(2):
+        part = cells[number::2].copy()
+        part.obs["batch"] = ["donor a", "donor b"] * 60
+        part.write_h5ad(tmp_path / f"part_{number}.h5ad")
+    with pytest.warns(UserWarning, match=r"in several files: 2, such as 'donor a'\. .* use the column 'file_batch'"):
+        joined = read_cells(tmp_path)
+    assert joined.obs["batch"].nunique() == 4
+    assert joined.obs["file_batch"].tolist() == ["donor a", "donor b"] * 120
 
 
 @pytest.mark.parametrize("backed", [False, True])
@@ -169,7 +181,7 @@ def test_what_cannot_be_joined_is_refused(cells, folder, tmp_path, monkeypatch):
 def test_genes_that_only_some_columns_of_obs_have(cells, folder):
     joined = read(folder)
     assert isinstance(joined, ad.AnnData)
-    assert set(joined.obs) == {"cell_type", "batch"}
+    assert set(joined.obs) == {"cell_type", "batch", "file_batch"}
 
 
 AS_STORED = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": lambda X: X.toarray()}

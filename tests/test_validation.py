@@ -239,7 +239,8 @@ def test_of_many_unknown_labels_the_first_are_named():
     [
         (["B", "nan", "T", "None"], r"Found labels that look like missing values: \['None', 'nan'\]"),
         (["B", "", "T", "NA"], r"Found labels that look like missing values: \['', 'NA'\]"),
-        (["B", "B ", "T", "T"], r"Found labels that differ only in leading or trailing spaces: \['B', 'B '\]"),
+        (["B", "B ", "T", "T"], r"Found labels that differ only in case or in .* spaces: \['B', 'B '\]"),
+        (["NK", "nK", "T", "T"], r"Found labels that differ only in case or in .* spaces: \['NK', 'nK'\]"),
     ],
 )
 def test_labels_that_are_likely_no_types_are_named(labels, message):

@@ -26,7 +26,13 @@ class Command(click.Command):
 
     def parse_args(self, ctx, args):
         ctx.meta["traceback"] = "--traceback" in args
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if error.message.startswith("Got unexpected extra argument"):
+                hint = "To pass several files, put a pattern in quotes, such as 'atlas/*.h5ad'."
+                raise click.UsageError(f"{error.message}. {hint}", ctx) from None
+            raise
 
     def invoke(self, ctx):
         options = {parameter.name: max(parameter.opts, key=len) for parameter in self.params}

@@ -65,11 +65,13 @@ def evaluate(cells, labels, model, label_map, output, force, **chosen):
     predicted = annotation["predicted_label"].astype(str).to_numpy()
     unassigned = str(getattr(rejecting_model(classifier), "unassigned_label_", ""))
     assigned = predicted != unassigned
-    click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned, {(predicted == y).mean():.3f} of all cells correct")
-    if assigned.any() and not assigned.all():
-        click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned cells correct")
+    click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned")
     if tree is not None:
         _echo_tree(y, predicted, {"hierarchy": tree, "unassigned_label": unassigned or None})
+    correct = "correct" if tree is None else "with exactly their true type"
+    click.echo(f"{(predicted == y).mean():.3f} of all cells {correct}")
+    if assigned.any() and not assigned.all():
+        click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned cells {correct}")
     if unknown:
         click.echo(f"Types that the model does not know: {', '.join(unknown)}")
     among = set(y) if tree is None else {name for label in set(y) for name in _related(tree, label)}
@@ -77,6 +79,8 @@ def evaluate(cells, labels, model, label_map, output, force, **chosen):
     if elsewhere.any():
         absent = ", ".join(sorted(set(predicted[elsewhere])))
         click.echo(f"Cells predicted as types that no cell has: {elsewhere.sum():,} ({absent})")
+    if tree is not None:
+        click.echo("The table counts a label as correct only if it is exactly the true type.")
     scores = {"labels": sorted(set(y)), "zero_division": 0}  # as in a report, only types that the cells have
     click.echo("\n" + classification_report(y, predicted, digits=3, **scores))
     if output is not None:
@@ -112,8 +116,8 @@ def _echo_tree(y, predicted, in_tree):
     precision, recall, fscore = hierarchical_precision_recall_fscore(y, predicted, **in_tree)
     of_cells = "all cells" if known.all() else f"the {known.sum():,} cells whose true type is in the tree"
     click.echo(
-        f"In the tree: {hierarchical_accuracy(y, predicted, **in_tree):.3f} of {of_cells} correct, counting types "
-        f"above or below the true type; mean depth {depth:.2f}, of the true types "
+        f"{hierarchical_accuracy(y, predicted, **in_tree):.3f} of {of_cells} correct in the tree: with their true "
+        f"type, or one above or below it; mean depth {depth:.2f}, of the true types "
         f"{np.mean([tree.depth(label) for label in y]):.2f}; hierarchical precision {precision:.3f}, recall "
         f"{recall:.3f}, F1 {fscore:.3f}"
     )
@@ -160,6 +164,8 @@ def report(cells, labels, model, label_map, output, batch, clusters, peers, peer
 
     If more than 20,000 cells are read block by block, marker genes, cross-validation and the UMAP use a random sample.
     """
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise click.BadParameter(f"{output} must end in .html.", param_hint="--output")
     check_free(output, force, cells)
     if label_map is not None and labels is None:
         raise click.UsageError("--map renames the types in --labels. Pass --labels too.")

@@ -99,9 +99,17 @@ def predict(query, model, output, clusters, threshold, force, **chosen):
         record = record_of(classifier, annotation, probabilities, name=str(model), **given)
         options = {"record": record, "table": table, "overwrite": force}
         write_annotation(query, cells, annotation, probabilities, output, **options)
-    counts = annotation["predicted_label"].value_counts()
+    _echo_counts(annotation["predicted_label"])
+    if clusters is not None:
+        click.echo("\nAfter the vote of clusters:")
+        _echo_counts(annotation["majority_label"])
+    click.echo(f"\nWritten: {output}" + ("" if output == table else f" and {table}"))
+
+
+def _echo_counts(labels):
+    """Print how many cells have each label."""
+    counts = labels.value_counts()
     counts = counts[counts > 0]
     width = max(len(str(label)) for label in counts.index)
     for label, count in counts.items():
-        click.echo(f"{label!s:{width}}  {count:8,}  {count / len(annotation):6.1%}")
-    click.echo(f"\nWritten: {output}" + ("" if output == table else f" and {table}"))
+        click.echo(f"{label!s:{width}}  {count:8,}  {count / len(labels):6.1%}")

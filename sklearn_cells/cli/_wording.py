@@ -30,7 +30,6 @@ PHRASES = {
     ),
     r"Lower learning_rate, .*": "Check that the cells hold raw counts.",
     r"Remove those cells: adata.*?\]\)\]\.": "Remove those cells from the file.",
-    r"Pass y\.str\.strip\(\) to merge them\.": "Remove the spaces in the file to merge them.",
     r", for (?:read_cells|KerasCellClassifier\.from_keras)": "",
     r"(it seems to be (?:HDF5|another zip archive).*)": r"\1 Pass a model from sklearn-cells train.",
     r", or call joblib\.dump\.": ".",

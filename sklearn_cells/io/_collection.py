@@ -61,6 +61,7 @@ def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backe
         warnings.filterwarnings("ignore", "Variable names are not unique")  # reported below, with the file
         parts = [_lazily(file) if backed else read(file) for file in files]
     names = _names_of(files)
+    _keep_batches(parts)
     for part, name, file in zip(parts, names, files, strict=True):
         if make_unique:
             part.var_names_make_unique()
@@ -108,6 +109,23 @@ def read_collection(files: list[Path], read: Callable[[Path], AnnData], *, backe
             obs[column] = obs[column].astype("category")
     cells.obs = obs
     return cells
+
+
+def _keep_batches(parts: list[AnnData]) -> None:
+    """Keep the batches of files as `file_batch`, and warn of batches that are in several files, which would be torn."""
+    files_of_batch: dict[str, int] = {}
+    for part in parts:
+        if "batch" in part.obs:
+            part.obs["file_batch"] = part.obs["batch"]
+            for batch in part.obs["batch"].astype(str).unique():
+                files_of_batch[batch] = files_of_batch.get(batch, 0) + 1
+    shared = [batch for batch, n_files in files_of_batch.items() if n_files > 1]
+    if shared:
+        warn(
+            f"The same batches occur in several files: {len(shared):,}, such as {shared[0]!r}. obs['batch'] now tells "
+            "them apart by file. To hold out whole batches, use the column 'file_batch', which has the batches as they "
+            "were."
+        )
 
 
 def _names_of(files: list[Path]) -> list[str]:

@@ -94,8 +94,8 @@ def read_cells(
         value exactly, else of float64. `obs["cell_type"]` holds the labels of a ``.mat``
         file minus 1, so 0 to K - 1, or those of an ``.npz`` file as they are. For several files, the
         result has the genes that all files share, in the order of the first, and the columns of `obs` that
-        occur in any file; `obs["batch"]` is the name of the file, or "file/batch" if the file has batches. If
-        cell names repeat, the name of the file is appended to them.
+        occur in any file; `obs["batch"]` is the name of the file, or "file/batch" if the file has batches,
+        which are kept in `obs["file_batch"]`. If cell names repeat, the name of the file is appended to them.
 
     Raises
     ------

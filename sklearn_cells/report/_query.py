@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from sklearn_cells._annotated import FOREIGN, NOVEL
 from sklearn_cells._models import rejecting_model
 from sklearn_cells._rows import row_sums
 from sklearn_cells.report import _html as html
@@ -11,9 +12,6 @@ from sklearn_cells.report._sample import counts_in
 
 # The largest number of groups in the rows or columns of a table, and of pairs; of more, the largest are shown.
 N_ROWS, N_COLUMNS, N_PAIRS = 40, 12, 8
-
-# Above this novelty, a cell is unlike the training cells of its type.
-NOVEL = 0.95
 
 # A cell is between two types if these have at least this probability together.
 OF_TWO = 0.8
@@ -134,9 +132,12 @@ def novelty_section(found):
         "than the cell is to the mean of its most probable type. In cells from the laboratory of the reference, it "
         "is spread evenly from 0 to 1. In cells from another laboratory, it is higher even for known types, so "
         f"compare the predicted types with each other. Cells with a novelty above {NOVEL}: "
-        f"{np.sum(novelty > NOVEL):,} ({np.mean(novelty > NOVEL):.1%}). Look among them for types that the reference "
-        "lacks."
+        f"{np.sum(novelty > NOVEL):,} ({np.mean(novelty > NOVEL):.1%}). "
     )
+    if np.mean(novelty > NOVEL) > FOREIGN:
+        text += "These are almost all cells: check that the reference contains the types of these cells at all."
+    else:
+        text += "Look among them for types that the reference lacks."
     values = {name: novelty[found.named == name] for name in names[:N_ROWS]}
     return html.paragraph(text) + html.picture(lambda: boxes(values, "novelty"), "Novelty by predicted type")
 
