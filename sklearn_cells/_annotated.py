@@ -23,7 +23,8 @@ RECORD = "sklearn_cells"
 NOVEL = 0.95
 
 # Share of novel cells above which the reference seems not to fit. On 28 transfers between laboratories, technologies
-# and donors it was at most .64; with blood as the reference of pancreas, or the reverse, 1.00 (benchmarks/rejection.py).
+# and donors it was at most .64; with blood as the reference of pancreas, or the reverse, 1.00: see
+# benchmarks/rejection.py.
 FOREIGN, LEAST_CELLS = 0.9, 50
 
 

@@ -69,6 +69,7 @@ def test_demo_leaves_what_it_says(demo):
 @pytest.mark.filterwarnings("ignore:n_features_to_select=2000, but X has only 765 genes")
 @pytest.mark.filterwarnings("ignore:The held-out cells are too few")  # of networks that are trained for short
 @pytest.mark.filterwarnings("ignore:The set_bad function will be deprecated")  # scanpy 1.11 with matplotlib 3.11
+@pytest.mark.filterwarnings("ignore:100% of the cells have a novelty above 0.95")  # random counts in place of cells
 def test_readme_runs_as_it_stands(demo, monkeypatch):
     """The Python blocks of README and 2019 one after the other, then the commands, where the demo left its files."""
     _, folder = demo
@@ -480,6 +481,9 @@ def elsewhere(cells, tmp_path_factory):
     return path
 
 
+@pytest.mark.filterwarnings(
+    "ignore:98% of the cells have a novelty above 0.95"
+)  # of X, with other genes
 @pytest.mark.parametrize(
     ("labels", "where"), [("other", {}), ("cell_type", {"layer": "counts", "gene_names": "symbol"})]
 )

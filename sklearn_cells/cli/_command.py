@@ -71,7 +71,7 @@ def _sentence(error, doing):
         known = f": {text}" if text else ""
         return f"Not enough memory while {doing}{known}. Use fewer cells, or a machine with more memory."
     return (
-        f"Unexpected error while {doing}: {type(error).__name__}: {text[:500]}. Run the command again with "
+        f"Unexpected error while {doing}: {type(error).__name__}: {text[:500].rstrip('.')}. Run the command again with "
         "--traceback for details."
     )
 
