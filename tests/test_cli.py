@@ -481,9 +481,7 @@ def elsewhere(cells, tmp_path_factory):
     return path
 
 
-@pytest.mark.filterwarnings(
-    "ignore:98% of the cells have a novelty above 0.95"
-)  # of X, with other genes
+@pytest.mark.filterwarnings("ignore:98% of the cells have a novelty above 0.95")  # of X, with other genes
 @pytest.mark.parametrize(
     ("labels", "where"), [("other", {}), ("cell_type", {"layer": "counts", "gene_names": "symbol"})]
 )

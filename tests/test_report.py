@@ -614,7 +614,7 @@ def test_splits_of_all_cells_are_refused_where_the_budget_is_less(model, cells, 
     splits = [(np.arange(120), np.arange(120, 240))]
     with pytest.raises(
         ValueError,
-        match="cv holds splits of all 240 .* about 100 is cross-validated, because peers_budget is 100: .* larger peers",
+        match="cv holds splits of all 240 .* about 100 is cross-validated, because peers_budget is 100: .* larger peer",
     ):
         write_html(model, cells, types, tmp_path / "report.html", cv=splits, peers_budget=100)
 
