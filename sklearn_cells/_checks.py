@@ -167,6 +167,8 @@ def refuse_other_objects(X):
         remedy = "Pass the AnnData object that it belongs to, or X.to_memory()."
     elif isinstance(X, list | tuple) and any(hasattr(part, "obs") for part in X):
         remedy = "Pass one AnnData object; combine several with anndata.concat."
+    elif getattr(X, "ndim", 2) == 1 and not pd.api.types.is_numeric_dtype(X):
+        remedy = "These look like labels: are X and y swapped?"
     elif _may_be_cells(X):
         return
     else:

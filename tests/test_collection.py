@@ -149,6 +149,7 @@ def test_what_cannot_be_joined_is_refused(cells, folder, tmp_path, monkeypatch):
     (folder / "cells.csv").write_text("cell,CD3E\nc1,4\n")
     cases = {
         (): (ValueError, "The list of files is empty"),
+        None: (TypeError, "Expected the path of a file or folder, or a list of paths, got NoneType"),
         (first, first): (ValueError, "is in the list twice"),
         str(folder / "zz*.h5ad"): (FileNotFoundError, "No file matches the pattern"),
         (first, folder / "none.h5ad"): (FileNotFoundError, "No file or folder found at .*none.h5ad"),

@@ -445,6 +445,8 @@ NOT_CELLS = {
     "layers": (ad.AnnData(np.ones((2, 2))).layers, "got Layers"),
     "number": (3, "got int"),
     "array of one number": (np.array(3.0), "got ndarray"),
+    "labels": (pd.Series(["B", "T"]), "got Series. These look like labels: are X and y swapped?"),
+    "categories": (pd.Categorical(["B", "T"]), "got Categorical. These look like labels"),
     "rows that come one by one": ((row for row in np.ones((2, 2))), "got generator"),
 }
 

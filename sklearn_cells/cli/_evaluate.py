@@ -167,6 +167,11 @@ def report(cells, labels, model, label_map, output, batch, clusters, peers, peer
     if output.suffix.lower() not in (".html", ".htm"):
         raise click.BadParameter(f"{output} must end in .html.", param_hint="--output")
     check_free(output, force, cells)
+    if clusters == "auto":
+        raise click.UsageError(
+            "--clusters auto is for predict. Run sklearn-cells predict --clusters auto, and pass the column "
+            "majority_cluster of its output."
+        )
     if label_map is not None and labels is None:
         raise click.UsageError("--map renames the types in --labels. Pass --labels too.")
     from sklearn_cells._models import for_query

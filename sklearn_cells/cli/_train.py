@@ -115,7 +115,9 @@ def train(
         # If the query has another format, --transpose and --genome apply only to the reference.
         alike = shared_with.suffix == reference.suffix
         query = read(shared_with, chosen if alike else {**chosen, "transpose": False, "genome": None})
+        n_genes_of_all = cells.n_vars
         cells = _shared(cells, query, shared_with, for_model(chosen))
+        click.echo(f"Training on the {cells.n_vars:,} of {n_genes_of_all:,} genes that {shared_with} has too.")
     stage(f"training on {reference}")
     of_training = {"classify__random_state": seed, "classify__checkpoint": checkpoint}
     pipeline = make_cell_pipeline(preset, hierarchy=tree, **of_training, **for_model(chosen))
@@ -149,6 +151,8 @@ def _tree(path, kind):
         return kind.from_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"No file found at {path}. Pass a .json file with the tree of types.") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file; expected a .json file with the tree of types.") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -34,9 +34,11 @@ PHRASES = {
     r"(it seems to be (?:HDF5|another zip archive).*)": r"\1 Pass a model from sklearn-cells train.",
     r", or call joblib\.dump\.": ".",
     r"Rename the column, or pass cells\.obs\['auto'\] to use it\.": "Rename the column in the file.",
-    r"model file of sklearn_cells: (?:expected a file written by save_model\.|it seems to be .*(?:joblib|pickle).*)": (
+    r"model file of sklearn_cells: expected a file written by save_model\.": (
         "model file of sklearn_cells. Pass a model from sklearn-cells train."
     ),
+    r"it seems to be .*(?:joblib|pickle).*": "it seems to be a pickle. Pass a model from sklearn-cells train.",
+    r"Read it with load_model\.": "Pass it with --model.",
     r"^y has 1 class": "The labels have 1 class",
     r"None of the types in y": "None of the types in --labels",
     r"Rename the types in y to match\.": "Translate the types with --map.",

@@ -32,6 +32,8 @@ def files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
     FileNotFoundError
         If no file matches a pattern.
     """
+    if not isinstance(path, str | os.PathLike | Iterable):
+        raise TypeError(f"Expected the path of a file or folder, or a list of paths, got {type(path).__name__}.")
     if not isinstance(path, str | os.PathLike):
         files = [Path(one).expanduser() for one in path]
         if not files:

@@ -24,6 +24,7 @@ _REASONS = {
         ".xz",
         ".7z",
     ): "It is an archive or a compressed file. Unpack it first and pass the result.",
+    (".cellmodel",): "It is a model file; expected cells. Read it with load_model.",
     (".fastq", ".fastq.gz", ".bam"): "It holds sequencing reads, not gene counts. Count them first.",
 }
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
