@@ -25,7 +25,7 @@ WRONG = {
     "no such model": (["predict", "query.h5ad", "-m", "nothing"], "Model nothing not found. Pass the path of a model file, or the name of an installed model: sorted_blood."),
     "cells as a model": (["predict", "query.h5ad", "-m", "reference.h5ad"], "reference.h5ad is not a model file of sklearn_cells: it seems to be HDF5, such as cells (.h5ad) or a Keras model (.h5). Pass a model from sklearn-cells train."),
     "a pickle as a model": (["predict", "query.h5ad", "-m", "pickle.joblib"], "pickle.joblib is not a model file of sklearn_cells: it seems to be a pickle. Pass a model from sklearn-cells train."),
-    "model as cells": (["predict", "model.cellmodel"], "model.cellmodel: It is a model file; expected cells. Pass it with --model."),
+    "model as cells": (["predict", "model.cellmodel"], "model.cellmodel: It is a model file; expected cells. Pass it with -m."),
     "truncated cells": (["predict", "broken.h5ad"], "broken.h5ad: It is damaged, truncated, or not in the format that its name says ... download or write it again. OSError: ..."),
     "truncated model": (["predict", "query.h5ad", "-m", "broken.cellmodel"], "broken.cellmodel is damaged: ..."),
     "other genes": (["predict", "other.h5ad", "-m", "model.cellmodel"], "The cells lack 20 of the 20 genes that the model uses ... Pass cells of the same species, with the same kind of gene names. ..."),
@@ -83,7 +83,10 @@ MISUSED = {
         "https://example.org/a.h5ad is a web address; expected a local file. Download it first.",
     ),
     "wrong output": ([*PREDICT, "-o", "x.txt"], "x.txt must end in .h5ad or .csv"),
-    "clusters to make": (["report", "query.h5ad", "-m", "model.cellmodel", "-o", "x.html", "--clusters=auto"], "--clusters auto is for predict. Run sklearn-cells predict --clusters auto, and pass the column majority_cluster"),
+    "clusters to make": (
+        ["report", "query.h5ad", "-m", "model.cellmodel", "-o", "x.html", "--clusters=auto"],
+        "--clusters auto is for predict. Run sklearn-cells predict --clusters auto, and pass the column majority_cluster",
+    ),
     "no html": (["report", "query.h5ad", "-m", "model.cellmodel", "-o", "report.pdf"], "report.pdf must end in .html."),
     "a pattern without quotes": (
         ["genes", "query.h5ad", "reference.h5ad", "--labels=cell_type"],

@@ -23,7 +23,9 @@ def test_pbmc68k_counts_are_what_scanpy_normalised():
 def test_pbmc68k_without_scanpy_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scanpy", None)
     monkeypatch.setitem(sys.modules, "scanpy.datasets", None)
-    with pytest.raises(ImportError, match=r'load_pbmc68k needs scanpy, .*: run `.*pip install "\.\[demo\]"` in a checkout\.'):
+    with pytest.raises(
+        ImportError, match=r'load_pbmc68k needs scanpy, .*: run `.*pip install "\.\[demo\]"` in a checkout\.'
+    ):
         load_pbmc68k()
 
 
@@ -47,5 +49,7 @@ def test_same_seed_same_cells_whatever_the_blocks(monkeypatch):
 
 
 def test_too_few_genes_for_the_markers():
-    with pytest.raises(ValueError, match="5 classes with 10 markers each need 50 genes, got n_genes=20: pass more genes"):
+    with pytest.raises(
+        ValueError, match="5 classes with 10 markers each need 50 genes, got n_genes=20: pass more genes"
+    ):
         make_cells(10, 20)

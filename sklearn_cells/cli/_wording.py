@@ -38,7 +38,7 @@ PHRASES = {
         "model file of sklearn_cells. Pass a model from sklearn-cells train."
     ),
     r"it seems to be .*(?:joblib|pickle).*": "it seems to be a pickle. Pass a model from sklearn-cells train.",
-    r"Read it with load_model\.": "Pass it with --model.",
+    r"Read it with load_model\.": "Pass it with -m.",
     r"^y has 1 class": "The labels have 1 class",
     r"None of the types in y": "None of the types in --labels",
     r"Rename the types in y to match\.": "Translate the types with --map.",

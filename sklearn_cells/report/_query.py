@@ -172,7 +172,9 @@ def _pairs(found, left_out):
     counts = pairs.value_counts().sort_index().sort_values(ascending=False, kind="stable").head(N_PAIRS)
     table = counts.rename("cells").map("{:,}".format).reset_index()
     text = "The two most probable types of unassigned cells, most frequent pairs first:"
-    return html.paragraph(text) + html.table(table.set_index("most probable").rename_axis(index=None, columns="most probable"), text=True)
+    return html.paragraph(text) + html.table(
+        table.set_index("most probable").rename_axis(index=None, columns="most probable"), text=True
+    )
 
 
 def _advice(found, left_out, sample, coverage):
