@@ -68,7 +68,7 @@ def evaluate(cells, labels, model, label_map, output, force, **chosen):
     click.echo(f"{len(y):,} cells, {assigned.mean():.1%} assigned")
     if tree is not None:
         _echo_tree(y, predicted, {"hierarchy": tree, "unassigned_label": unassigned or None})
-    correct = "correct" if tree is None else "with exactly their true type"
+    correct = "correct" if tree is None else "have exactly their true type"
     click.echo(f"{(predicted == y).mean():.3f} of all cells {correct}")
     if assigned.any() and not assigned.all():
         click.echo(f"{(predicted == y)[assigned].mean():.3f} of the assigned cells {correct}")
