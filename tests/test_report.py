@@ -569,6 +569,25 @@ def test_names_in_a_tree_are_judged_in_the_tree(tmp_path):
     assert f"Unassigned cells: {np.sum(named == 'Unassigned'):,} of 200 (" in page
 
 
+def test_a_name_below_a_coarse_true_type_is_correct_in_all_sections(tmp_path):
+    cells = make_cells(200, 40, n_classes=3, random_state=0)
+    types = cells.obs["cell_type"].astype(str).to_numpy(dtype=object)
+    tree = CellTypeTree.from_dict({"a": {"type 0": None, "type 1": None}, "type 2": None})
+    model = RejectOptionClassifier(MultinomialNB(), hierarchy=tree, threshold=0, calibration=None).fit(cells.X, types)
+    assert (model.predict(cells.X) == types).all()
+    coarse = np.where(types == "type 2", types, "a")
+    found = Predictions(coarse, types, types, pd.DataFrame(model.predict_proba(cells.X), columns=model.classes_), tree)
+    write_html(model, cells.X, coarse, tmp_path / "page.html", peers=False)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert row_of(page, "all cells")[0].startswith("1.000")
+    assert row_of(page, "a")[1:3] == ["1.000", "1.000"]
+    assert (found.named_as_true == coarse).all()
+    assert (found.best_as_true == coarse).all()
+    pictures = [base64.b64decode(data).decode() for data in re.findall(r"base64,([^\"]+)", page)]
+    errors = re.findall(r"expected calibration error (\d\.\d+)", "".join(pictures))
+    assert [float(error) < 0.05 for error in errors] == [True]
+
+
 @pytest.mark.usefixtures("few_minibatches")
 def test_types_outside_of_the_tree_are_left_out_of_the_comparison(cells, types, tmp_path):
     tree = CellTypeTree.from_dict({"a": {"type 0": None, "type 1": None}})

@@ -14,6 +14,7 @@ from sklearn_cells._models import as_taken, choice_of, hierarchy_of, inner_model
 from sklearn_cells._validation import check_labels, shortened
 from sklearn_cells.annotation import annotate
 from sklearn_cells.hierarchy import CellTypeTree
+from sklearn_cells.report._evaluation import as_true_types
 from sklearn_cells.report._sample import annotate_blocks
 
 
@@ -35,6 +36,16 @@ class Predictions(NamedTuple):
     @property
     def is_assigned(self):
         return np.isin(self.named, self.names)
+
+    @property
+    def named_as_true(self):
+        """The predicted types as true types: one below the true type in the tree stands for it."""
+        return self.named if self.tree is None else as_true_types(self.true, self.named, self.tree)
+
+    @property
+    def best_as_true(self):
+        """The same of the most probable types."""
+        return self.best if self.tree is None else as_true_types(self.true, self.best, self.tree)
 
     @property
     def types(self):

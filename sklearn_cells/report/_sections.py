@@ -122,18 +122,22 @@ def scores_section(found, seed):
         "Macro-F1 is the mean F1 of the types that occur in the cells. Brackets show 95% intervals, which are too "
         "narrow for types with few cells."
     )
-    rows = {"all cells": _overall(found.true, found.named, seed)}
+    named = found.named_as_true
+    rows = {"all cells": _overall(found.true, named, seed)}
     if not kept.all():
         rows = {
             "all cells, counting unassigned as errors": rows["all cells"],
-            "all cells, as if none were unassigned": _overall(found.true, found.best, seed),
+            "all cells, as if none were unassigned": _overall(found.true, found.best_as_true, seed),
         }
         if kept.any():
-            rows[f"assigned cells ({kept.mean():.1%})"] = _overall(found.true[kept], found.named[kept], seed)
+            rows[f"assigned cells ({kept.mean():.1%})"] = _overall(found.true[kept], named[kept], seed)
         note += " In the scores of each type, unassigned cells count as missed."
     overall = pd.DataFrame(rows, index=["accuracy", "macro-F1"]).T
     if found.tree is not None:
-        note += " A prediction that is coarser than the true type counts as an error in these scores."
+        note += (
+            " In these scores, a prediction that lies below the true type in the tree counts as correct, and one that "
+            "lies above it as an error."
+        )
         note += f" {_in_the_tree(found)}"
     return html.paragraph(note) + html.table(overall) + html.table(_scores_by_type(found, seed))
 
@@ -165,9 +169,9 @@ def _overall(true, named, seed):
 def _scores_by_type(found, seed):
     types = np.unique(found.true)
     precision, recall, _, n_cells = precision_recall_fscore_support(
-        found.true, found.named, labels=types, zero_division=0
+        found.true, found.named_as_true, labels=types, zero_division=0
     )
-    scores, intervals = bootstrap(found.true, found.named, seed)
+    scores, intervals = bootstrap(found.true, found.named_as_true, seed)
     columns = {
         "cells": [f"{n:,}" for n in n_cells],
         "precision": [f"{value:.3f}" for value in precision],
@@ -182,7 +186,7 @@ def scores_by_group(found, of_cells):
     groups = pd.Series(of_cells)
     rows = {}
     for group, members in groups.groupby(groups, sort=True).groups.items():
-        true, named = found.true[members], found.named[members]
+        true, named = found.true[members], found.named_as_true[members]
         rows[group] = {
             "cells": f"{len(members):,}",
             "accuracy": f"{np.mean(true == named):.3f}",
@@ -285,7 +289,7 @@ def tree_section(found):
 def _confused_pairs(found):
     """Return the pairs of types with the most cells that have the name of the other type."""
     types = found.types
-    confusion = confusion_matrix(found.true, found.named, labels=types)
+    confusion = confusion_matrix(found.true, found.named_as_true, labels=types)
     wrong = confusion + confusion.T
     pairs = [pair for pair in combinations(range(len(types)), 2) if wrong[pair]]
     return [types[list(pair)].tolist() for pair in sorted(pairs, key=lambda pair: -wrong[pair])[:N_PAIRS]]
@@ -306,15 +310,17 @@ def _telling_genes(true, cells, pair):
 def calibration_section(found):
     """Draw how reliable the probabilities are."""
     # Types that the model does not know have no probability.
-    unknown = np.setdiff1d(found.true, found.probabilities.columns)
-    probabilities = np.hstack([found.probabilities.to_numpy(), np.zeros((len(found.true), len(unknown)))])
+    # With a tree, the most probable type is correct if it lies below the true one.
+    true = np.where(found.best_as_true == found.true, found.best, found.true)
+    unknown = np.setdiff1d(true, found.probabilities.columns)
+    probabilities = np.hstack([found.probabilities.to_numpy(), np.zeros((len(true), len(unknown)))])
     labels = np.concatenate([found.probabilities.columns.to_numpy(dtype=str), unknown])
     text = (
         "How often the most probable type is correct, including unassigned cells. Below the line, the model is "
         "overconfident. The expected calibration error is the mean distance from the line."
     )
     return html.paragraph(text) + html.picture(
-        lambda: ReliabilityDisplay.from_predictions(found.true, probabilities, labels=labels),
+        lambda: ReliabilityDisplay.from_predictions(true, probabilities, labels=labels),
         "Accuracy against confidence",
     )
 
@@ -325,7 +331,7 @@ def unassigned_section(model, found):
     if reject_option is None:
         return ""
     threshold = reject_option.threshold_
-    left_out, right = ~found.is_assigned, found.best == found.true
+    left_out, right = ~found.is_assigned, found.best_as_true == found.true
     groups = pd.DataFrame({"left out": left_out, "right": left_out & right}).groupby(found.true)
     sums, sizes = groups.sum(), groups.size()
     rows = pd.DataFrame(
