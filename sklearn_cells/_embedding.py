@@ -14,7 +14,7 @@ def _held_in(model):
 
 
 class EmbeddingMixin:
-    """Give pipelines and reject options the method `embed` of their classifier."""
+    """Add the method `embed` of the classifier to pipelines and reject options."""
 
     @available_if(lambda model: hasattr(_held_in(model), "embed"))
     def embed(self, X: CellsLike) -> NDArray[np.float32]:

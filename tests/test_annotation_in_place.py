@@ -153,7 +153,7 @@ def test_clusters_are_made_of_the_hidden_layer(cells, network):
     expected = annotate(network, query, clusters=found["majority_cluster"].to_numpy())
     pd.testing.assert_frame_equal(expected, found.drop(columns="majority_cluster"))
     few = annotate(network, cells[:3], clusters="auto")
-    assert few["majority_cluster"].tolist() == ["0", "1", "2"]  # no vote among cells that are no neighbours
+    assert few["majority_cluster"].tolist() == ["0", "1", "2"]  # too few cells for a vote
     assert few["majority_label"].tolist() == few["predicted_label"].tolist()
     assert len(annotate(network, cells[:0], clusters="auto")) == 0
 

@@ -66,6 +66,10 @@ def test_batches_that_lie_in_several_files_are_kept_and_said(cells, tmp_path):
         joined = read_cells(tmp_path)
     assert joined.obs["batch"].nunique() == 4
     assert joined.obs["file_batch"].tolist() == ["donor a", "donor b"] * 120
+    joined[:120].write_h5ad(tmp_path / "part_0.h5ad")  # joined once more, the batches are still the first ones
+    with pytest.warns(UserWarning, match="in several files: 2, such as 'donor a'"):
+        again = read_cells(tmp_path)
+    assert again.obs["file_batch"].tolist() == ["donor a", "donor b"] * 120
 
 
 @pytest.mark.parametrize("backed", [False, True])

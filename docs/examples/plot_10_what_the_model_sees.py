@@ -114,8 +114,8 @@ GeneCorrelationDisplay.from_data(train, types_train, n_genes=40, method="spearma
 # %%
 # **What if genes are missing?** The hundred most divergent genes are removed, then the second hundred, and so on. On
 # the left, the trained model has to cope without them; on the right, it is retrained. If retraining makes up for the
-# loss, other genes carry the same information. Grey dots are the folds: a mean that is no larger than their scatter is
-# due to chance. A linear classifier replaces the network here, because this takes many fits.
+# loss, other genes carry the same information. Grey dots are the folds: if a mean is smaller than their scatter, it
+# may be due to chance. A linear classifier replaces the network here, because this takes many fits.
 linear = LinearSVC(C=0.1, random_state=0)
 quick = make_cell_pipeline(select__n_features_to_select=500, normalize=LogNormalizer(), classify=linear)
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")

@@ -347,7 +347,7 @@ def shared_information(indptr, cells, levels, genes, groups, n_classes, weights,
 
 @njit(inline="always")
 def _entropy_of(shares):
-    """Return the entropy of a distribution, in nats; shares that are no more than rounding error are left out."""
+    """Return the entropy of a distribution, in nats, without shares that are within rounding error of zero."""
     entropy = 0.0
     for share in shares:
         if share > 1e-15:

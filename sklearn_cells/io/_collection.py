@@ -118,8 +118,9 @@ def _keep_batches(parts: list[AnnData]) -> None:
     files_of_batch: dict[str, int] = {}
     for part in parts:
         if "batch" in part.obs:
-            part.obs["file_batch"] = part.obs["batch"]
-            for batch in part.obs["batch"].astype(str).unique():
+            if "file_batch" not in part.obs:  # as it is in files that were joined before
+                part.obs["file_batch"] = part.obs["batch"]
+            for batch in part.obs["file_batch"].astype(str).unique():
                 files_of_batch[batch] = files_of_batch.get(batch, 0) + 1
     shared = [batch for batch, n_files in files_of_batch.items() if n_files > 1]
     if shared:

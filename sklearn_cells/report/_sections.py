@@ -167,11 +167,9 @@ def _overall(true, named, seed):
 
 
 def _scores_by_type(found, seed):
-    types = np.unique(found.true)
-    precision, recall, _, n_cells = precision_recall_fscore_support(
-        found.true, found.named_as_true, labels=types, zero_division=0
-    )
-    scores, intervals = bootstrap(found.true, found.named_as_true, seed)
+    types, named = np.unique(found.true), found.named_as_true
+    precision, recall, _, n_cells = precision_recall_fscore_support(found.true, named, labels=types, zero_division=0)
+    scores, intervals = bootstrap(found.true, named, seed)
     columns = {
         "cells": [f"{n:,}" for n in n_cells],
         "precision": [f"{value:.3f}" for value in precision],
@@ -183,10 +181,10 @@ def _scores_by_type(found, seed):
 
 def scores_by_group(found, of_cells):
     """Return the scores of the cells of each batch or cluster."""
-    groups = pd.Series(of_cells)
+    groups, named_as_true = pd.Series(of_cells), found.named_as_true
     rows = {}
     for group, members in groups.groupby(groups, sort=True).groups.items():
-        true, named = found.true[members], found.named_as_true[members]
+        true, named = found.true[members], named_as_true[members]
         rows[group] = {
             "cells": f"{len(members):,}",
             "accuracy": f"{np.mean(true == named):.3f}",
